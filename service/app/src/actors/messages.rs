@@ -1,0 +1,129 @@
+//! What goes to a shard and what comes back.
+
+use crate::journal::record::Decided;
+use std::sync::Arc;
+use std::time::Instant;
+use thiserror::Error;
+use verdict_core::event::{Label, Login, Source, Transaction};
+use verdict_core::features::FeatureVector;
+use verdict_core::lists::ListEntry;
+use verdict_core::time::Timestamp;
+
+/// Any event, with what came along.
+#[derive(Clone, Debug)]
+pub struct Submission<E> {
+    /// The event, parsed and checked.
+    pub event: E,
+    /// Where it entered.
+    pub source: Source,
+    /// When it entered (in a backtest, the event's own time).
+    pub received_at: Timestamp,
+    /// When it entered, for measuring.
+    pub started: Instant,
+    /// When an answer is of no more use; `None` waits.
+    pub deadline: Option<Instant>,
+}
+
+/// The answer to a decided transaction.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The record's content.
+    pub decided: Arc<Decided>,
+    /// Whether the record is durable now (I2).
+    pub durable: bool,
+    /// Whether this transaction had been decided before.
+    pub duplicate: bool,
+}
+
+/// The answer to a login or a label that is durable and visible to the next decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Whether it had been accepted before.
+    pub duplicate: bool,
+}
+
+/// Why a shard did not do what was asked.
+#[derive(Clone, Debug, Error)]
+pub enum Refusal {
+    /// At or below the profile's floor, where a duplicate could no longer be told (422 `TOO_OLD`).
+    #[error("expected a timestamp after {floor}, below which duplicates of this user can no longer be told")]
+    TooOld {
+        /// The floor.
+        floor: Timestamp,
+    },
+    /// The same id came with other content (409 `ID_REUSED`).
+    #[error("this id was used before with other content; send the original content to get its decision, or a new id")]
+    IdReused,
+    /// Too much is in flight (429 `OVERLOADED`, Retry-After 1).
+    #[error("more than {limit} requests are in flight; retry later")]
+    Overloaded {
+        /// The bound.
+        limit: usize,
+    },
+    /// Not started in time (503 `DEADLINE_EXCEEDED`, Retry-After 1); dropped without a trace.
+    #[error("the deadline passed before the request was started; retry")]
+    DeadlineExceeded,
+    /// Decided, but the disk was late (503 `JOURNAL_LATE`, Retry-After 1); a retry gets the duplicate.
+    #[error("the journal did not confirm the record in time; retry to get its decision")]
+    JournalLate,
+    /// The journal failed; the shard recovers (503 `JOURNAL_UNAVAILABLE`, Retry-After 5).
+    #[error("the journal cannot be written: {0}")]
+    JournalUnavailable(Arc<str>),
+    /// The shard loads its profiles (503 `RECOVERING`, Retry-After 1).
+    #[error("the service is recovering its profiles; retry when /readyz says so")]
+    Recovering,
+    /// The first answer to a duplicate could not be read back in time (503 `ORIGINAL_UNAVAILABLE`, Retry-After 1).
+    #[error("the first answer to this transaction could not be read back now; retry")]
+    OriginalUnavailable,
+    /// The service stops (503 `STOPPING`, Retry-After 5).
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+/// What the service knows of a user.
+#[derive(Clone, Debug)]
+pub struct ProfileView {
+    /// The user.
+    pub user_id: Box<str>,
+    /// Features as a transaction of the smallest amount, now and at no place, would see them, without counting it.
+    pub features: FeatureVector,
+    /// The most recent transactions, newest first.
+    pub recent: Vec<RecentTransaction>,
+    /// Number of transactions retained.
+    pub retained: usize,
+    /// The last successful login.
+    pub last_login: Option<LastLogin>,
+    /// Number of labels retained that say fraud.
+    pub fraud_labels: usize,
+    /// List entries that bind now.
+    pub entries: Vec<ListEntry>,
+}
+
+/// A transaction as the profile remembers it.
+#[derive(Clone, Copy, Debug)]
+pub struct RecentTransaction {
+    /// When.
+    pub at: Timestamp,
+    /// How much, in minor units of the base currency.
+    pub base_minor: i64,
+}
+
+/// A login as the profile remembers it.
+#[derive(Clone, Copy, Debug)]
+pub struct LastLogin {
+    /// When.
+    pub at: Timestamp,
+    /// Latitude and longitude in degrees.
+    pub location: Option<(f64, f64)>,
+}
+
+/// An event that a shard takes.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// To be decided.
+    Transaction(Transaction),
+    /// To be remembered.
+    Login(Login),
+    /// To be remembered.
+    Label(Label),
+}

@@ -1,0 +1,1 @@
+//! Configuration: one TOML file and the environment, read once, validated whole.

@@ -1,0 +1,3 @@
+//! Where events enter. Each way in parses with `wire` and hands valid events to `actors::gateway`.
+
+pub mod http;

@@ -1,0 +1,109 @@
+//! The journal: the one commit point (I2), and everything that must survive.
+//!
+//! Contract of the port:
+//! - A **record** is durable when the future of its `append` resolves with `Ok`, and not before. All records of one
+//!   `append`, and possibly of several, share one write and one fate.
+//! - The owner of a partition numbers its records: `n` is contiguous per partition from 0, across restarts. A journal
+//!   refuses a record whose `n` does not follow its predecessor's.
+//! - An **epoch** is a period of one owner. `take_over` starts one; an append under an older epoch is refused
+//!   (`AppendError::Fenced`). When an append fails, memory is ahead of the truth: every later append of that epoch is
+//!   refused too, and the owner drops its state and recovers under a new epoch (it never carries on).
+//! - `replay` streams records back in journal order; what was never durable never appears.
+
+pub mod record;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use record::Record;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// Number of a journal partition; a user belongs to murmur2(`user_id`) mod the number of partitions.
+pub type Partition = u16;
+
+/// What `take_over` gives to a partition's new owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tenure {
+    /// The partition.
+    pub partition: Partition,
+    /// The new epoch.
+    pub epoch: u64,
+    /// The number that the next record must carry; everything below it is durable.
+    pub next_n: u64,
+}
+
+/// Why records were not made durable.
+#[derive(Clone, Debug, Error)]
+pub enum AppendError {
+    /// Another owner, or this one after a failure, has started a newer epoch.
+    #[error("partition {partition}: epoch {epoch} has ended; recover and take a new one")]
+    Fenced {
+        /// The partition.
+        partition: Partition,
+        /// The epoch of the refused record.
+        epoch: u64,
+    },
+    /// A record does not follow the last one.
+    #[error("partition {partition}: expected record {expected}, found {found}")]
+    Gap {
+        /// The partition.
+        partition: Partition,
+        /// The number that would follow.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+    /// The store failed: a full or read-only disk, for example.
+    #[error("the journal cannot be written: {0}")]
+    Store(Arc<str>),
+    /// The journal was closed.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// Why the journal cannot be opened or read.
+#[derive(Clone, Debug, Error)]
+pub enum JournalError {
+    /// The store failed.
+    #[error("the journal cannot be read: {0}")]
+    Store(Arc<str>),
+    /// What is stored is not what was written.
+    #[error(
+        "{file} is damaged at batch {batch}: {what}; restore the file from a copy, or move the data directory away to start empty"
+    )]
+    Damaged {
+        /// The file.
+        file: Arc<str>,
+        /// Number of the batch, counted from 1.
+        batch: u64,
+        /// Checksum, gap or undecodable record.
+        what: Arc<str>,
+    },
+}
+
+/// Where to start reading: the first wanted `n` of each partition; partitions that are not named are left out.
+pub type Cursor = Vec<(Partition, u64)>;
+
+/// The port.
+pub trait Journal: Send + Sync + 'static {
+    /// Number of partitions, fixed when the journal was created.
+    fn partitions(&self) -> Partition;
+
+    /// Starts a new epoch for these partitions.
+    fn take_over(&self, partitions: Vec<Partition>) -> BoxFuture<'_, Result<Vec<Tenure>, JournalError>>;
+
+    /// Writes records (of any partitions, each partition's in order); resolves when all of them are durable.
+    /// The records are queued when this returns, before the future is first polled. An empty append resolves when
+    /// everything queued before it is durable.
+    fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), AppendError>>;
+
+    /// Streams the durable records from the cursor on, up to what was durable when it was called.
+    fn replay(&self, from: Cursor) -> BoxStream<'_, Result<Record, JournalError>>;
+
+    /// Reads one record.
+    fn read(&self, partition: Partition, n: u64) -> BoxFuture<'_, Result<Option<Record>, JournalError>>;
+
+    /// For every partition the number of durable records; changes with every commit.
+    fn durable(&self) -> watch::Receiver<Vec<u64>>;
+}

@@ -1,0 +1,95 @@
+//! The journal record: one per event, with everything that explains its decision (I2, I8).
+//!
+//! This is the record as the service handles it; how it is stored is `record_v1`.
+
+use super::Partition;
+use std::sync::Arc;
+use verdict_core::decision::Decision;
+use verdict_core::event::{Label, Login, Source, Transaction};
+use verdict_core::features::FeatureVector;
+use verdict_core::time::Timestamp;
+
+/// One record of one partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The partition.
+    pub partition: Partition,
+    /// The epoch under which it was written.
+    pub epoch: u64,
+    /// Contiguous number in the partition.
+    pub n: u64,
+    /// Where the event entered.
+    pub source: Source,
+    /// When the service received it (in a backtest, the event's own time).
+    pub received_at: Timestamp,
+    /// What happened.
+    pub body: Body,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// A transaction was decided.
+    Decision(Arc<Decided>),
+    /// A login was seen.
+    Login(Login),
+    /// A label was learned.
+    Label(Label),
+    /// An event that was seen before came again from a topic or a file; nothing changed.
+    Duplicate {
+        /// Whose.
+        user_id: Box<str>,
+        /// Its transaction or login id.
+        event_id: Box<str>,
+    },
+    /// An event of a topic or a file was refused.
+    DeadLetter {
+        /// Reason code, such as `TOO_OLD`.
+        reason: Box<str>,
+        /// What was expected and found, for people.
+        detail: Box<str>,
+        /// The bytes as they came; of more than 1 MiB the first 64 KiB.
+        original: Box<[u8]>,
+    },
+}
+
+/// A decided transaction: event, features, decision, and what made it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decided {
+    /// The event.
+    pub transaction: Transaction,
+    /// What rules and model saw.
+    pub features: FeatureVector,
+    /// What came out.
+    pub decision: Decision,
+    /// What made it.
+    pub generation: Arc<Generation>,
+    /// Wall clock at the decision (in a backtest, the event's own time).
+    pub evaluated_at: Timestamp,
+    /// Time from receipt to decision in microseconds, before durability.
+    pub latency_us: u32,
+}
+
+/// The rule set, model and feature schema that made a decision; one decision never mixes two (I8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Name of the rule set.
+    pub ruleset_name: Box<str>,
+    /// SHA-256 over the rule set's files: its version.
+    pub ruleset_hash: [u8; 32],
+    /// The model, if one is configured.
+    pub model: Option<ModelRef>,
+    /// The feature-schema version.
+    pub feature_schema: [u8; 32],
+}
+
+/// A model as answers and records name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelRef {
+    /// Name in the manifest.
+    pub name: Box<str>,
+    /// Version in the manifest.
+    pub version: Box<str>,
+    /// SHA-256 of the model file.
+    pub sha256: [u8; 32],
+}

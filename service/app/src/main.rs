@@ -1,0 +1,3 @@
+//! The `verdict` binary.
+
+fn main() {}

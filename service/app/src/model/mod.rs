@@ -1,0 +1,1 @@
+//! The model: ONNX Runtime through `ort`, its manifest, and the parity gate.

@@ -1,0 +1,1 @@
+//! Projections: readers of the journal with their own positions (I4).

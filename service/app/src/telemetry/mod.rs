@@ -1,0 +1,1 @@
+//! Metrics, tracing, health and the one clock.

@@ -1,0 +1,1 @@
+//! Synthetic traffic with labelled fraud, event by event, from a seed.

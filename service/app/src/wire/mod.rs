@@ -1,0 +1,1 @@
+//! Shapes on the wire: JSON and CSV in, JSON and problem+json out; parsed once into core types.

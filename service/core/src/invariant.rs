@@ -1,0 +1,1 @@
+//! The invariants as pure predicates.
