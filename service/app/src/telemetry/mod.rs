@@ -1,1 +1,3 @@
 //! Metrics, tracing, health and the one clock.
+
+pub mod clock;

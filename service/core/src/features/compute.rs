@@ -5,7 +5,7 @@ use crate::event::Transaction;
 use crate::lists::{List, ListHit};
 use crate::money::Currency;
 use crate::profile::{Profile, WindowTotals};
-use crate::time::MINUTE_MS;
+use crate::time::{MINUTE_MS, Timestamp};
 
 /// What one event's features are, and whether hourly buckets stood in for exact windows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,13 +21,29 @@ pub struct Computed {
 /// `base` is the base currency, in whose major units money features are given.
 #[must_use]
 pub fn compute(profile: &Profile, transaction: &Transaction, list_hits: &[ListHit], base: Currency) -> Computed {
-    let at = transaction.at;
-    let windows = profile.windows_with(at, transaction.base.0, &transaction.merchant_id);
+    compute_at(profile, transaction.at, Some(transaction), list_hits, base)
+}
+
+/// Computes what is known of a user at an instant without a transaction; what only a transaction has is absent.
+#[must_use]
+pub fn compute_idle(profile: &Profile, at: Timestamp, list_hits: &[ListHit], base: Currency) -> Computed {
+    compute_at(profile, at, None, list_hits, base)
+}
+
+fn compute_at(
+    profile: &Profile,
+    at: Timestamp,
+    transaction: Option<&Transaction>,
+    list_hits: &[ListHit],
+    base: Currency,
+) -> Computed {
+    let windows = profile.windows(at, transaction.map(|t| (t.base.0, &*t.merchant_id)));
     // Correctly rounded division: comparing with a literal of the same decimals is exact to the minor unit.
     let per_major = base.minor_per_major() as f64;
     let major = |minor: i64| minor as f64 / per_major;
     let login = profile.last_login(at);
-    let geo = transaction.location.zip(profile.last_located_login(at)).and_then(|(here, login)| {
+    let here = transaction.and_then(|t| t.location);
+    let geo = here.zip(profile.last_located_login(at)).and_then(|(here, login)| {
         let miles = here.miles_to(login.location?);
         // Below a second apart, speed would only measure the clock.
         let hours = (at - login.at).max(1_000) as f64 / 3_600_000.0;
@@ -36,7 +52,7 @@ pub fn compute(profile: &Profile, transaction: &Transaction, list_hits: &[ListHi
     let hits = |list: List| list_hits.iter().filter(|hit| hit.list == list).count() as f64;
 
     let mut slots = Slots { values: [f64::NAN; SLOTS], next: 0 };
-    slots.push(major(transaction.base.0));
+    slots.push(transaction.map_or(f64::NAN, |t| major(t.base.0)));
     slots.push(at.hour_of_day() as f64);
     slots.push(f64::from(u8::from(at.is_weekend())));
     slots.push(f64::from(u8::from(windows.is_first)));

@@ -154,11 +154,11 @@ impl Profile {
         self.block.iter().chain(&self.allow)
     }
 
-    /// Sliding-window totals of a transaction at `at` with the amount `minor` at a merchant, as if it were the last
-    /// event at that instant.
+    /// Sliding-window totals at `at`: with a transaction (its amount in minor units and its merchant) as if it were the
+    /// last event at that instant, or of the history alone.
     #[must_use]
-    pub fn windows_with(&self, at: Timestamp, minor: i64, merchant_id: &str) -> Windows {
-        self.spending.windows_with(at, minor, merchant_id)
+    pub fn windows(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
+        self.spending.windows(at, with)
     }
 
     /// The last successful login at or before `at`, on a tie the later arrival.

@@ -185,10 +185,14 @@ impl Spending {
         self.recent.iter().rev()
     }
 
-    pub(super) fn windows_with(&self, at: Timestamp, minor: i64, merchant_id: &str) -> Windows {
+    pub(super) fn windows(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
         let end = self.end_of(at);
-        let mut walk = Walk::new(at, minor);
-        let mut merchants = Merchants::with(id_hash(merchant_id));
+        let mut walk = Walk::new(at);
+        let mut merchants = Merchants::default();
+        if let Some((minor, merchant_id)) = with {
+            walk.step(at, minor);
+            merchants.add(id_hash(merchant_id));
+        }
         let history = self.recent.range(..end).rev();
         for payment in history {
             if payment.at > at - MERCHANT_WINDOW_MS {
@@ -248,16 +252,14 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(at: Timestamp, minor: i64) -> Self {
-        let mut running = WindowTotals::default();
-        running.add(minor);
+    fn new(at: Timestamp) -> Self {
         Self {
             starts: [at - HOUR_MS, at - DAY_MS, at - 7 * DAY_MS, at - LONGEST_WINDOW_MS],
             day_start: at.day_start(),
             closed: [WindowTotals::default(); 4],
             open: 0,
-            running,
-            today: running,
+            running: WindowTotals::default(),
+            today: WindowTotals::default(),
         }
     }
 
@@ -287,6 +289,7 @@ impl Walk {
 }
 
 /// A set of merchants: a scan while it is small, which it nearly always is, else sorted at the end.
+#[derive(Default)]
 struct Merchants {
     few: [u64; 16],
     len: usize,
@@ -294,12 +297,6 @@ struct Merchants {
 }
 
 impl Merchants {
-    fn with(merchant: u64) -> Self {
-        let mut few = [0; 16];
-        few[0] = merchant;
-        Self { few, len: 1, many: Vec::new() }
-    }
-
     fn add(&mut self, merchant: u64) {
         if self.few[..self.len].contains(&merchant) {
             return;
