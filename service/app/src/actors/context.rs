@@ -5,9 +5,11 @@
 //! the shard starts over with a new one.
 
 use super::messages::{Accepted, Answer, Refusal, Settled};
+use super::shard::ShardSettings;
 use super::user::UserActor;
+use crate::journal::checkpoint::{Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
-use crate::journal::{Partition, Tenure};
+use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Scorer;
 use crate::telemetry::clock;
 use actix::Addr;
@@ -26,6 +28,9 @@ use verdict_core::time::Timestamp;
 /// Decisions whose whole answer is kept for duplicates; far above what can be in flight, so that a duplicate of one that
 /// is not durable yet is always found here.
 const RECENT_DECISIONS: usize = 16_384;
+
+/// Decisions read back from the journal at once, a shard.
+const READS_AT_ONCE: usize = 8;
 
 /// Where `evaluated_at` comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +93,8 @@ pub enum Completion {
     TransactionRefused(Ticket<Settled>, Refusal),
     /// A refused login or label whose dead letter is durable.
     EventRefused(Ticket<Accepted>, Refusal),
+    /// Somebody inside who only waits: `true` once everything before is durable.
+    Durable(oneshot::Sender<bool>),
 }
 
 impl Completion {
@@ -108,6 +115,8 @@ impl Completion {
                 ticket.answer(Err(refusal));
             }
             (Self::Accepted(ticket, _) | Self::EventRefused(ticket, _), Err(refusal)) => ticket.answer(Err(refusal)),
+            // One who no longer waits is no error.
+            (Self::Durable(done), appended) => drop(done.send(appended.is_ok())),
         }
     }
 }
@@ -133,8 +142,8 @@ pub struct Outbox {
 
 /// See the module.
 pub struct ShardContext {
-    /// What decides.
-    pub judge: RefCell<Judge>,
+    /// What decides; outlives the context.
+    pub judge: Rc<RefCell<Judge>>,
     /// How much profiles keep.
     pub retention: Retention,
     /// Where `evaluated_at` comes from.
@@ -143,13 +152,21 @@ pub struct ShardContext {
     pub rows: RefCell<Vec<WaitingRow>>,
     /// What waits for the journal.
     pub outbox: RefCell<Outbox>,
-    /// Users changed since the last checkpoint.
-    pub dirty: RefCell<HashSet<Rc<str>>>,
-    /// Woken when a row or a record is the first to wait.
+    journal: Arc<dyn Journal>,
+    /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
-    tenures: RefCell<HashMap<Partition, Tenure>>,
+    ledger: RefCell<HashMap<Partition, Account>>,
+    /// Users changed since the last checkpoint.
+    dirty: RefCell<HashSet<Rc<str>>>,
     recent: RefCell<RecentDecisions>,
-    closed: Cell<bool>,
+    reads: Cell<usize>,
+    closed: RefCell<Option<Refusal>>,
+}
+
+/// An owned partition: its epoch, its next number, and its books.
+struct Account {
+    tenure: Tenure,
+    totals: Totals,
 }
 
 /// What the shard is woken for.
@@ -162,35 +179,59 @@ pub enum Wake {
 }
 
 impl ShardContext {
-    /// A context for the epochs in `tenures`; `wake` is called when the first row or record waits.
-    pub fn new(judge: Judge, retention: Retention, clock: Clock, tenures: &[Tenure], wake: Box<dyn Fn(Wake)>) -> Self {
+    /// A context for the epochs that were recovered.
+    pub fn new(
+        judge: Rc<RefCell<Judge>>,
+        settings: &ShardSettings,
+        tenures: &[Tenure],
+        totals: &HashMap<Partition, Totals>,
+        wake: Box<dyn Fn(Wake)>,
+    ) -> Self {
+        let account = |tenure: &Tenure| Account {
+            tenure: *tenure,
+            totals: totals.get(&tenure.partition).copied().unwrap_or_default(),
+        };
         Self {
-            judge: RefCell::new(judge),
-            retention,
-            clock,
+            judge,
+            retention: settings.retention,
+            clock: settings.clock,
             rows: RefCell::default(),
             outbox: RefCell::default(),
-            dirty: RefCell::default(),
+            journal: Arc::clone(&settings.journal),
             wake,
-            tenures: RefCell::new(tenures.iter().map(|tenure| (tenure.partition, *tenure)).collect()),
+            ledger: RefCell::new(tenures.iter().map(|tenure| (tenure.partition, account(tenure))).collect()),
+            dirty: RefCell::default(),
             recent: RefCell::default(),
-            closed: Cell::new(false),
+            reads: Cell::new(0),
+            closed: RefCell::new(None),
         }
     }
 
-    /// Ends the context: nothing more is taken for its epochs.
-    pub fn close(&self) {
-        self.closed.set(true);
-        self.rows.borrow_mut().clear();
+    /// Ends the context: what waits is refused, and so is whatever comes from actors that still hold it.
+    pub fn close(&self, refusal: &Refusal) {
+        *self.closed.borrow_mut() = Some(refusal.clone());
+        self.rows.take();
+        for completion in self.outbox.take().completions {
+            completion.complete(Err(refusal.clone()));
+        }
     }
 
     /// Whether its epochs have ended.
     pub fn is_closed(&self) -> bool {
-        self.closed.get()
+        self.closed.borrow().is_some()
+    }
+
+    /// Wakes the shard.
+    pub fn wake(&self, wake: Wake) {
+        (self.wake)(wake);
     }
 
     /// Puts a row in the queue for the model.
     pub fn wait_for_score(&self, row: WaitingRow) {
+        if self.is_closed() {
+            // The user's last address is gone with its row: the actor ends, and its callers hear of the recovery.
+            return;
+        }
         let mut rows = self.rows.borrow_mut();
         rows.push(row);
         if rows.len() == 1 {
@@ -207,16 +248,17 @@ impl ShardContext {
         body: Body,
         completion: Completion,
     ) -> u64 {
-        let mut tenures = self.tenures.borrow_mut();
+        let mut ledger = self.ledger.borrow_mut();
         // invariant I1: the gateway routes a user only to the shard that owns the user's partition.
         #[expect(clippy::expect_used, reason = "a record of a partition that is not owned must never be written")]
-        let tenure = tenures.get_mut(&partition).expect("an owned partition");
-        let n = tenure.next_n;
-        tenure.next_n += 1;
+        let account = ledger.get_mut(&partition).expect("an owned partition");
+        account.totals.count(&body);
+        let Tenure { epoch, next_n: n, .. } = account.tenure;
+        account.tenure.next_n += 1;
         if let Body::Decision(decided) = &body {
             self.recent.borrow_mut().put((partition, n), Arc::clone(decided));
         }
-        self.queue(Some(Record { partition, epoch: tenure.epoch, n, source, received_at, body }), completion);
+        self.queue(Some(Record { partition, epoch, n, source, received_at, body }), completion);
         n
     }
 
@@ -226,6 +268,9 @@ impl ShardContext {
     }
 
     fn queue(&self, record: Option<Record>, completion: Completion) {
+        if let Some(refusal) = &*self.closed.borrow() {
+            return completion.complete(Err(refusal.clone()));
+        }
         let mut outbox = self.outbox.borrow_mut();
         let first = outbox.completions.is_empty();
         outbox.records.extend(record);
@@ -248,9 +293,46 @@ impl ShardContext {
         }
     }
 
-    /// For every owned partition the number of the next record.
-    pub fn positions(&self) -> Vec<(Partition, u64)> {
-        self.tenures.borrow().values().map(|tenure| (tenure.partition, tenure.next_n)).collect()
+    /// Takes the users that changed since this was last called.
+    pub fn take_dirty(&self) -> HashSet<Rc<str>> {
+        self.dirty.take()
+    }
+
+    /// The position and the books of every owned partition.
+    pub fn marks(&self) -> Vec<Mark> {
+        let ledger = self.ledger.borrow();
+        ledger
+            .values()
+            .map(|Account { tenure, totals }| Mark {
+                partition: tenure.partition,
+                next_n: tenure.next_n,
+                totals: *totals,
+            })
+            .collect()
+    }
+
+    /// Answers a duplicate from the journal; only so many at a time, so that they never crowd out decisions.
+    pub fn read_back(self: &Rc<Self>, partition: Partition, n: u64, ticket: Ticket<Settled>) {
+        if self.reads.get() >= READS_AT_ONCE {
+            return ticket.answer(Err(Refusal::OriginalUnavailable));
+        }
+        self.reads.set(self.reads.get() + 1);
+        let context = Rc::clone(self);
+        actix::spawn(async move {
+            let read = context.journal.read(partition, n).await;
+            context.reads.set(context.reads.get() - 1);
+            let answer = match read {
+                Ok(Some(Record { body: Body::Decision(decided), .. })) => {
+                    Ok(Settled::Answer(Answer { decided, durable: true, duplicate: true }))
+                }
+                Ok(_) => Err(Refusal::OriginalUnavailable),
+                Err(error) => {
+                    tracing::error!(%error, partition, n, "cannot read a decision back");
+                    Err(Refusal::OriginalUnavailable)
+                }
+            };
+            ticket.answer(answer);
+        });
     }
 }
 

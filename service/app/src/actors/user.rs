@@ -54,6 +54,16 @@ pub enum Work {
     Label(Label, Ticket<Accepted>),
 }
 
+impl Work {
+    /// Answers without doing anything.
+    pub fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Transaction(_, ticket) => ticket.answer(Err(refusal)),
+            Self::Login(_, ticket) | Self::Label(_, ticket) => ticket.answer(Err(refusal)),
+        }
+    }
+}
+
 /// The model's word on the transaction that waits for it.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -138,8 +148,7 @@ impl UserActor {
         };
         let answer = Answer { decided: Arc::clone(&decided), durable: false, duplicate: false };
         let body = Body::Decision(Arc::clone(&decided));
-        let n =
-            self.shard.commit(self.partition, source, received_at, body, Completion::Decided(ticket, answer));
+        let n = self.shard.commit(self.partition, source, received_at, body, Completion::Decided(ticket, answer));
         self.changed(Change::Decided(&decided.transaction, &decided.decision), n);
     }
 
@@ -201,11 +210,7 @@ impl UserActor {
         completion: impl FnOnce(Ticket<T>, Refusal) -> Completion,
     ) {
         let Some(original) = ticket.original.take() else { return ticket.answer(Err(refusal)) };
-        let body = Body::DeadLetter {
-            reason: refusal.code().into(),
-            detail: refusal.to_string().into(),
-            original,
-        };
+        let body = Body::DeadLetter { reason: refusal.code().into(), detail: refusal.to_string().into(), original };
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
         self.shard.commit(self.partition, source, received_at, body, completion(ticket, refusal));
     }
@@ -214,10 +219,8 @@ impl UserActor {
     fn answer_again(&self, transaction: &Transaction, n: u64, ticket: Ticket<Settled>) {
         if ticket.original.is_some() {
             // A duplicate of a topic or a file reads nothing: nobody waits for the first answer.
-            let body = Body::Duplicate {
-                user_id: transaction.user_id.clone(),
-                event_id: transaction.transaction_id.clone(),
-            };
+            let body =
+                Body::Duplicate { user_id: transaction.user_id.clone(), event_id: transaction.transaction_id.clone() };
             let (source, received_at) = (ticket.source.clone(), ticket.received_at);
             self.shard.commit(self.partition, source, received_at, body, Completion::SeenBefore(ticket));
             return;
