@@ -3,6 +3,7 @@
 //! Read `app` first: it is the only place that wires the rooms together. Then any room on its own.
 
 pub mod actors;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod ingress;
