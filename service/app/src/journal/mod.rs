@@ -11,6 +11,9 @@
 //! - `replay` streams records back in journal order; what was never durable never appears.
 
 pub mod record;
+pub mod record_v1;
+#[cfg(test)]
+pub(crate) mod samples;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
