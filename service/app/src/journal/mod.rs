@@ -10,10 +10,20 @@
 //!   refused too, and the owner drops its state and recovers under a new epoch (it never carries on).
 //! - `replay` streams records back in journal order; what was never durable never appears.
 
+#[cfg(test)]
+mod contract;
+mod ledger;
+mod lock;
+mod memory;
 pub mod record;
 pub mod record_v1;
 #[cfg(test)]
 pub(crate) mod samples;
+mod sqlite;
+
+pub use lock::{DirLock, LockError};
+pub use memory::MemoryJournal;
+pub use sqlite::SqliteJournal;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
