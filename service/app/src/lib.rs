@@ -11,6 +11,7 @@ pub mod journal;
 pub mod model;
 pub mod projections;
 pub mod rulebook;
+mod sqlite;
 pub mod telemetry;
 pub mod traffic;
 pub mod wire;
