@@ -28,7 +28,16 @@ impl LineWriter {
     /// For the run of a shape. `with_truth` adds `label_is_fraud` to transactions, a field that the service ignores.
     #[must_use]
     pub fn new(shape: &Shape, with_truth: bool) -> Self {
-        Self { run: mix(shape.seed ^ mix(shape.start_ms as u64)) as u32, with_truth }
+        let parts = [
+            shape.seed,
+            u64::from(shape.users),
+            shape.start_ms as u64,
+            shape.span_ms as u64,
+            shape.pace.to_bits(),
+            shape.label_delay_scale.to_bits(),
+        ];
+        let run = parts.into_iter().fold(0, |hash, part| mix(hash ^ part)) as u32;
+        Self { run, with_truth }
     }
 
     /// Appends an event as one line, with a line feed, as if it happened at this time.

@@ -20,7 +20,7 @@ pub enum TargetError {
     #[error("expected --target to be \"-\" or a URL that starts with http://, found {0:?}")]
     Url(String),
     /// The service did not answer.
-    #[error("{url} does not answer ({source}); start it with `verdict serve`, or check --target")]
+    #[error("{url} does not answer; start it with `verdict serve`, or check --target")]
     Unreachable {
         /// What was called.
         url: String,
