@@ -73,8 +73,8 @@ pub trait Sink {
     fn decision(&mut self, answer: &Answer) -> io::Result<()>;
     /// A line that was refused.
     fn dead_letter(&mut self, line: u64, reason: &str, detail: &str);
-    /// Called now and then with the bytes read so far.
-    fn progress(&mut self, bytes_read: u64);
+    /// Called now and then with the rows and bytes read so far.
+    fn progress(&mut self, rows: u64, bytes_read: u64);
 }
 
 /// A line whose answer is on its way.
@@ -131,13 +131,13 @@ impl Run<'_> {
                 state.settle_oldest(sink).await?;
             }
             if state.summary.rows % PROGRESS_EVERY == 0 {
-                sink.progress(history.bytes_read());
+                sink.progress(state.summary.rows, history.bytes_read());
             }
         }
         while !state.in_flight.is_empty() {
             state.settle_oldest(sink).await?;
         }
-        sink.progress(history.bytes_read());
+        sink.progress(state.summary.rows, history.bytes_read());
         state.summary.seconds = started.elapsed().as_secs_f64();
         Ok(state.summary)
     }
