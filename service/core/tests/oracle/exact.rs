@@ -133,7 +133,8 @@ impl Pair {
         prop_assert_eq!(found, expected);
 
         let key = |subject: u64, source, at: Timestamp| (subject, source, at);
-        let mut found: Vec<_> = self.profile.labels().map(|label| key(label.transaction, label.source, label.at)).collect();
+        let mut found: Vec<_> =
+            self.profile.labels().map(|label| key(label.transaction, label.source, label.at)).collect();
         let in_force = self.history.labels_in_force();
         let mut expected: Vec<_> =
             in_force.iter().map(|label| key(id_hash(&label.transaction_id), label.source, label.at)).collect();
@@ -182,7 +183,12 @@ pub(crate) fn same_features(
     transaction: &Transaction,
 ) -> Result<(), TestCaseError> {
     let difference = invariant::first_difference(expected, found);
-    prop_assert!(difference.is_none(), "expected (recorded) and found (recomputed): {:?} of {:?}", difference, transaction);
+    prop_assert!(
+        difference.is_none(),
+        "expected (recorded) and found (recomputed): {:?} of {:?}",
+        difference,
+        transaction
+    );
     Ok(())
 }
 
@@ -228,6 +234,20 @@ fn retentions() -> impl Strategy<Value = Retention> {
 
 fn bases() -> impl Strategy<Value = Currency> {
     select(vec!["USD", "USD", "JPY", "KWD"]).prop_map(currency)
+}
+
+/// A mean is divided once: of equal amounts it is that amount, to the last bit.
+#[test]
+fn the_mean_of_equal_amounts_is_the_amount() {
+    for minor in [5, 7, 10, 333, 1_999] {
+        let mut pair = Pair::new(Retention::default());
+        for n in 0..7_u32 {
+            let transaction = payment(&format!("t-{n}"), i64::from(n), minor);
+            let features = compute(&pair.profile, &transaction, &[], currency("USD")).features;
+            assert_eq!(features.named("user_mean_1h"), features.named("amount"), "{n} payments of {minor}");
+            pair.accept(&Event::Pay(transaction, None), u64::from(n));
+        }
+    }
 }
 
 const SHAPE: Shape = Shape { most_events: 80, ids: 200, long_gaps: true };

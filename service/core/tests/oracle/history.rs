@@ -66,7 +66,9 @@ impl History {
         match known {
             None => Admission::New,
             // The rates of the day are no content: the base amount is left out.
-            Some(known) if known.transaction == (Transaction { base: known.transaction.base, ..transaction.clone() }) => {
+            Some(known)
+                if known.transaction == (Transaction { base: known.transaction.base, ..transaction.clone() }) =>
+            {
                 Admission::Duplicate { n: known.n }
             }
             Some(_) => Admission::IdReused,

@@ -2,7 +2,7 @@
 //!
 //! It is written from the contract alone and shares no code with the profile: where the two disagree, one of them is
 //! wrong. It refuses to be fast, bounded or clever.
-#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 mod bounded;
 mod exact;

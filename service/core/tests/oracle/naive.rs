@@ -108,9 +108,7 @@ impl Question<'_> {
                 self.last_login_at().map_or(f64::NAN, |login| (at - login.as_millis()) as f64 / 60_000.0)
             }
             "miles_from_login" => self.journey().map_or(f64::NAN, |(miles, _)| miles),
-            "speed_mph" => {
-                self.journey().map_or(f64::NAN, |(miles, ms)| miles / (ms.max(1_000) as f64 / HOUR as f64))
-            }
+            "speed_mph" => self.journey().map_or(f64::NAN, |(miles, ms)| miles / (ms.max(1_000) as f64 / HOUR as f64)),
             "block_list_hits" => self.block_hits as f64,
             "allow_list_hits" => self.allow_hits as f64,
             other => panic!("the oracle does not know the feature {other}"),

@@ -88,7 +88,8 @@ fn windows_and_logins_that_cannot_be() {
     for change in [("user_mean_7d", 5.01), ("user_mean_7d", -1.0), ("user_max_7d", 5.01)] {
         assert!(!invariant::means_within(&broken(&[change])), "{change:?}");
     }
-    let known = [("has_last_login", 1.0), ("minutes_since_login", 3.0), ("miles_from_login", 9.0), ("speed_mph", 180.0)];
+    let known =
+        [("has_last_login", 1.0), ("minutes_since_login", 3.0), ("miles_from_login", 9.0), ("speed_mph", 180.0)];
     assert!(invariant::logins_as_of(&broken(&known)));
     for (index, value) in [(0, 0.0), (1, -1.0), (1, f64::NAN), (2, 20_000.0), (2, f64::NAN), (3, f64::INFINITY)] {
         let mut changes = known;

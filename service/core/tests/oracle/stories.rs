@@ -36,9 +36,24 @@ enum When {
 /// A step before its time is known.
 #[derive(Clone, Debug)]
 enum Step {
-    Pay { id: u8, minor: i64, base: i64, merchant: u8, place: Option<(f64, f64)>, entry: Option<(List, Option<i64>)> },
-    LogIn { id: u8, success: bool, place: Option<(f64, f64)> },
-    Tell { transaction: u8, source: usize, shift: i64 },
+    Pay {
+        id: u8,
+        minor: i64,
+        base: i64,
+        merchant: u8,
+        place: Option<(f64, f64)>,
+        entry: Option<(List, Option<i64>)>,
+    },
+    LogIn {
+        id: u8,
+        success: bool,
+        place: Option<(f64, f64)>,
+    },
+    Tell {
+        transaction: u8,
+        source: usize,
+        shift: i64,
+    },
     /// The same event once more.
     Again(Index),
     /// The same id once more, with other content.
@@ -147,16 +162,10 @@ fn told(step: &Step, at: i64) -> Event {
             transaction.location = point(place);
             Event::Pay(transaction, entry)
         }
-        Step::LogIn { id, success, place } => Event::LogIn(Login {
-            login_id: format!("l-{id}").into(),
-            user_id: "u-7".into(),
-            at: when,
-            ip_address: None,
-            device_id: Some("d-1".into()),
-            user_agent: None,
-            location: point(place),
-            success: *success,
-        }),
+        Step::LogIn { id, success, place } => {
+            let login = login(&format!("l-{id}"), when);
+            Event::LogIn(Login { location: point(place), success: *success, ..login })
+        }
         Step::Tell { transaction, source, shift } => {
             let at = A_MONDAY + shift * HOUR;
             Event::Tell(Label {
@@ -187,6 +196,20 @@ pub(crate) fn payment(id: &str, at: i64, minor: i64) -> Transaction {
         device_id: Some("d-1".into()),
         merchant_category: None,
         location: None,
+    }
+}
+
+/// A plain successful login of the story's user.
+pub(crate) fn login(id: &str, at: Timestamp) -> Login {
+    Login {
+        login_id: id.into(),
+        user_id: "u-7".into(),
+        at,
+        ip_address: None,
+        device_id: Some("d-1".into()),
+        user_agent: None,
+        location: None,
+        success: true,
     }
 }
 
