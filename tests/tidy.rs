@@ -169,7 +169,7 @@ fn the_core_is_pure() {
         "std::thread",
         "std::process",
         "SystemTime",
-        "Instant",
+        "std::time",
         "Mutex",
         "RwLock",
         "async fn",
