@@ -53,9 +53,9 @@ impl Default for Retention {
 pub enum Admission {
     /// It was not seen before.
     New,
-    /// It was seen before with the same content, in this record of the user's partition.
+    /// It was seen before with the same content.
     Duplicate {
-        /// The record's number.
+        /// A transaction's record in the user's partition; 0 for logins and labels, whose answers need none.
         n: u64,
     },
     /// Its id was seen before with other content.
