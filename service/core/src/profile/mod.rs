@@ -189,10 +189,12 @@ impl Profile {
         self.labels.iter()
     }
 
-    /// The dedupe horizon: a transaction or login at or below it is refused; `None` before the first.
+    /// The dedupe horizon, or the newest transaction or login whose id was dropped inside it: a transaction or login at
+    /// or below it is refused; `None` before the first.
     #[must_use]
     pub fn floor(&self, retention: &Retention) -> Option<Timestamp> {
-        self.newest.map(|newest| newest - retention.dedupe_ms)
+        let horizon = self.newest.map(|newest| newest - retention.dedupe_ms);
+        horizon.max(self.spending.dropped).max(self.logins.dropped)
     }
 
     /// The number after the last record that changed this profile.
