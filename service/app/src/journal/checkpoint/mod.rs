@@ -105,7 +105,9 @@ impl CheckpointStore {
     pub fn load(&self, partitions: &[Partition]) -> BoxStream<'_, Result<ProfileSnapshot, JournalError>> {
         let partitions = partitions.to_vec();
         let pages = async move {
-            let connection = crate::sqlite::open_reader(&self.path).await.map_err(|error| self.failed(&error))?;
+            let connection = crate::sqlite::open_reader(&self.path, ROWS_PER_PAGE as usize)
+                .await
+                .map_err(|error| self.failed(&error))?;
             let load = Load { store: self, connection, partitions, after: None };
             Ok::<_, JournalError>(stream::try_unfold(load, Load::page))
         };
