@@ -9,7 +9,7 @@ mod tests;
 
 use super::review_store::{ReviewError, ReviewStore, StoredAlert, StoredModel, StoredReason};
 use crate::journal::record::{Body, Decided, Record};
-use crate::journal::{Cursor, Journal, JournalError, Partition};
+use crate::journal::{Cursor, Journal, JournalError};
 use futures_util::TryStreamExt;
 use std::fmt::Write;
 use std::sync::Arc;

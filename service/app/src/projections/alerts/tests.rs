@@ -1,7 +1,7 @@
 //! The projection over a journal in memory and a real store: once each, through failures, restarts and a wiped store.
 
 use super::*;
-use crate::journal::{MemoryJournal, samples};
+use crate::journal::{MemoryJournal, Partition, samples};
 use crate::projections::review_store::{AlertFilter, AlertPage, AlertStatus};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
