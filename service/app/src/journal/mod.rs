@@ -95,6 +95,28 @@ pub enum JournalError {
         /// Checksum, gap or undecodable record.
         what: Arc<str>,
     },
+    /// The checkpoint is not what was written.
+    #[error("{file} is damaged: {what}; move it away: profiles are made again from the journal at the next start")]
+    DamagedCheckpoint {
+        /// The file.
+        file: Arc<str>,
+        /// The profile or mark, and what is wrong with it.
+        what: Arc<str>,
+    },
+    /// The checkpoint reflects records that the journal does not have.
+    #[error(
+        "the checkpoint reflects partition {partition} up to record {checkpoint}, but the journal ends at {journal}: \
+         journal.db is older than profiles.db; restore the journal that belongs to it, or move profiles.db away to \
+         make profiles again from this journal"
+    )]
+    CheckpointAhead {
+        /// The partition.
+        partition: Partition,
+        /// Records that the checkpoint reflects.
+        checkpoint: u64,
+        /// Records that the journal has.
+        journal: u64,
+    },
 }
 
 /// Where to start reading: the first wanted `n` of each partition; partitions that are not named are left out.
