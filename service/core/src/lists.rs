@@ -3,9 +3,6 @@
 use crate::time::Timestamp;
 use uuid::Uuid;
 
-/// Most list entries that one profile holds; the earliest to expire give way.
-pub const MAX_ENTRIES_PER_USER: usize = 64;
-
 /// Which list an entry is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum List {

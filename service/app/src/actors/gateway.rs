@@ -1,20 +1,50 @@
 //! The way in: routes an event to the shard of its user, with a permit, and waits for the answer.
+//!
+//! A permit is taken before anything is sent and given back with the answer, so that what is in flight is bounded (I7).
+//! Requests are refused when there is none; topics and files wait.
 
-use super::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
+use super::context::Ticket;
+use super::messages::{Accepted, Answer, ProfileView, Refusal, Settled, Submission};
+use super::partition::partition_of;
+use super::shard::{Checkpoint, Refuse, ShardActor, Stop, Submit, View};
+use super::user::Work;
+use crate::journal::Partition;
+use actix::Addr;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use verdict_core::event::{Label, Login, Transaction};
 
 /// Cheap to clone; every ingress holds one.
-#[derive(Clone, Debug)]
-pub struct Gateway {}
+#[derive(Clone)]
+pub struct Gateway {
+    shards: Arc<[Addr<ShardActor>]>,
+    partitions: Partition,
+    permits: Arc<Semaphore>,
+    limit: usize,
+}
+
+/// The answer to what was sent.
+type Reply<T> = oneshot::Receiver<Result<T, Refusal>>;
 
 impl Gateway {
+    /// A gateway to shards that own partition p at index p mod their number, with at most `limit` events in flight.
+    #[must_use]
+    pub fn new(shards: Vec<Addr<ShardActor>>, partitions: Partition, limit: usize) -> Self {
+        Self { shards: shards.into(), partitions, permits: Arc::new(Semaphore::new(limit)), limit }
+    }
+
     /// Decides a transaction and waits until the decision is durable.
     ///
     /// # Errors
     /// [`Refusal`] says what to tell the caller.
     pub async fn decide(&self, submission: Submission<Transaction>) -> Result<Answer, Refusal> {
-        let _ = submission;
-        Err(Refusal::Stopping)
+        let permit = self.permit()?;
+        let deadline = submission.deadline;
+        match in_time(deadline, self.send_transaction(submission, permit)).await? {
+            Settled::Answer(answer) => Ok(answer),
+            Settled::SeenBefore => Err(Refusal::OriginalUnavailable),
+        }
     }
 
     /// Remembers a login and waits until it is durable.
@@ -22,8 +52,9 @@ impl Gateway {
     /// # Errors
     /// [`Refusal`] says what to tell the caller.
     pub async fn login(&self, submission: Submission<Login>) -> Result<Accepted, Refusal> {
-        let _ = submission;
-        Err(Refusal::Stopping)
+        let permit = self.permit()?;
+        let deadline = submission.deadline;
+        in_time(deadline, self.send_login(submission, permit)).await
     }
 
     /// Remembers a label and waits until it is durable.
@@ -31,8 +62,9 @@ impl Gateway {
     /// # Errors
     /// [`Refusal`] says what to tell the caller.
     pub async fn label(&self, submission: Submission<Label>) -> Result<Accepted, Refusal> {
-        let _ = submission;
-        Err(Refusal::Stopping)
+        let permit = self.permit()?;
+        let deadline = submission.deadline;
+        in_time(deadline, self.send_label(submission, permit)).await
     }
 
     /// What is known of a user, `None` for one never seen.
@@ -40,7 +72,136 @@ impl Gateway {
     /// # Errors
     /// [`Refusal`] says what to tell the caller.
     pub async fn profile(&self, user_id: &str) -> Result<Option<ProfileView>, Refusal> {
-        let _ = user_id;
-        Err(Refusal::Stopping)
+        let _permit = self.permit()?;
+        let (reply, answer) = oneshot::channel();
+        let shard = self.shard(partition_of(user_id, self.partitions));
+        if shard.try_send(View { user_id: user_id.into(), reply }).is_err() {
+            return Err(Refusal::Stopping);
+        }
+        answer.await.unwrap_or(Err(Refusal::Stopping))
     }
+
+    /// A permit for an event of a topic or a file, which waits for its turn.
+    ///
+    /// # Errors
+    /// When the service stops.
+    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Refusal::Stopping)
+    }
+
+    /// Sends a transaction; its place among the user's events is taken when this returns.
+    pub fn send_transaction(&self, sent: Submission<Transaction>, permit: OwnedSemaphorePermit) -> Reply<Settled> {
+        let user_id = sent.event.user_id.clone();
+        self.send(sent, permit, user_id, Work::Transaction)
+    }
+
+    /// Sends a login; its place among the user's events is taken when this returns.
+    pub fn send_login(&self, sent: Submission<Login>, permit: OwnedSemaphorePermit) -> Reply<Accepted> {
+        let user_id = sent.event.user_id.clone();
+        self.send(sent, permit, user_id, Work::Login)
+    }
+
+    /// Sends a label; its place among the user's events is taken when this returns.
+    pub fn send_label(&self, sent: Submission<Label>, permit: OwnedSemaphorePermit) -> Reply<Accepted> {
+        let user_id = sent.event.user_id.clone();
+        self.send(sent, permit, user_id, Work::Label)
+    }
+
+    /// Sends what is no event to where it leaves a dead letter; `sent.original` holds its bytes.
+    pub fn send_dead_letter(
+        &self,
+        sent: Submission<()>,
+        reason: &str,
+        detail: &str,
+        permit: OwnedSemaphorePermit,
+    ) -> Reply<Accepted> {
+        // Without a user, any partition will do, as long as the same bytes always go to the same one.
+        let partition = match &sent.original {
+            Some(bytes) => (crc32fast::hash(bytes) % u32::from(self.partitions)) as Partition,
+            None => 0,
+        };
+        let ((), ticket, answer) = split(sent, permit);
+        // A shard that is gone drops the ticket, and the receiver says so.
+        let _ =
+            self.shard(partition).try_send(Refuse { partition, reason: reason.into(), detail: detail.into(), ticket });
+        answer
+    }
+
+    /// Saves every changed profile; `false` when a shard could not.
+    pub async fn checkpoint(&self) -> bool {
+        let mut all_saved = true;
+        for shard in self.shards.iter() {
+            let (done, saved) = oneshot::channel();
+            all_saved &= shard.try_send(Checkpoint { done: Some(done) }).is_ok() && saved.await.unwrap_or(false);
+        }
+        all_saved
+    }
+
+    /// Takes nothing more, waits for what is in flight, saves every profile and ends the shards.
+    pub async fn stop(&self) {
+        // Holding every permit means that nothing is in flight.
+        let all = u32::try_from(self.limit).unwrap_or(u32::MAX);
+        let drained = self.permits.acquire_many(all).await;
+        self.checkpoint().await;
+        self.permits.close();
+        drop(drained);
+        for shard in self.shards.iter() {
+            // One that is gone already has nothing to stop.
+            let _ = shard.send(Stop).await;
+        }
+    }
+
+    /// Events that may still be taken now.
+    #[must_use]
+    pub fn available_permits(&self) -> usize {
+        self.permits.available_permits()
+    }
+
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        use tokio::sync::TryAcquireError;
+        Arc::clone(&self.permits).try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::NoPermits => Refusal::Overloaded { limit: self.limit },
+            TryAcquireError::Closed => Refusal::Stopping,
+        })
+    }
+
+    fn shard(&self, partition: Partition) -> &Addr<ShardActor> {
+        &self.shards[usize::from(partition) % self.shards.len()]
+    }
+
+    fn send<E, T>(
+        &self,
+        sent: Submission<E>,
+        permit: OwnedSemaphorePermit,
+        user_id: Box<str>,
+        work: impl FnOnce(E, Ticket<T>) -> Work,
+    ) -> Reply<T> {
+        let partition = partition_of(&user_id, self.partitions);
+        let (event, ticket, answer) = split(sent, permit);
+        // A shard that is gone drops the ticket, and the receiver says so.
+        let _ = self.shard(partition).try_send(Submit { partition, user_id, work: work(event, ticket) });
+        answer
+    }
+}
+
+fn split<E, T>(sent: Submission<E>, permit: OwnedSemaphorePermit) -> (E, Ticket<T>, Reply<T>) {
+    let (reply, answer) = oneshot::channel();
+    let Submission { event, source, received_at, started, deadline, original } = sent;
+    (event, Ticket { source, received_at, started, deadline, original, reply, permit }, answer)
+}
+
+/// Waits for the answer until the deadline. What comes later is in the journal all the same, and a retry gets it.
+async fn in_time<T>(
+    deadline: Option<std::time::Instant>,
+    answer: impl Future<Output = Result<Result<T, Refusal>, oneshot::error::RecvError>>,
+) -> Result<T, Refusal> {
+    let answered = match deadline {
+        None => answer.await,
+        Some(deadline) => match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(answered) => answered,
+            Err(_) => return Err(Refusal::JournalLate),
+        },
+    };
+    // A ticket that was dropped went down with the state of an epoch that ended.
+    answered.unwrap_or(Err(Refusal::Recovering))
 }

@@ -22,6 +22,8 @@ pub struct Submission<E> {
     pub started: Instant,
     /// When an answer is of no more use; `None` waits.
     pub deadline: Option<Instant>,
+    /// The bytes as they came, of a source whose every record must leave one in the journal (I6); a request has none.
+    pub original: Option<Box<[u8]>>,
 }
 
 /// The answer to a decided transaction.
@@ -33,6 +35,15 @@ pub struct Answer {
     pub durable: bool,
     /// Whether this transaction had been decided before.
     pub duplicate: bool,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug)]
+pub enum Settled {
+    /// It is decided, now or before.
+    Answer(Answer),
+    /// A topic or a file brought it again; its record says so, and nobody waits for the first answer.
+    SeenBefore,
 }
 
 /// The answer to a login or a label that is durable and visible to the next decision.
@@ -126,4 +137,22 @@ pub enum Event {
     Login(Login),
     /// To be remembered.
     Label(Label),
+}
+
+impl Refusal {
+    /// The code on the wire.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TooOld { .. } => "TOO_OLD",
+            Self::IdReused => "ID_REUSED",
+            Self::Overloaded { .. } => "OVERLOADED",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::JournalLate => "JOURNAL_LATE",
+            Self::JournalUnavailable(_) => "JOURNAL_UNAVAILABLE",
+            Self::Recovering => "RECOVERING",
+            Self::OriginalUnavailable => "ORIGINAL_UNAVAILABLE",
+            Self::Stopping => "STOPPING",
+        }
+    }
 }

@@ -1,4 +1,14 @@
 //! The actix shell: one arbiter a shard, a `ShardActor` on it, and one `UserActor` per user.
+//!
+//! An event takes one way: `Gateway` (permit) → `ShardActor` (routes) → `UserActor` (weighs; waits for the model in a
+//! batch; decides; commits) → `ShardContext` (numbers the record) → `Journal` → answer. All of the deciding is in
+//! `verdict-core`; this room only keeps order and bounds.
 
+mod checkpointing;
+pub mod context;
 pub mod gateway;
 pub mod messages;
+pub mod partition;
+pub mod recovery;
+pub mod shard;
+pub mod user;

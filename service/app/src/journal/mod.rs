@@ -10,6 +10,7 @@
 //!   refused too, and the owner drops its state and recovers under a new epoch (it never carries on).
 //! - `replay` streams records back in journal order; what was never durable never appears.
 
+pub mod profile_v1;
 pub mod record;
 
 use futures_util::future::BoxFuture;

@@ -1,0 +1,356 @@
+//! What the actors of one shard share on their thread: the rules, the rows that wait for the model, and the records that
+//! wait for the journal.
+//!
+//! A context lives as long as an epoch. When an append fails, it is closed: actors that still hold it are refused, and
+//! the shard starts over with a new one.
+
+use super::messages::{Accepted, Answer, Refusal, Settled};
+use super::shard::ShardSettings;
+use super::user::UserActor;
+use crate::journal::checkpoint::{Mark, Totals};
+use crate::journal::record::{Body, Decided, Generation, Record};
+use crate::journal::{Journal, Partition, Tenure};
+use crate::model::Scorer;
+use crate::telemetry::clock;
+use actix::Addr;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use verdict_core::event::Source;
+use verdict_core::features::FeatureVector;
+use verdict_core::profile::Retention;
+use verdict_core::rules::RuleSet;
+use verdict_core::time::Timestamp;
+
+/// Decisions whose whole answer is kept for duplicates; far above what can be in flight, so that a duplicate of one that
+/// is not durable yet is always found here.
+const RECENT_DECISIONS: usize = 16_384;
+
+/// Decisions read back from the journal at once, a shard.
+const READS_AT_ONCE: usize = 8;
+
+/// Where `evaluated_at` comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The wall clock.
+    Wall,
+    /// The event's own time: a backtest.
+    EventTime,
+}
+
+/// What decides: one generation of rules and model (I8).
+pub struct Judge {
+    /// The rule set.
+    pub rules: Arc<RuleSet>,
+    /// How records name rules, model and schema.
+    pub generation: Arc<Generation>,
+    /// This thread's session of the model, if one is configured.
+    pub scorer: Option<Scorer>,
+}
+
+/// What came along with an event, and the way back to whoever sent it.
+pub struct Ticket<T> {
+    /// Where it entered.
+    pub source: Source,
+    /// When it entered.
+    pub received_at: Timestamp,
+    /// When it entered, for measuring.
+    pub started: Instant,
+    /// When an answer is of no more use.
+    pub deadline: Option<Instant>,
+    /// The bytes as they came, of a source that must leave a record.
+    pub original: Option<Box<[u8]>>,
+    /// The way back.
+    pub reply: oneshot::Sender<Result<T, Refusal>>,
+    /// Bounds what is in flight; given back with the answer.
+    pub permit: OwnedSemaphorePermit,
+}
+
+impl<T> Ticket<T> {
+    /// Answers. A caller that has gone away is no error: what was decided stays decided.
+    pub fn answer(self, answer: Result<T, Refusal>) {
+        let _ = self.reply.send(answer);
+    }
+
+    /// Whether the deadline has passed.
+    pub fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| clock::instant() >= deadline)
+    }
+}
+
+/// Who hears of a record, or of everything before it, once that is durable.
+pub enum Completion {
+    /// A decision: first or duplicate.
+    Decided(Ticket<Settled>, Answer),
+    /// A transaction of a topic or a file that was seen before.
+    SeenBefore(Ticket<Settled>),
+    /// A login or a label.
+    Accepted(Ticket<Accepted>, Accepted),
+    /// A refused transaction whose dead letter is durable.
+    TransactionRefused(Ticket<Settled>, Refusal),
+    /// A refused login or label whose dead letter is durable.
+    EventRefused(Ticket<Accepted>, Refusal),
+    /// Somebody inside who only waits: `true` once everything before is durable.
+    Durable(oneshot::Sender<bool>),
+}
+
+impl Completion {
+    /// Answers once the append is over.
+    pub fn complete(self, appended: Result<(), Refusal>) {
+        match (self, appended) {
+            (Self::Decided(ticket, answer), Ok(())) => {
+                ticket.answer(Ok(Settled::Answer(Answer { durable: true, ..answer })));
+            }
+            (Self::SeenBefore(ticket), Ok(())) => ticket.answer(Ok(Settled::SeenBefore)),
+            (Self::Accepted(ticket, accepted), Ok(())) => ticket.answer(Ok(accepted)),
+            (Self::TransactionRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
+            (Self::EventRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
+            (
+                Self::Decided(ticket, _) | Self::TransactionRefused(ticket, _) | Self::SeenBefore(ticket),
+                Err(refusal),
+            ) => {
+                ticket.answer(Err(refusal));
+            }
+            (Self::Accepted(ticket, _) | Self::EventRefused(ticket, _), Err(refusal)) => ticket.answer(Err(refusal)),
+            // One who no longer waits is no error.
+            (Self::Durable(done), appended) => drop(done.send(appended.is_ok())),
+        }
+    }
+}
+
+/// A transaction that waits for its score.
+pub struct WaitingRow {
+    /// Whose it is.
+    pub user: Addr<UserActor>,
+    /// What the model sees.
+    pub features: FeatureVector,
+    /// When its answer is of no more use.
+    pub deadline: Option<Instant>,
+}
+
+/// Records and completions that wait for the next append.
+#[derive(Default)]
+pub struct Outbox {
+    /// In journal order.
+    pub records: Vec<Record>,
+    /// Told when the append is durable.
+    pub completions: Vec<Completion>,
+}
+
+/// See the module.
+pub struct ShardContext {
+    /// What decides; outlives the context.
+    pub judge: Rc<RefCell<Judge>>,
+    /// How much profiles keep.
+    pub retention: Retention,
+    /// Where `evaluated_at` comes from.
+    pub clock: Clock,
+    /// Rows that wait for the model.
+    pub rows: RefCell<Vec<WaitingRow>>,
+    /// What waits for the journal.
+    pub outbox: RefCell<Outbox>,
+    journal: Arc<dyn Journal>,
+    /// Wakes the shard when a row or a record is the first to wait.
+    wake: Box<dyn Fn(Wake)>,
+    ledger: RefCell<HashMap<Partition, Account>>,
+    /// Users changed since the last checkpoint.
+    dirty: RefCell<HashSet<Rc<str>>>,
+    recent: RefCell<RecentDecisions>,
+    reads: Cell<usize>,
+    closed: RefCell<Option<Refusal>>,
+}
+
+/// An owned partition: its epoch, its next number, and its books.
+struct Account {
+    tenure: Tenure,
+    totals: Totals,
+}
+
+/// What the shard is woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Rows wait for the model.
+    Score,
+    /// Records wait for the journal.
+    Append,
+}
+
+impl ShardContext {
+    /// A context for the epochs that were recovered.
+    pub fn new(
+        judge: Rc<RefCell<Judge>>,
+        settings: &ShardSettings,
+        tenures: &[Tenure],
+        totals: &HashMap<Partition, Totals>,
+        wake: Box<dyn Fn(Wake)>,
+    ) -> Self {
+        let account = |tenure: &Tenure| Account {
+            tenure: *tenure,
+            totals: totals.get(&tenure.partition).copied().unwrap_or_default(),
+        };
+        Self {
+            judge,
+            retention: settings.retention,
+            clock: settings.clock,
+            rows: RefCell::default(),
+            outbox: RefCell::default(),
+            journal: Arc::clone(&settings.journal),
+            wake,
+            ledger: RefCell::new(tenures.iter().map(|tenure| (tenure.partition, account(tenure))).collect()),
+            dirty: RefCell::default(),
+            recent: RefCell::default(),
+            reads: Cell::new(0),
+            closed: RefCell::new(None),
+        }
+    }
+
+    /// Ends the context: what waits is refused, and so is whatever comes from actors that still hold it.
+    pub fn close(&self, refusal: &Refusal) {
+        *self.closed.borrow_mut() = Some(refusal.clone());
+        self.rows.take();
+        for completion in self.outbox.take().completions {
+            completion.complete(Err(refusal.clone()));
+        }
+    }
+
+    /// Whether its epochs have ended.
+    pub fn is_closed(&self) -> bool {
+        self.closed.borrow().is_some()
+    }
+
+    /// Wakes the shard.
+    pub fn wake(&self, wake: Wake) {
+        (self.wake)(wake);
+    }
+
+    /// Puts a row in the queue for the model.
+    pub fn wait_for_score(&self, row: WaitingRow) {
+        if self.is_closed() {
+            // The user's last address is gone with its row: the actor ends, and its callers hear of the recovery.
+            return;
+        }
+        let mut rows = self.rows.borrow_mut();
+        rows.push(row);
+        if rows.len() == 1 {
+            (self.wake)(Wake::Score);
+        }
+    }
+
+    /// Numbers a record, queues it for the journal, and returns its number. `completion` is told when it is durable.
+    pub fn commit(
+        &self,
+        partition: Partition,
+        source: Source,
+        received_at: Timestamp,
+        body: Body,
+        completion: Completion,
+    ) -> u64 {
+        let mut ledger = self.ledger.borrow_mut();
+        // invariant I1: the gateway routes a user only to the shard that owns the user's partition.
+        #[expect(clippy::expect_used, reason = "a record of a partition that is not owned must never be written")]
+        let account = ledger.get_mut(&partition).expect("an owned partition");
+        account.totals.count(&body);
+        let Tenure { epoch, next_n: n, .. } = account.tenure;
+        account.tenure.next_n += 1;
+        if let Body::Decision(decided) = &body {
+            self.recent.borrow_mut().put((partition, n), Arc::clone(decided));
+        }
+        self.queue(Some(Record { partition, epoch, n, source, received_at, body }), completion);
+        n
+    }
+
+    /// Tells `completion` once everything committed before is durable.
+    pub fn after_commits(&self, completion: Completion) {
+        self.queue(None, completion);
+    }
+
+    fn queue(&self, record: Option<Record>, completion: Completion) {
+        if let Some(refusal) = &*self.closed.borrow() {
+            return completion.complete(Err(refusal.clone()));
+        }
+        let mut outbox = self.outbox.borrow_mut();
+        let first = outbox.completions.is_empty();
+        outbox.records.extend(record);
+        outbox.completions.push(completion);
+        if first {
+            (self.wake)(Wake::Append);
+        }
+    }
+
+    /// The decision in a record, if it is recent.
+    pub fn recent_decision(&self, partition: Partition, n: u64) -> Option<Arc<Decided>> {
+        self.recent.borrow().decisions.get(&(partition, n)).cloned()
+    }
+
+    /// Remembers that a user's profile changed.
+    pub fn mark_dirty(&self, user_id: &Rc<str>) {
+        let mut dirty = self.dirty.borrow_mut();
+        if !dirty.contains(user_id) {
+            dirty.insert(Rc::clone(user_id));
+        }
+    }
+
+    /// Takes the users that changed since this was last called.
+    pub fn take_dirty(&self) -> HashSet<Rc<str>> {
+        self.dirty.take()
+    }
+
+    /// The position and the books of every owned partition.
+    pub fn marks(&self) -> Vec<Mark> {
+        let ledger = self.ledger.borrow();
+        ledger
+            .values()
+            .map(|Account { tenure, totals }| Mark {
+                partition: tenure.partition,
+                next_n: tenure.next_n,
+                totals: *totals,
+            })
+            .collect()
+    }
+
+    /// Answers a duplicate from the journal; only so many at a time, so that they never crowd out decisions.
+    pub fn read_back(self: &Rc<Self>, partition: Partition, n: u64, ticket: Ticket<Settled>) {
+        if self.reads.get() >= READS_AT_ONCE {
+            return ticket.answer(Err(Refusal::OriginalUnavailable));
+        }
+        self.reads.set(self.reads.get() + 1);
+        let context = Rc::clone(self);
+        actix::spawn(async move {
+            let read = context.journal.read(partition, n).await;
+            context.reads.set(context.reads.get() - 1);
+            let answer = match read {
+                Ok(Some(Record { body: Body::Decision(decided), .. })) => {
+                    Ok(Settled::Answer(Answer { decided, durable: true, duplicate: true }))
+                }
+                Ok(_) => Err(Refusal::OriginalUnavailable),
+                Err(error) => {
+                    tracing::error!(%error, partition, n, "cannot read a decision back");
+                    Err(Refusal::OriginalUnavailable)
+                }
+            };
+            ticket.answer(answer);
+        });
+    }
+}
+
+/// A bounded cache, oldest out first.
+#[derive(Default)]
+struct RecentDecisions {
+    decisions: HashMap<(Partition, u64), Arc<Decided>>,
+    order: VecDeque<(Partition, u64)>,
+}
+
+impl RecentDecisions {
+    fn put(&mut self, key: (Partition, u64), decided: Arc<Decided>) {
+        self.decisions.insert(key, decided);
+        self.order.push_back(key);
+        if self.order.len() > RECENT_DECISIONS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.decisions.remove(&oldest);
+        }
+    }
+}

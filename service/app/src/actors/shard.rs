@@ -1,0 +1,410 @@
+//! One shard: owns its partitions, starts the actors of their users, and moves what they leave for the model and the
+//! journal in batches.
+//!
+//! It decides nothing itself. When an append fails, memory is ahead of the truth (I2): the shard drops every user,
+//! closes the context of that epoch, and recovers under a new one.
+
+use super::checkpointing;
+use super::context::{Clock, Completion, Judge, Outbox, ShardContext, Ticket, Wake};
+use super::messages::{Accepted, ProfileView, Refusal};
+use super::recovery::{Recovered, recover};
+use super::user::{CopyProfile, Scored, UserActor, Work, view};
+use crate::journal::checkpoint::CheckpointStore;
+use crate::journal::record::Body;
+use crate::journal::{Journal, Partition};
+use crate::telemetry::clock;
+use crate::telemetry::health::Readiness;
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tracing::{error, info};
+use verdict_core::decision::{Degradation, ModelVerdict};
+use verdict_core::profile::{Profile, Retention};
+
+/// Rows scored at a time. Beyond 64 a row gets no cheaper (3.3 us in batches of 16 to 64), and the first would wait longer.
+const ROWS_PER_BATCH: usize = 64;
+
+/// Time that a decision still needs after its score; a row with less left is decided by rules alone.
+const AFTER_MODEL: Duration = Duration::from_millis(2);
+
+/// Pause before a recovery that failed is tried again.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a shard is made of.
+pub struct ShardSettings {
+    /// Number of the shard.
+    pub shard: usize,
+    /// The partitions that it owns.
+    pub partitions: Vec<Partition>,
+    /// How much profiles keep.
+    pub retention: Retention,
+    /// Where `evaluated_at` comes from.
+    pub clock: Clock,
+    /// The journal.
+    pub journal: Arc<dyn Journal>,
+    /// Where profiles are saved; `None` keeps them in memory only: a backtest.
+    pub checkpoints: Option<Arc<CheckpointStore>>,
+    /// Time between checkpoints.
+    pub checkpoint_every: Duration,
+    /// Told when the shard serves and when it does not.
+    pub readiness: Readiness,
+    /// Most messages that permits let in, and some more for the shard's own.
+    pub mailbox: usize,
+}
+
+/// See the module.
+pub struct ShardActor {
+    settings: ShardSettings,
+    judge: Rc<RefCell<Judge>>,
+    serving: Option<Serving>,
+    checkpoint_running: bool,
+}
+
+/// The users of one epoch.
+struct Serving {
+    context: Rc<ShardContext>,
+    users: HashMap<Rc<str>, User>,
+}
+
+/// A user in memory.
+enum User {
+    /// Recovered, and not heard of since.
+    Cold(Box<Profile>),
+    /// An actor.
+    Hot(Addr<UserActor>),
+}
+
+/// An event for one of the shard's users.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Submit {
+    /// The user's partition.
+    pub partition: Partition,
+    /// The user.
+    pub user_id: Box<str>,
+    /// The event.
+    pub work: Work,
+}
+
+/// Something that a source delivered and that is no event; it leaves a dead letter (I6).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Refuse {
+    /// The partition that the dead letter goes to.
+    pub partition: Partition,
+    /// Reason code.
+    pub reason: Box<str>,
+    /// For people.
+    pub detail: Box<str>,
+    /// Carries the bytes as they came.
+    pub ticket: Ticket<Accepted>,
+}
+
+/// Asks what is known of a user.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct View {
+    /// The user.
+    pub user_id: Box<str>,
+    /// The way back.
+    pub reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
+}
+
+/// Saves every changed profile; answers `false` when that failed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Checkpoint {
+    /// The way back.
+    pub done: Option<oneshot::Sender<bool>>,
+}
+
+/// Rows or records wait.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Flush(Wake);
+
+/// An append of a context failed.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct AppendFailed(Rc<ShardContext>, Refusal);
+
+impl ShardActor {
+    /// A shard that recovers as soon as it is started.
+    pub fn new(settings: ShardSettings, judge: Judge) -> Self {
+        Self { settings, judge: Rc::new(RefCell::new(judge)), serving: None, checkpoint_running: false }
+    }
+
+    fn component(&self) -> String {
+        format!("shard {}", self.settings.shard)
+    }
+
+    /// Loads profiles and replays the journal, again and again until it works.
+    fn recover(&mut self, ctx: &mut Context<Self>) {
+        self.serving = None;
+        self.settings.readiness.not_ready(&self.component(), "recovering");
+        let journal = Arc::clone(&self.settings.journal);
+        let checkpoints = self.settings.checkpoints.clone();
+        let (partitions, retention) = (self.settings.partitions.clone(), self.settings.retention);
+        let started = clock::instant();
+        let work = async move { recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await };
+        let work = work.into_actor(self).map(move |recovered, shard, ctx| match recovered {
+            Ok(recovered) => {
+                info!(
+                    shard = shard.settings.shard,
+                    users = recovered.users.len(),
+                    replayed = recovered.replayed,
+                    seconds = started.elapsed().as_secs_f64(),
+                    "recovered"
+                );
+                shard.serve(recovered, ctx);
+            }
+            Err(error) => {
+                error!(shard = shard.settings.shard, %error, "cannot recover; trying again");
+                shard.settings.readiness.not_ready(&shard.component(), &error.to_string());
+                ctx.run_later(RECOVERY_PAUSE, |shard, ctx| shard.recover(ctx));
+            }
+        });
+        ctx.spawn(work);
+    }
+
+    fn serve(&mut self, recovered: Recovered, ctx: &mut Context<Self>) {
+        let address = ctx.address();
+        // A full mailbox would lose a wake-up; `mailbox` leaves room beyond the permits for these.
+        let wake = Box::new(move |wake| {
+            if let Err(error) = address.try_send(Flush(wake)) {
+                error!(%error, "a shard cannot wake itself");
+            }
+        });
+        let context =
+            ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
+        let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
+        self.serving = Some(Serving { context: Rc::new(context), users });
+        self.settings.readiness.ready(&self.component());
+    }
+
+    /// Scores the rows that wait, a batch at a time, so that the first answers do not wait for the last rows.
+    fn score(&self, context: &ShardContext) {
+        let rows = {
+            let mut waiting = context.rows.borrow_mut();
+            let batch = waiting.len().min(ROWS_PER_BATCH);
+            waiting.drain(..batch).collect::<Vec<_>>()
+        };
+        let latest = clock::instant() + AFTER_MODEL;
+        let (in_time, late): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| row.deadline.is_none_or(|deadline| latest < deadline));
+        for row in late {
+            send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
+        }
+        let features = in_time.iter().map(|row| &row.features).collect::<Vec<_>>();
+        let scores = match &mut context.judge.borrow_mut().scorer {
+            Some(scorer) if !features.is_empty() => scorer.score(&features).map_err(|error| error.to_string()),
+            _ => Ok(Vec::new()),
+        };
+        match scores {
+            Ok(scores) => {
+                for (row, score) in in_time.iter().zip(scores) {
+                    send(&row.user, ModelVerdict::Score(score));
+                }
+            }
+            Err(error) => {
+                error!(error, rows = in_time.len(), "the model failed; deciding by rules alone");
+                for row in &in_time {
+                    send(&row.user, ModelVerdict::Missing(Degradation::ModelError));
+                }
+            }
+        }
+        if !context.rows.borrow().is_empty() {
+            context.wake(Wake::Score);
+        }
+    }
+
+    /// Hands what waits to the journal and tells everybody when it is durable.
+    fn append(&self, context: &Rc<ShardContext>, ctx: &Context<Self>) {
+        let Outbox { records, completions } = context.outbox.take();
+        let appended = self.settings.journal.append(records);
+        let (context, address) = (Rc::clone(context), ctx.address());
+        actix::spawn(async move {
+            match appended.await {
+                Ok(()) => completions.into_iter().for_each(|completion| completion.complete(Ok(()))),
+                Err(error) => {
+                    let refusal = Refusal::JournalUnavailable(error.to_string().into());
+                    completions.into_iter().for_each(|completion| completion.complete(Err(refusal.clone())));
+                    if !context.is_closed() && address.send(AppendFailed(context, refusal)).await.is_err() {
+                        error!("an append failed while the shard stopped");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Gives a user its score. Its mailbox takes whatever permits let in, and it lives as long as its row.
+fn send(user: &Addr<UserActor>, verdict: ModelVerdict) {
+    if let Err(error) = user.try_send(Scored(verdict)) {
+        error!(%error, "a user did not take its score");
+    }
+}
+
+impl Serving {
+    /// The user's actor, started with what is remembered if it is not running.
+    fn actor(&mut self, user_id: &str, partition: Partition) -> &Addr<UserActor> {
+        if !matches!(self.users.get(user_id), Some(User::Hot(_))) {
+            let id: Rc<str> = user_id.into();
+            let profile = match self.users.remove(user_id) {
+                Some(User::Cold(profile)) => *profile,
+                _ => Profile::default(),
+            };
+            let actor = UserActor::new(Rc::clone(&id), partition, profile, Rc::clone(&self.context));
+            self.users.insert(id, User::Hot(actor.start()));
+        }
+        match self.users.get(user_id) {
+            Some(User::Hot(address)) => address,
+            _ => unreachable!("just started"),
+        }
+    }
+}
+
+impl Actor for ShardActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(self.settings.mailbox);
+        self.recover(ctx);
+        if self.settings.checkpoints.is_some() {
+            ctx.run_interval(self.settings.checkpoint_every, |_, ctx| ctx.notify(Checkpoint { done: None }));
+        }
+    }
+}
+
+impl Handler<Submit> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, submit: Submit, _: &mut Context<Self>) {
+        let Some(serving) = &mut self.serving else { return submit.work.refuse(Refusal::Recovering) };
+        if let Err(refused) = serving.actor(&submit.user_id, submit.partition).try_send(submit.work) {
+            let work = match refused {
+                actix::dev::SendError::Full(work) | actix::dev::SendError::Closed(work) => work,
+            };
+            work.refuse(Refusal::Overloaded { limit: self.settings.mailbox });
+        }
+    }
+}
+
+impl Handler<Refuse> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, refuse: Refuse, _: &mut Context<Self>) {
+        let Refuse { partition, reason, detail, mut ticket } = refuse;
+        let Some(serving) = &self.serving else { return ticket.answer(Err(Refusal::Recovering)) };
+        let original = ticket.original.take().unwrap_or_default();
+        let (source, received_at) = (ticket.source.clone(), ticket.received_at);
+        let body = Body::DeadLetter { reason, detail, original };
+        let completion = Completion::Accepted(ticket, Accepted { duplicate: false });
+        serving.context.commit(partition, source, received_at, body, completion);
+    }
+}
+
+impl Handler<View> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, View { user_id, reply }: View, _: &mut Context<Self>) {
+        // A caller that has gone away is no error.
+        let answer = |found| drop(reply.send(found));
+        let Some(serving) = &self.serving else { return answer(Err(Refusal::Recovering)) };
+        let context = Rc::clone(&serving.context);
+        match serving.users.get(&*user_id) {
+            None => answer(Ok(None)),
+            Some(User::Cold(profile)) => answer(Ok(Some(view(&user_id, profile, &context, clock::now())))),
+            Some(User::Hot(user)) => {
+                let copy = user.send(CopyProfile);
+                actix::spawn(async move {
+                    let profile = copy.await.map_err(|_| Refusal::Recovering);
+                    let seen = profile.map(|profile| Some(view(&user_id, &profile, &context, clock::now())));
+                    drop(reply.send(seen));
+                });
+            }
+        }
+    }
+}
+
+impl Handler<Flush> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Flush(wake): Flush, ctx: &mut Context<Self>) {
+        let Some(serving) = &self.serving else { return };
+        match wake {
+            Wake::Score => self.score(&serving.context),
+            Wake::Append => self.append(&serving.context, ctx),
+        }
+    }
+}
+
+impl Handler<AppendFailed> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, AppendFailed(context, refusal): AppendFailed, ctx: &mut Context<Self>) {
+        if context.is_closed() {
+            return;
+        }
+        error!(shard = self.settings.shard, error = %refusal, "dropping state and recovering");
+        context.close(&refusal);
+        self.recover(ctx);
+    }
+}
+
+impl Handler<Checkpoint> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Checkpoint { done }: Checkpoint, ctx: &mut Context<Self>) {
+        let (Some(serving), Some(store)) = (&self.serving, &self.settings.checkpoints) else {
+            return drop(done.map(|done| done.send(self.settings.checkpoints.is_none())));
+        };
+        if self.checkpoint_running {
+            // The one who waits is served after the one that runs; the timer has another turn.
+            if done.is_some() {
+                ctx.notify_later(Checkpoint { done }, Duration::from_millis(20));
+            }
+            return;
+        }
+        self.checkpoint_running = true;
+        let profiles = serving
+            .context
+            .take_dirty()
+            .into_iter()
+            .filter_map(|id| match serving.users.get(&id)? {
+                User::Cold(profile) => Some((id, checkpointing::Copy::Ready(profile.clone()))),
+                User::Hot(user) => Some((id, checkpointing::Copy::Ask(user.clone()))),
+            })
+            .collect();
+        let saving = checkpointing::save(
+            Rc::clone(&serving.context),
+            Arc::clone(store),
+            self.settings.journal.partitions(),
+            profiles,
+        );
+        ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {
+            shard.checkpoint_running = false;
+            drop(done.map(|done| done.send(saved)));
+        }));
+    }
+}
+
+/// Ends the shard; what is in flight was drained before.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+impl Handler<Stop> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        if let Some(serving) = self.serving.take() {
+            serving.context.close(&Refusal::Stopping);
+        }
+        ctx.stop();
+    }
+}

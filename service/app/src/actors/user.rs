@@ -1,0 +1,305 @@
+//! One user: the only writer of that user's profile (I1).
+//!
+//! Events are taken one at a time. A transaction that waits for its score holds back the ones after it, so that each
+//! sees the profile as its predecessor left it, blocks included.
+
+use super::context::{Clock, Completion, ShardContext, Ticket, WaitingRow};
+use super::messages::{Accepted, Answer, Event, LastLogin, ProfileView, RecentTransaction, Refusal, Settled};
+use crate::journal::Partition;
+use crate::journal::record::{Body, Decided};
+use crate::telemetry::clock;
+use actix::{Actor, AsyncContext, Context, Handler, Message};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use verdict_core::decision::{ModelVerdict, RuleHit};
+use verdict_core::event::{Label, Login, Transaction};
+use verdict_core::features::{Computed, compute};
+use verdict_core::lists::ListHit;
+use verdict_core::profile::{Admission, Change, Profile};
+use verdict_core::rules::DecideInput;
+
+/// Transactions that a view shows.
+const VIEW_RECENT: usize = 20;
+
+/// See the module.
+pub struct UserActor {
+    user_id: Rc<str>,
+    partition: Partition,
+    profile: Profile,
+    shard: Rc<ShardContext>,
+    scoring: Option<Scoring>,
+    /// Bounded by the shard's permits.
+    held: VecDeque<Work>,
+}
+
+/// A transaction between its features and its decision.
+struct Scoring {
+    transaction: Transaction,
+    ticket: Ticket<Settled>,
+    list_hits: Vec<ListHit>,
+    rule_hits: Vec<RuleHit>,
+    computed: Computed,
+}
+
+/// An event for this user.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum Work {
+    /// To be decided.
+    Transaction(Transaction, Ticket<Settled>),
+    /// To be remembered.
+    Login(Login, Ticket<Accepted>),
+    /// To be remembered.
+    Label(Label, Ticket<Accepted>),
+}
+
+impl Work {
+    /// Answers without doing anything.
+    pub fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Transaction(_, ticket) => ticket.answer(Err(refusal)),
+            Self::Login(_, ticket) | Self::Label(_, ticket) => ticket.answer(Err(refusal)),
+        }
+    }
+}
+
+/// The model's word on the transaction that waits for it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Scored(pub ModelVerdict);
+
+/// Asks for a copy of the profile.
+#[derive(Message)]
+#[rtype(result = "Profile")]
+pub struct CopyProfile;
+
+impl UserActor {
+    /// A user with what is remembered.
+    pub fn new(user_id: Rc<str>, partition: Partition, profile: Profile, shard: Rc<ShardContext>) -> Self {
+        Self { user_id, partition, profile, shard, scoring: None, held: VecDeque::new() }
+    }
+
+    fn take(&mut self, work: Work, ctx: &Context<Self>) {
+        match work {
+            Work::Transaction(transaction, ticket) => self.weigh(transaction, ticket, ctx),
+            Work::Login(login, ticket) => self.remember(Event::Login(login), ticket),
+            Work::Label(label, ticket) => self.remember(Event::Label(label), ticket),
+        }
+    }
+
+    /// First half of a decision: features and rules; then the model is asked.
+    fn weigh(&mut self, transaction: Transaction, ticket: Ticket<Settled>, ctx: &Context<Self>) {
+        if ticket.is_late() {
+            return ticket.answer(Err(Refusal::DeadlineExceeded));
+        }
+        let refusal = match self.profile.admit_transaction(&transaction, &self.shard.retention) {
+            Admission::New => None,
+            Admission::Duplicate { n } => return self.answer_again(&transaction, n, ticket),
+            Admission::IdReused => Some(Refusal::IdReused),
+            Admission::TooOld { floor } => Some(Refusal::TooOld { floor }),
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse(ticket, refusal, Completion::TransactionRefused);
+        }
+        let judge = self.shard.judge.borrow();
+        let list_hits = self.profile.list_hits(&self.user_id, ticket.received_at);
+        let computed = compute(&self.profile, &transaction, &list_hits, judge.rules.rates().base());
+        let mut rule_hits = Vec::new();
+        judge.rules.evaluate(&computed.features, &mut rule_hits);
+        let asks_model = judge.scorer.is_some();
+        drop(judge);
+        let deadline = ticket.deadline;
+        self.scoring = Some(Scoring { transaction, ticket, list_hits, rule_hits, computed });
+        if asks_model {
+            self.shard.wait_for_score(WaitingRow { user: ctx.address(), features: computed.features, deadline });
+        } else {
+            self.decide(ModelVerdict::Absent);
+        }
+    }
+
+    /// Second half: the decision, its record, and only then the profile.
+    fn decide(&mut self, model: ModelVerdict) {
+        let Some(Scoring { transaction, ticket, list_hits, rule_hits, computed }) = self.scoring.take() else { return };
+        let (source, received_at) = (ticket.source.clone(), ticket.received_at);
+        let decided = {
+            let judge = self.shard.judge.borrow();
+            let decision = judge.rules.decide(DecideInput {
+                transaction: &transaction,
+                features: &computed.features,
+                rule_hits,
+                list_hits,
+                model,
+                window_approximate: computed.approximate,
+                received_at,
+            });
+            let evaluated_at = match self.shard.clock {
+                Clock::Wall => clock::now(),
+                Clock::EventTime => received_at,
+            };
+            Arc::new(Decided {
+                transaction,
+                features: computed.features,
+                decision,
+                generation: Arc::clone(&judge.generation),
+                evaluated_at,
+                latency_us: u32::try_from(ticket.started.elapsed().as_micros()).unwrap_or(u32::MAX),
+            })
+        };
+        let answer = Answer { decided: Arc::clone(&decided), durable: false, duplicate: false };
+        let body = Body::Decision(Arc::clone(&decided));
+        let n = self.shard.commit(self.partition, source, received_at, body, Completion::Decided(ticket, answer));
+        self.changed(Change::Decided(&decided.transaction, &decided.decision), n);
+    }
+
+    /// A login or a label.
+    fn remember(&mut self, event: Event, ticket: Ticket<Accepted>) {
+        if ticket.is_late() {
+            return ticket.answer(Err(Refusal::DeadlineExceeded));
+        }
+        let (admission, event_id) = match &event {
+            Event::Login(login) => (self.profile.admit_login(login, &self.shard.retention), &login.login_id),
+            Event::Label(label) => (self.profile.admit_label(label), &label.transaction_id),
+            Event::Transaction(_) => return,
+        };
+        let refusal = match admission {
+            Admission::New => None,
+            Admission::Duplicate { .. } => {
+                let done = Accepted { duplicate: true };
+                if ticket.original.is_none() {
+                    return self.shard.after_commits(Completion::Accepted(ticket, done));
+                }
+                let body = Body::Duplicate { user_id: (&*self.user_id).into(), event_id: event_id.clone() };
+                let (source, received_at) = (ticket.source.clone(), ticket.received_at);
+                self.shard.commit(self.partition, source, received_at, body, Completion::Accepted(ticket, done));
+                return;
+            }
+            Admission::IdReused => Some(Refusal::IdReused),
+            Admission::TooOld { floor } => Some(Refusal::TooOld { floor }),
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse(ticket, refusal, Completion::EventRefused);
+        }
+        let (source, received_at) = (ticket.source.clone(), ticket.received_at);
+        let completion = Completion::Accepted(ticket, Accepted { duplicate: false });
+        match event {
+            Event::Login(login) => {
+                let body = Body::Login(login.clone());
+                let n = self.shard.commit(self.partition, source, received_at, body, completion);
+                self.changed(Change::LoggedIn(&login), n);
+            }
+            Event::Label(label) => {
+                let body = Body::Label(label.clone());
+                let n = self.shard.commit(self.partition, source, received_at, body, completion);
+                self.changed(Change::Labelled(&label), n);
+            }
+            Event::Transaction(_) => {}
+        }
+    }
+
+    fn changed(&mut self, change: Change<'_>, n: u64) {
+        self.profile.apply(change, n, &self.shard.retention);
+        self.shard.mark_dirty(&self.user_id);
+    }
+
+    /// Refuses an event; one of a source that must leave a record leaves a dead letter (I6).
+    fn refuse<T>(
+        &self,
+        mut ticket: Ticket<T>,
+        refusal: Refusal,
+        completion: impl FnOnce(Ticket<T>, Refusal) -> Completion,
+    ) {
+        let Some(original) = ticket.original.take() else { return ticket.answer(Err(refusal)) };
+        let body = Body::DeadLetter { reason: refusal.code().into(), detail: refusal.to_string().into(), original };
+        let (source, received_at) = (ticket.source.clone(), ticket.received_at);
+        self.shard.commit(self.partition, source, received_at, body, completion(ticket, refusal));
+    }
+
+    /// Answers a transaction that was decided before, once its first record is durable.
+    fn answer_again(&self, transaction: &Transaction, n: u64, ticket: Ticket<Settled>) {
+        if ticket.original.is_some() {
+            // A duplicate of a topic or a file reads nothing: nobody waits for the first answer.
+            let body =
+                Body::Duplicate { user_id: transaction.user_id.clone(), event_id: transaction.transaction_id.clone() };
+            let (source, received_at) = (ticket.source.clone(), ticket.received_at);
+            self.shard.commit(self.partition, source, received_at, body, Completion::SeenBefore(ticket));
+            return;
+        }
+        match self.shard.recent_decision(self.partition, n) {
+            Some(decided) => {
+                let answer = Answer { decided, durable: false, duplicate: true };
+                self.shard.after_commits(Completion::Decided(ticket, answer));
+            }
+            None => self.shard.read_back(self.partition, n, ticket),
+        }
+    }
+
+    /// Takes what was held back, until something waits for the model again.
+    fn take_held(&mut self, ctx: &Context<Self>) {
+        while self.scoring.is_none()
+            && let Some(work) = self.held.pop_front()
+        {
+            self.take(work, ctx);
+        }
+    }
+}
+
+impl Actor for UserActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // Permits bound what is in flight; the mailbox never has to refuse what they let through.
+        ctx.set_mailbox_capacity(usize::from(u16::MAX));
+    }
+}
+
+impl Handler<Work> for UserActor {
+    type Result = ();
+
+    fn handle(&mut self, work: Work, ctx: &mut Context<Self>) {
+        if self.scoring.is_some() {
+            self.held.push_back(work);
+        } else {
+            self.take(work, ctx);
+        }
+    }
+}
+
+impl Handler<Scored> for UserActor {
+    type Result = ();
+
+    fn handle(&mut self, Scored(verdict): Scored, ctx: &mut Context<Self>) {
+        self.decide(verdict);
+        self.take_held(ctx);
+    }
+}
+
+impl Handler<CopyProfile> for UserActor {
+    type Result = actix::MessageResult<CopyProfile>;
+
+    fn handle(&mut self, _: CopyProfile, _: &mut Context<Self>) -> Self::Result {
+        actix::MessageResult(self.profile.clone())
+    }
+}
+
+/// What a profile shows of itself at `now`.
+#[must_use]
+pub fn view(user_id: &str, profile: &Profile, shard: &ShardContext, now: verdict_core::time::Timestamp) -> ProfileView {
+    let list_hits = profile.list_hits(user_id, now);
+    let judge = shard.judge.borrow();
+    ProfileView {
+        user_id: user_id.into(),
+        features: verdict_core::features::compute_idle(profile, now, &list_hits, judge.rules.rates().base()).features,
+        recent: profile
+            .recent_payments()
+            .take(VIEW_RECENT)
+            .map(|payment| RecentTransaction { at: payment.at, base_minor: payment.minor })
+            .collect(),
+        retained: profile.payments_retained(),
+        last_login: profile
+            .last_login(now)
+            .map(|login| LastLogin { at: login.at, location: login.location.map(|p| (p.latitude(), p.longitude())) }),
+        fraud_labels: profile.labels().filter(|label| label.is_fraud).count(),
+        entries: profile.entries().filter(|entry| entry.binds(now)).cloned().collect(),
+    }
+}

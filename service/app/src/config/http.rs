@@ -1,0 +1,210 @@
+//! `[http]`: where the API listens and who may call it. Never shows a key or its hash.
+
+use super::layers::{Setting, suggestion};
+use super::section::Section;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// What an API key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Ask for decisions.
+    Decide,
+    /// Send logins, labels and batches of events.
+    Ingest,
+    /// Read alerts and profiles, write reviews.
+    Review,
+    /// Change lists.
+    Admin,
+}
+
+impl Scope {
+    /// Every scope, with its name in the configuration.
+    pub const ALL: [(Self, &'static str); 4] =
+        [(Self::Decide, "decide"), (Self::Ingest, "ingest"), (Self::Review, "review"), (Self::Admin, "admin")];
+}
+
+/// One API key. Only its hash is known.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKeyConfig {
+    /// Who calls with it, for logs; unique.
+    pub name: Box<str>,
+    /// SHA-256 of the key.
+    pub sha256: [u8; 32],
+    /// What it may do; not empty, sorted, without repeats.
+    pub scopes: Vec<Scope>,
+}
+
+impl fmt::Debug for ApiKeyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKeyConfig").field("name", &self.name).field("scopes", &self.scopes).finish_non_exhaustive()
+    }
+}
+
+/// The HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Threads that parse and answer requests.
+    pub workers: usize,
+    /// Keys that callers present; empty leaves the API open, which only a loopback address may be.
+    pub api_keys: Vec<ApiKeyConfig>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: (Ipv4Addr::LOCALHOST, 8080).into(), workers: 2, api_keys: Vec::new() }
+    }
+}
+
+impl HttpConfig {
+    /// A free port and one worker.
+    #[must_use]
+    pub fn for_testing() -> Self {
+        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), workers: 1, ..Self::default() }
+    }
+
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let default = Self::default();
+        let config = Self {
+            listen: section.text("listen", default.listen, |text| {
+                text.parse().map_err(|_| "an IP address and a port such as \"127.0.0.1:8080\"")
+            }),
+            workers: section.integer("workers", default.workers, 1..=256),
+            api_keys: api_keys(&mut section),
+        };
+        section.end();
+        config
+    }
+}
+
+/// Where the parts of a value inside `api_keys` are reported: at themselves in the file, else at the variable.
+struct Keys<'s, 'a> {
+    section: &'s mut Section<'a>,
+    setting: Setting<'a>,
+}
+
+impl Keys<'_, '_> {
+    fn fault(&mut self, value: &Spanned<impl Sized>, message: &str) {
+        let place = match &self.setting {
+            Setting::Toml(_) => self.section.layers().place_of_span(value.span()),
+            Setting::Text(text) => text.place.clone(),
+        };
+        self.section.fault_at("api_keys", place, message);
+    }
+}
+
+fn api_keys(section: &mut Section<'_>) -> Vec<ApiKeyConfig> {
+    let Some(setting) = section.given("api_keys") else { return Vec::new() };
+    let mut keys = Keys { section, setting: setting.clone() };
+    match setting {
+        Setting::Toml(value) => read_keys(&mut keys, value),
+        Setting::Text(text) => match DeValue::parse(&text.text) {
+            Ok(value) => read_keys(&mut keys, &value),
+            Err(error) => {
+                let message = format!("expected a TOML array of tables: {}", error.message());
+                keys.section.fault_at("api_keys", text.place.clone(), &message);
+                Vec::new()
+            }
+        },
+    }
+}
+
+fn read_keys(keys: &mut Keys<'_, '_>, value: &Spanned<DeValue<'_>>) -> Vec<ApiKeyConfig> {
+    let Some(array) = value.get_ref().as_array() else {
+        let found = value.get_ref().type_str();
+        keys.fault(
+            value,
+            &format!("expected an array of tables {{name, sha256, scopes}}, found a value of type {found}"),
+        );
+        return Vec::new();
+    };
+    let mut read: Vec<ApiKeyConfig> = Vec::new();
+    for item in array {
+        let Some(table) = item.get_ref().as_table() else {
+            let found = item.get_ref().type_str();
+            keys.fault(item, &format!("expected a table {{name, sha256, scopes}}, found a value of type {found}"));
+            continue;
+        };
+        let Some(key) = read_key(keys, item, table) else { continue };
+        if read.iter().any(|other| other.name == key.name) {
+            keys.fault(item, &format!("the name `{}` is used twice; names are unique", key.name));
+        } else if let Some(other) = read.iter().find(|other| other.sha256 == key.sha256) {
+            let message =
+                format!("`{}` and `{}` have the same sha256; give every caller a key of its own", other.name, key.name);
+            keys.fault(item, &message);
+        } else {
+            read.push(key);
+        }
+    }
+    read
+}
+
+fn read_key(keys: &mut Keys<'_, '_>, item: &Spanned<DeValue<'_>>, table: &DeTable<'_>) -> Option<ApiKeyConfig> {
+    const KNOWN: [&str; 3] = ["name", "sha256", "scopes"];
+    for (key, _) in table.iter().filter(|(key, _)| !KNOWN.contains(&key.get_ref().as_ref())) {
+        let hint = suggestion(key.get_ref(), &KNOWN, str::to_owned);
+        keys.fault(key, &format!("unknown key `{}`{hint}", key.get_ref()));
+    }
+    let mut part = |name: &str| {
+        let value = table.get(name);
+        if value.is_none() {
+            keys.fault(item, &format!("`{name}` is missing"));
+        }
+        value
+    };
+    let (name, sha256, scopes) = (part("name"), part("sha256"), part("scopes"));
+    let name = name.and_then(|value| {
+        let name = value.get_ref().as_str().filter(|name| !name.is_empty());
+        name.map(Box::from).or_else(|| {
+            keys.fault(value, "expected `name` to be a string that is not empty");
+            None
+        })
+    });
+    // The value is not quoted: it may be the key itself, pasted in the wrong place.
+    let sha256 = sha256.and_then(|value| {
+        value.get_ref().as_str().and_then(hash_from_hex).or_else(|| {
+            keys.fault(value, "expected `sha256` to be 64 hexadecimal digits: `printf %s KEY | sha256sum`");
+            None
+        })
+    });
+    let scopes = scopes.and_then(|value| read_scopes(keys, value));
+    Some(ApiKeyConfig { name: name?, sha256: sha256?, scopes: scopes? })
+}
+
+fn read_scopes(keys: &mut Keys<'_, '_>, value: &Spanned<DeValue<'_>>) -> Option<Vec<Scope>> {
+    let names = Scope::ALL.map(|(_, name)| name);
+    let Some(array) = value.get_ref().as_array().filter(|array| !array.is_empty()) else {
+        keys.fault(value, &format!("expected `scopes` to be an array of {}", names.join(", ")));
+        return None;
+    };
+    let mut scopes = Vec::new();
+    let mut sound = true;
+    for item in array {
+        let found = item.get_ref().as_str().unwrap_or_default();
+        if let Some((scope, _)) = Scope::ALL.iter().find(|(_, name)| *name == found) {
+            scopes.push(*scope);
+        } else {
+            let hint = suggestion(found, &names, str::to_owned);
+            keys.fault(item, &format!("expected a scope ({}), found {found:?}{hint}", names.join(", ")));
+            sound = false;
+        }
+    }
+    scopes.sort_unstable();
+    scopes.dedup();
+    sound.then_some(scopes)
+}
+
+fn hash_from_hex(text: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    if text.len() != 2 * hash.len() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(hash)
+}

@@ -1,0 +1,297 @@
+//! What happens that is worth counting: one struct an event, each knowing the metrics that it moves. Logging is up to
+//! the boundary that handles the event; nothing here decides anything.
+
+use super::metrics::{Metrics, Mode};
+use verdict_core::decision::Outcome;
+
+/// A transaction was decided for the first time.
+#[derive(Clone, Copy, Debug)]
+pub struct DecisionMade {
+    /// What was decided.
+    pub outcome: Outcome,
+    /// How complete the answer is.
+    pub mode: Mode,
+    /// From receipt to decision, before durability, in seconds.
+    pub seconds: f64,
+}
+
+impl DecisionMade {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.decisions(self.outcome, self.mode).increment(1);
+        metrics.handles().decide_seconds.record(self.seconds);
+    }
+}
+
+/// A durable answer is ready to leave.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    /// From receipt to the durable answer, in seconds.
+    pub seconds: f64,
+}
+
+impl Answered {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().end_to_end_seconds.record(self.seconds);
+    }
+}
+
+/// An event was seen before.
+#[derive(Clone, Copy, Debug)]
+pub struct DuplicateSeen;
+
+impl DuplicateSeen {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().duplicates.increment(1);
+    }
+}
+
+/// An event was refused over HTTP.
+#[derive(Clone, Copy, Debug)]
+pub struct Rejected {
+    /// The problem's code, from a closed set: it becomes a label.
+    pub reason: &'static str,
+}
+
+impl Rejected {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.counter("verdict_rejected_total", "reason", self.reason).increment(1);
+    }
+}
+
+/// An event of a topic or a file was refused.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLettered {
+    /// The reason code, from a closed set: it becomes a label.
+    pub reason: &'static str,
+}
+
+impl DeadLettered {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.counter("verdict_dead_letters_total", "reason", self.reason).increment(1);
+    }
+}
+
+/// A decision raised an alert.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertRaised;
+
+impl AlertRaised {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().alerts.increment(1);
+    }
+}
+
+/// One write of the journal became durable.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalCommitted {
+    /// Records in it.
+    pub records: u64,
+    /// From the start of the write, in seconds.
+    pub seconds: f64,
+}
+
+impl JournalCommitted {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().journal_records.increment(self.records);
+        metrics.handles().journal_commit_seconds.record(self.seconds);
+    }
+}
+
+/// A write of the journal failed for good.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalFailed;
+
+impl JournalFailed {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().journal_failures.increment(1);
+    }
+}
+
+/// A checkpoint was written.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckpointSaved {
+    /// Profiles in it.
+    pub profiles: u64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+impl CheckpointSaved {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().checkpoint_profiles.increment(self.profiles);
+        metrics.handles().checkpoint_seconds.record(self.seconds);
+    }
+}
+
+/// A shard has loaded its profiles and serves.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardRecovered {
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// Journal records that it read.
+    pub replayed: u64,
+}
+
+impl ShardRecovered {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().shard_recoveries.increment(1);
+        metrics.handles().replayed_records.increment(self.replayed);
+        metrics.handles().shard_recovery_seconds.record(self.seconds);
+    }
+}
+
+/// The number of requests in flight changed.
+#[derive(Clone, Copy, Debug)]
+pub struct InFlight {
+    /// Requests between receipt and answer, over all shards.
+    pub requests: usize,
+}
+
+impl InFlight {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().in_flight.set(approximate(self.requests as u64));
+    }
+}
+
+/// The number of users with an actor, sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct HotUsers {
+    /// The shard.
+    pub shard: u16,
+    /// Its users.
+    pub users: usize,
+}
+
+impl HotUsers {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        let gauge = metrics.gauge("verdict_hot_users", "shard", self.shard.to_string());
+        gauge.set(approximate(self.users as u64));
+    }
+}
+
+/// How far a projection is behind the journal, sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct ProjectionLag {
+    /// Its name, such as `alerts`.
+    pub projection: &'static str,
+    /// Durable records that it has not read.
+    pub records: u64,
+}
+
+impl ProjectionLag {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.gauge("verdict_projection_lag_records", "projection", self.projection).set(approximate(self.records));
+    }
+}
+
+/// A gauge is a float: counts above 2^53 lose their last digits, which no graph shows.
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+const fn approximate(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_line(text: &str, line: &str) {
+        assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
+    }
+
+    #[test]
+    fn every_outcome_and_mode_has_a_series_from_the_start() {
+        let text = Metrics::new().render();
+        for (_, decision) in Outcome::ALL {
+            for (_, mode) in Mode::ALL {
+                assert_line(&text, &format!("verdict_decisions_total{{decision=\"{decision}\",mode=\"{mode}\"}} 0"));
+            }
+        }
+        for name in ["verdict_duplicates_total", "verdict_alerts_total", "verdict_in_flight_requests"] {
+            assert_line(&text, &format!("{name} 0"));
+        }
+    }
+
+    #[test]
+    fn every_event_moves_its_metrics_and_no_other_registry() {
+        let (metrics, other) = (Metrics::new(), Metrics::new());
+        for (index, (outcome, _)) in Outcome::ALL.into_iter().enumerate() {
+            let mode = Mode::ALL[index % 3].0;
+            DecisionMade { outcome, mode, seconds: 0.002 }.emit(&metrics);
+        }
+        Answered { seconds: 0.3 }.emit(&metrics);
+        DuplicateSeen.emit(&metrics);
+        Rejected { reason: "SCHEMA" }.emit(&metrics);
+        Rejected { reason: "SCHEMA" }.emit(&metrics);
+        DeadLettered { reason: "TOO_OLD" }.emit(&metrics);
+        AlertRaised.emit(&metrics);
+        JournalCommitted { records: 16, seconds: 0.0004 }.emit(&metrics);
+        JournalFailed.emit(&metrics);
+        CheckpointSaved { profiles: 7, seconds: 0.01 }.emit(&metrics);
+        ShardRecovered { seconds: 2.0, replayed: 9 }.emit(&metrics);
+        InFlight { requests: 5 }.emit(&metrics);
+        HotUsers { shard: 1, users: 64 }.emit(&metrics);
+        ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
+        metrics.run_upkeep();
+        let text = metrics.clone().render();
+        for line in [
+            "verdict_decisions_total{decision=\"approve\",mode=\"normal\"} 1",
+            "verdict_decisions_total{decision=\"challenge\",mode=\"degraded\"} 1",
+            "verdict_decisions_total{decision=\"review\",mode=\"fallback\"} 1",
+            "verdict_decisions_total{decision=\"block\",mode=\"normal\"} 1",
+            "verdict_decide_seconds_bucket{le=\"0.0015\"} 0",
+            "verdict_decide_seconds_bucket{le=\"0.0025\"} 4",
+            "verdict_decide_seconds_count 4",
+            "verdict_end_to_end_seconds_bucket{le=\"0.2\"} 0",
+            "verdict_end_to_end_seconds_bucket{le=\"0.3\"} 1",
+            "verdict_duplicates_total 1",
+            "verdict_rejected_total{reason=\"SCHEMA\"} 2",
+            "verdict_dead_letters_total{reason=\"TOO_OLD\"} 1",
+            "verdict_alerts_total 1",
+            "verdict_journal_records_total 16",
+            "verdict_journal_commit_seconds_count 1",
+            "verdict_journal_failures_total 1",
+            "verdict_checkpoint_profiles_total 7",
+            "verdict_checkpoint_seconds_bucket{le=\"0.01\"} 1",
+            "verdict_shard_recoveries_total 1",
+            "verdict_replayed_records_total 9",
+            "verdict_shard_recovery_seconds_bucket{le=\"1\"} 0",
+            "verdict_shard_recovery_seconds_bucket{le=\"5\"} 1",
+            "verdict_in_flight_requests 5",
+            "verdict_hot_users{shard=\"1\"} 64",
+            "verdict_projection_lag_records{projection=\"alerts\"} 3",
+        ] {
+            assert_line(&text, line);
+        }
+        assert_line(&other.render(), "verdict_alerts_total 0");
+    }
+
+    #[test]
+    fn every_metric_shown_is_described() {
+        let metrics = Metrics::new();
+        Rejected { reason: "SCHEMA" }.emit(&metrics);
+        DeadLettered { reason: "TOO_OLD" }.emit(&metrics);
+        HotUsers { shard: 0, users: 1 }.emit(&metrics);
+        ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
+        let text = metrics.render();
+        let names: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert_eq!(names.len(), 18, "{text}");
+        for name in names {
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} has no HELP");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Whether the service can take traffic, and why not. Components report here; `/readyz` shows it. Decides nothing:
+//! a shard refuses what it cannot do whether or not anybody asked for readiness.
+
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The shared state; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// For every shard, whether it has recovered.
+    shards: Vec<bool>,
+    /// The last failure of the journal that no recovery has followed.
+    journal_failure: Option<Arc<str>>,
+    /// Records behind, by projection.
+    lag: BTreeMap<&'static str, u64>,
+    stopping: bool,
+}
+
+/// What `/readyz` answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadinessReport {
+    /// 200 if true, else 503.
+    pub ready: bool,
+    /// JSON: `{"ready", "components": {"shards": {"ready", "recovered", "of"}, "journal": {"ready", "failure"?},
+    /// "projections": {NAME: {"lag_records"}}, "stopping"}}`. A projection behind holds nothing up (I4).
+    pub detail: String,
+}
+
+impl Readiness {
+    /// Nothing has recovered yet.
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        let state = State { shards: vec![false; shards], journal_failure: None, lag: BTreeMap::new(), stopping: false };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A shard serves, or recovers again. Unknown shards are ignored.
+    pub fn set_shard(&self, shard: u16, recovered: bool) {
+        if let Some(slot) = self.lock().shards.get_mut(usize::from(shard)) {
+            *slot = recovered;
+        }
+    }
+
+    /// The journal works; `Some` says how it failed.
+    pub fn set_journal(&self, failure: Option<Arc<str>>) {
+        self.lock().journal_failure = failure;
+    }
+
+    /// How far a projection is behind.
+    pub fn set_projection_lag(&self, projection: &'static str, records: u64) {
+        self.lock().lag.insert(projection, records);
+    }
+
+    /// The service drains: load balancers send no more. There is no way back.
+    pub fn stop(&self) {
+        self.lock().stopping = true;
+    }
+
+    /// Whether everything that must be is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.lock().is_ready()
+    }
+
+    /// The answer of `/readyz`.
+    #[must_use]
+    pub fn report(&self) -> ReadinessReport {
+        let state = self.lock();
+        let ready = state.is_ready();
+        let recovered = state.shards.iter().filter(|recovered| **recovered).count();
+        let mut journal = json!({"ready": state.journal_failure.is_none()});
+        if let Some(failure) = &state.journal_failure {
+            journal["failure"] = Value::from(&**failure);
+        }
+        let projections: Map<String, Value> =
+            state.lag.iter().map(|(name, records)| ((*name).to_owned(), json!({"lag_records": records}))).collect();
+        let detail = json!({
+            "ready": ready,
+            "components": {
+                "shards": {"ready": recovered == state.shards.len(), "recovered": recovered, "of": state.shards.len()},
+                "journal": journal,
+                "projections": projections,
+                "stopping": state.stopping,
+            }
+        });
+        ReadinessReport { ready, detail: detail.to_string() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change is one assignment, so that a panic elsewhere leaves the state whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_ready(&self) -> bool {
+        !self.stopping && self.journal_failure.is_none() && self.shards.iter().all(|recovered| *recovered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_once_every_shard_has_recovered() {
+        let readiness = Readiness::new(2);
+        assert!(!readiness.is_ready());
+        readiness.clone().set_shard(0, true);
+        let report = readiness.report();
+        assert!(!report.ready);
+        let detail: Value = serde_json::from_str(&report.detail).unwrap();
+        assert_eq!(detail["components"]["shards"], json!({"ready": false, "recovered": 1, "of": 2}));
+        readiness.set_shard(1, true);
+        readiness.set_shard(9, false);
+        assert!(readiness.is_ready() && readiness.report().ready);
+        readiness.set_shard(0, false);
+        assert!(!readiness.is_ready());
+    }
+
+    #[test]
+    fn a_failed_journal_is_named_and_a_projection_behind_does_not_matter() {
+        let readiness = Readiness::new(0);
+        readiness.set_projection_lag("alerts", 1_000_000);
+        assert!(readiness.is_ready());
+        readiness.set_journal(Some("disk full".into()));
+        let detail: Value = serde_json::from_str(&readiness.report().detail).unwrap();
+        assert_eq!(detail["ready"], false);
+        assert_eq!(detail["components"]["journal"], json!({"ready": false, "failure": "disk full"}));
+        assert_eq!(detail["components"]["projections"]["alerts"]["lag_records"], 1_000_000);
+        readiness.set_journal(None);
+        assert!(readiness.is_ready());
+        readiness.stop();
+        assert!(!readiness.is_ready());
+    }
+}

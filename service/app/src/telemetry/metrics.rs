@@ -1,0 +1,200 @@
+//! The registry of metrics: every name, its unit, its HELP, and handles made once. Opens no port: whoever serves
+//! `/metrics` calls [`Metrics::render`].
+//!
+//! A handle is an atomic: recording through one takes some 10 ns, while looking a name and its labels up takes some
+//! 100 ns and more. So what is recorded on every decision has a handle here, and what is rare is looked up.
+//!
+//! There is no global recorder: a registry is made in the composition root and passed on (tests have their own).
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::fmt;
+use std::sync::Arc;
+use verdict_core::decision::Outcome;
+
+/// Bounds of latency histograms in seconds, 100 us to 1 s: dense around the deadline of 200 ms and the goal of a few.
+const LATENCY_BUCKETS: [f64; 16] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0];
+
+/// Bounds of a shard's recovery in seconds: from an empty journal to a long replay.
+const RECOVERY_BUCKETS: [f64; 8] = [0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
+
+/// How complete an answer is; the label `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Rules and model, as configured.
+    Normal,
+    /// Something was late or failed and is named in the answer.
+    Degraded,
+    /// The declared policy answered.
+    Fallback,
+}
+
+impl Mode {
+    /// Every mode, with its name in labels.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Normal, "normal"), (Self::Degraded, "degraded"), (Self::Fallback, "fallback")];
+}
+
+/// Name, unit and HELP of every metric; names are a contract with whoever watches the service.
+const COUNTERS: [(&str, &str); 10] = [
+    ("verdict_decisions_total", "Transactions decided, by decision and by mode of the answer"),
+    ("verdict_duplicates_total", "Events seen before, answered or skipped without counting again"),
+    ("verdict_rejected_total", "Events refused over HTTP, by reason code"),
+    ("verdict_dead_letters_total", "Events of a topic or a file that were refused, by reason code"),
+    ("verdict_alerts_total", "Alerts raised"),
+    ("verdict_journal_records_total", "Records made durable"),
+    ("verdict_journal_failures_total", "Appends that failed; each makes a shard recover"),
+    ("verdict_checkpoint_profiles_total", "Profiles written to checkpoints"),
+    ("verdict_shard_recoveries_total", "Shards that finished loading their profiles"),
+    ("verdict_replayed_records_total", "Journal records read again to recover"),
+];
+const GAUGES: [(&str, &str); 3] = [
+    ("verdict_in_flight_requests", "Requests between receipt and answer"),
+    ("verdict_hot_users", "Users that have an actor, by shard"),
+    ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
+];
+const HISTOGRAMS: [(&str, &[f64], &str); 5] = [
+    ("verdict_decide_seconds", &LATENCY_BUCKETS, "From the receipt of a transaction to its decision, in seconds"),
+    ("verdict_end_to_end_seconds", &LATENCY_BUCKETS, "From the receipt of an event to its durable answer, in seconds"),
+    ("verdict_journal_commit_seconds", &LATENCY_BUCKETS, "One write of the journal until it is durable, in seconds"),
+    ("verdict_checkpoint_seconds", &LATENCY_BUCKETS, "One checkpoint, in seconds"),
+    ("verdict_shard_recovery_seconds", &RECOVERY_BUCKETS, "One shard's recovery until it serves, in seconds"),
+];
+
+const METADATA: Metadata<'static> = Metadata::new("verdict", Level::INFO, None);
+
+/// All metrics of one service; cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    handles: Handles,
+}
+
+/// The handles of what is recorded often.
+pub(super) struct Handles {
+    decisions: [[Counter; Mode::ALL.len()]; Outcome::ALL.len()],
+    pub(super) duplicates: Counter,
+    pub(super) alerts: Counter,
+    pub(super) decide_seconds: Histogram,
+    pub(super) end_to_end_seconds: Histogram,
+    pub(super) journal_records: Counter,
+    pub(super) journal_failures: Counter,
+    pub(super) journal_commit_seconds: Histogram,
+    pub(super) checkpoint_profiles: Counter,
+    pub(super) checkpoint_seconds: Histogram,
+    pub(super) shard_recoveries: Counter,
+    pub(super) replayed_records: Counter,
+    pub(super) shard_recovery_seconds: Histogram,
+    pub(super) in_flight: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// An empty registry, every unlabelled metric and every kind of decision at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let recorder = recorder();
+        for (name, help) in COUNTERS {
+            recorder.describe_counter(KeyName::from_const_str(name), Some(Unit::Count), SharedString::const_str(help));
+        }
+        for (name, help) in GAUGES {
+            recorder.describe_gauge(KeyName::from_const_str(name), Some(Unit::Count), SharedString::const_str(help));
+        }
+        for (name, _, help) in HISTOGRAMS {
+            let unit = Some(Unit::Seconds);
+            recorder.describe_histogram(KeyName::from_const_str(name), unit, SharedString::const_str(help));
+        }
+        let handles = Handles::new(&recorder);
+        Self { inner: Arc::new(Inner { handle: recorder.handle(), handles, recorder }) }
+    }
+
+    /// The text of `/metrics`, in the exposition format of Prometheus 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.inner.handle.render()
+    }
+
+    /// Folds recorded samples into the histograms. Samples wait in memory until this or [`Metrics::render`] is called,
+    /// so call it about once a second (I7).
+    pub fn run_upkeep(&self) {
+        self.inner.handle.run_upkeep();
+    }
+
+    pub(super) fn handles(&self) -> &Handles {
+        &self.inner.handles
+    }
+
+    pub(super) fn decisions(&self, outcome: Outcome, mode: Mode) -> &Counter {
+        &self.inner.handles.decisions[outcome as usize][mode as usize]
+    }
+
+    /// Looks a counter with one label up, or makes it.
+    pub(super) fn counter(&self, name: &'static str, label: &'static str, value: &'static str) -> Counter {
+        let labels = vec![Label::from_static_parts(label, value)];
+        self.inner.recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
+    }
+
+    /// Looks a gauge with one label up, or makes it.
+    pub(super) fn gauge(&self, name: &'static str, label: &'static str, value: impl Into<SharedString>) -> Gauge {
+        let labels = vec![Label::new(label, value)];
+        self.inner.recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Handles {
+    fn new(recorder: &PrometheusRecorder) -> Self {
+        let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
+        let histogram = |name: &'static str| recorder.register_histogram(&Key::from_static_name(name), &METADATA);
+        let decisions = Outcome::ALL.map(|(_, decision)| {
+            Mode::ALL.map(|(_, mode)| {
+                let labels = vec![Label::new("decision", decision), Label::new("mode", mode)];
+                recorder.register_counter(&Key::from_parts("verdict_decisions_total", labels), &METADATA)
+            })
+        });
+        Self {
+            decisions,
+            duplicates: counter("verdict_duplicates_total"),
+            alerts: counter("verdict_alerts_total"),
+            decide_seconds: histogram("verdict_decide_seconds"),
+            end_to_end_seconds: histogram("verdict_end_to_end_seconds"),
+            journal_records: counter("verdict_journal_records_total"),
+            journal_failures: counter("verdict_journal_failures_total"),
+            journal_commit_seconds: histogram("verdict_journal_commit_seconds"),
+            checkpoint_profiles: counter("verdict_checkpoint_profiles_total"),
+            checkpoint_seconds: histogram("verdict_checkpoint_seconds"),
+            shard_recoveries: counter("verdict_shard_recoveries_total"),
+            replayed_records: counter("verdict_replayed_records_total"),
+            shard_recovery_seconds: histogram("verdict_shard_recovery_seconds"),
+            in_flight: recorder.register_gauge(&Key::from_static_name("verdict_in_flight_requests"), &METADATA),
+        }
+    }
+}
+
+fn recorder() -> PrometheusRecorder {
+    let mut builder = PrometheusBuilder::new();
+    for (name, buckets, _) in HISTOGRAMS {
+        builder = match builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets) {
+            Ok(builder) => builder,
+            // invariant: the only error is an empty list of bounds, and the lists above are constants.
+            Err(error) => unreachable!("{name}: {error}"),
+        };
+    }
+    builder.build_recorder()
+}

@@ -1,0 +1,95 @@
+//! Where a user last logged in, as of any instant that a transaction may still carry.
+
+use super::{Admission, Retention};
+use crate::event::{Login, id_hash};
+use crate::geo::Coordinates;
+use crate::time::Timestamp;
+use std::collections::VecDeque;
+
+/// A login that is remembered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoginEntry {
+    /// When it happened.
+    pub at: Timestamp,
+    /// Fingerprint of the login id.
+    pub id: u64,
+    /// Fingerprint of the whole content.
+    pub content: u64,
+    /// Whether it succeeded.
+    pub success: bool,
+    /// Where.
+    pub location: Option<Coordinates>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub(super) struct Logins {
+    /// Sorted by time, ties in order of arrival.
+    pub(super) recent: VecDeque<LoginEntry>,
+    /// The last successful login that left `recent`.
+    pub(super) last: Option<LoginEntry>,
+    /// The last successful login with coordinates that left `recent`.
+    pub(super) last_located: Option<LoginEntry>,
+    /// The newest timestamp whose id was dropped inside the dedupe horizon.
+    pub(super) dropped: Option<Timestamp>,
+}
+
+impl Logins {
+    /// Whether a login above the profile's floor is new.
+    pub(super) fn admit(&self, login: &Login, floor: Option<Timestamp>) -> Admission {
+        let floor = floor.max(self.dropped).unwrap_or(Timestamp::MIN);
+        if login.at <= floor {
+            return Admission::TooOld { floor };
+        }
+        let id = id_hash(&login.login_id);
+        match self.recent.iter().rev().take_while(|known| known.at > floor).find(|known| known.id == id) {
+            None => Admission::New,
+            // A login's answer says nothing of its record, so its number is not kept.
+            Some(known) if known.content == login.content_hash() => Admission::Duplicate { n: 0 },
+            Some(_) => Admission::IdReused,
+        }
+    }
+
+    /// Puts a login where it belongs in time and lets go of what `newest`, the profile's newest timestamp, leaves behind.
+    pub(super) fn insert(&mut self, login: &Login, newest: Timestamp, retention: &Retention) {
+        let entry = LoginEntry {
+            at: login.at,
+            id: id_hash(&login.login_id),
+            content: login.content_hash(),
+            success: login.success,
+            location: login.location,
+        };
+        let place = self.recent.partition_point(|known| known.at <= entry.at);
+        self.recent.insert(place, entry);
+        let horizon = newest - retention.dedupe_ms;
+        while let Some(gone) = self.recent.pop_front_if(|known| known.at <= horizon) {
+            self.remember(gone);
+        }
+        while self.recent.len() > retention.max_logins {
+            let Some(gone) = self.recent.pop_front() else { break };
+            self.dropped = self.dropped.max(Some(gone.at));
+            self.remember(gone);
+        }
+    }
+
+    /// Keeps what later transactions still ask of a login that leaves: logins leave in order of time.
+    fn remember(&mut self, gone: LoginEntry) {
+        if gone.success {
+            self.last = Some(gone);
+            if gone.location.is_some() {
+                self.last_located = Some(gone);
+            }
+        }
+    }
+
+    /// The last successful login at or before `at` that is wanted.
+    pub(super) fn last(&self, at: Timestamp, wanted: impl Fn(&LoginEntry) -> bool) -> Option<&LoginEntry> {
+        let fits = |login: &&LoginEntry| login.at <= at && login.success && wanted(login);
+        self.recent
+            .iter()
+            .rev()
+            .find(fits)
+            .or_else(|| self.last.as_ref().filter(fits))
+            .or_else(|| self.last_located.as_ref().filter(fits))
+    }
+}

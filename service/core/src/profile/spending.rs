@@ -1,0 +1,317 @@
+//! What a user spent: transactions in event time, exact sliding windows over them, and the ids that tell duplicates.
+//!
+//! Three ages of history: `recent` keeps ids (the dedupe horizon and the merchant window beyond it), `older` keeps time
+//! and amount (the longest window beyond that), and `buckets` stand in by the hour for what exceeds the bound.
+
+use super::{Admission, LONGEST_WINDOW_MS, MERCHANT_WINDOW_MS, Retention};
+use crate::event::{Transaction, id_hash};
+use crate::time::{DAY_MS, HOUR_MS, Timestamp};
+use std::collections::VecDeque;
+
+/// A transaction whose id is still known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// When it happened.
+    pub at: Timestamp,
+    /// Amount in minor units of the base currency.
+    pub minor: i64,
+    /// Fingerprint of the merchant id.
+    pub merchant: u64,
+    /// Fingerprint of the transaction id.
+    pub id: u64,
+    /// Fingerprint of the whole content.
+    pub content: u64,
+    /// Its journal record in the user's partition.
+    pub n: u64,
+}
+
+/// A transaction that only windows still see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// When it happened.
+    pub at: Timestamp,
+    /// Amount in minor units of the base currency.
+    pub minor: i64,
+}
+
+/// The transactions of one UTC hour, kept only as totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Start of the hour.
+    pub hour: Timestamp,
+    /// Their totals.
+    pub totals: WindowTotals,
+}
+
+/// Count, sum and maximum of the transactions in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct WindowTotals {
+    /// Number of transactions.
+    pub count: u64,
+    /// Sum in minor units of the base currency.
+    pub sum_minor: i64,
+    /// Largest in minor units of the base currency; 0 in an empty window.
+    pub max_minor: i64,
+}
+
+impl WindowTotals {
+    fn add(&mut self, minor: i64) {
+        self.add_totals(Self { count: 1, sum_minor: minor, max_minor: minor });
+    }
+
+    fn add_totals(&mut self, other: Self) {
+        self.count += other.count;
+        self.sum_minor = self.sum_minor.saturating_add(other.sum_minor);
+        self.max_minor = self.max_minor.max(other.max_minor);
+    }
+}
+
+/// All windows of the catalogue at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Windows {
+    /// (t − 1 h, t].
+    pub hour: WindowTotals,
+    /// (t − 24 h, t].
+    pub day: WindowTotals,
+    /// (t − 7 d, t].
+    pub week: WindowTotals,
+    /// (t − 30 d, t].
+    pub month: WindowTotals,
+    /// From midnight UTC to t.
+    pub today: WindowTotals,
+    /// Different merchants in (t − 24 h, t].
+    pub merchants: u64,
+    /// Whether no earlier transaction is known.
+    pub is_first: bool,
+    /// Whether hourly buckets stood in for exact events.
+    pub approximate: bool,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub(super) struct Spending {
+    /// Sorted by time, ties in order of arrival.
+    pub(super) recent: VecDeque<Payment>,
+    /// Sorted likewise; every one before every one of `recent`.
+    pub(super) older: VecDeque<Spent>,
+    /// Sorted by hour; every one before every one of `older`, but for the hour they may share.
+    pub(super) buckets: VecDeque<Bucket>,
+    /// The oldest timestamp ever, retained or not.
+    pub(super) first: Option<Timestamp>,
+    /// The newest timestamp whose id was dropped inside the dedupe horizon.
+    pub(super) dropped: Option<Timestamp>,
+}
+
+impl Spending {
+    /// Whether a transaction above the profile's floor is new.
+    pub(super) fn admit(&self, transaction: &Transaction, floor: Option<Timestamp>) -> Admission {
+        let floor = floor.max(self.dropped).unwrap_or(Timestamp::MIN);
+        if transaction.at <= floor {
+            return Admission::TooOld { floor };
+        }
+        let id = id_hash(&transaction.transaction_id);
+        match self.recent.iter().rev().take_while(|payment| payment.at > floor).find(|payment| payment.id == id) {
+            None => Admission::New,
+            Some(known) if known.content == transaction.content_hash() => Admission::Duplicate { n: known.n },
+            Some(_) => Admission::IdReused,
+        }
+    }
+
+    /// Puts a transaction where it belongs in time and retires what `newest`, the profile's newest timestamp, leaves
+    /// behind.
+    pub(super) fn insert(&mut self, transaction: &Transaction, n: u64, newest: Timestamp, retention: &Retention) {
+        let payment = Payment {
+            at: transaction.at,
+            minor: transaction.base.0,
+            merchant: id_hash(&transaction.merchant_id),
+            id: id_hash(&transaction.transaction_id),
+            content: transaction.content_hash(),
+            n,
+        };
+        let place = self.end_of(payment.at);
+        self.recent.insert(place, payment);
+        self.first = Some(self.first.map_or(payment.at, |first| first.min(payment.at)));
+        self.retire(newest, retention);
+    }
+
+    /// Index after the last recent payment at or before `at`.
+    fn end_of(&self, at: Timestamp) -> usize {
+        match self.recent.back() {
+            Some(last) if last.at > at => self.recent.partition_point(|payment| payment.at <= at),
+            _ => self.recent.len(),
+        }
+    }
+
+    /// Moves history from age to age as the newest timestamp advances.
+    fn retire(&mut self, newest: Timestamp, retention: &Retention) {
+        // The oldest event still accepted is just above this; its windows reach back from there.
+        let horizon = newest - retention.dedupe_ms;
+        while let Some(payment) = self.recent.pop_front_if(|payment| payment.at <= horizon - MERCHANT_WINDOW_MS) {
+            self.older.push_back(Spent { at: payment.at, minor: payment.minor });
+        }
+        let window_end = horizon - LONGEST_WINDOW_MS;
+        while self.older.pop_front_if(|spent| spent.at <= window_end).is_some() {}
+        while self.buckets.pop_front_if(|bucket| bucket.hour + HOUR_MS <= window_end).is_some() {}
+        while self.len() > retention.max_payments {
+            self.bucket_oldest(horizon);
+        }
+    }
+
+    fn bucket_oldest(&mut self, horizon: Timestamp) {
+        let oldest = self.older.pop_front().or_else(|| {
+            let payment = self.recent.pop_front()?;
+            if payment.at > horizon {
+                self.dropped = self.dropped.max(Some(payment.at));
+            }
+            Some(Spent { at: payment.at, minor: payment.minor })
+        });
+        let Some(spent) = oldest else { return };
+        let hour = spent.at - spent.at.as_millis().rem_euclid(HOUR_MS);
+        match self.buckets.back_mut() {
+            Some(bucket) if bucket.hour == hour => bucket.totals.add(spent.minor),
+            _ => {
+                let mut totals = WindowTotals::default();
+                totals.add(spent.minor);
+                self.buckets.push_back(Bucket { hour, totals });
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.recent.len() + self.older.len()
+    }
+
+    pub(super) fn recent_newest_first(&self) -> impl Iterator<Item = &Payment> {
+        self.recent.iter().rev()
+    }
+
+    pub(super) fn windows(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
+        let end = self.end_of(at);
+        let mut walk = Walk::new(at);
+        let mut merchants = Merchants::default();
+        if let Some((minor, merchant_id)) = with {
+            walk.step(at, minor);
+            merchants.add(id_hash(merchant_id));
+        }
+        let history = self.recent.range(..end).rev();
+        for payment in history {
+            if payment.at > at - MERCHANT_WINDOW_MS {
+                merchants.add(payment.merchant);
+            }
+            if !walk.step(payment.at, payment.minor) {
+                break;
+            }
+        }
+        for spent in self.older.iter().rev() {
+            if !walk.step(spent.at, spent.minor) {
+                break;
+            }
+        }
+        let mut windows = walk.finish();
+        self.add_buckets(at, &mut windows);
+        windows.merchants = merchants.count();
+        windows.is_first =
+            end == 0 && self.older.is_empty() && self.buckets.is_empty() && self.first.is_none_or(|first| first > at);
+        windows
+    }
+
+    /// Adds every bucket that overlaps a window: with so many events, too many is the safer error.
+    fn add_buckets(&self, at: Timestamp, windows: &mut Windows) {
+        let day_start = at.day_start();
+        for bucket in self.buckets.iter().rev() {
+            let end = bucket.hour + HOUR_MS;
+            if end <= at - LONGEST_WINDOW_MS {
+                break;
+            }
+            windows.approximate = true;
+            windows.month.add_totals(bucket.totals);
+            for (length_ms, totals) in
+                [(HOUR_MS, &mut windows.hour), (DAY_MS, &mut windows.day), (7 * DAY_MS, &mut windows.week)]
+            {
+                if end > at - length_ms {
+                    totals.add_totals(bucket.totals);
+                }
+            }
+            if bucket.hour >= day_start {
+                windows.today.add_totals(bucket.totals);
+            }
+        }
+    }
+}
+
+/// One walk back through history that closes each window as it leaves it: nested windows share their totals.
+struct Walk {
+    /// Start of each window, excluded: 1 h, 24 h, 7 d, 30 d.
+    starts: [Timestamp; 4],
+    day_start: Timestamp,
+    /// Windows of the same order; those before `open` are closed.
+    closed: [WindowTotals; 4],
+    open: usize,
+    running: WindowTotals,
+    today: WindowTotals,
+}
+
+impl Walk {
+    fn new(at: Timestamp) -> Self {
+        Self {
+            starts: [at - HOUR_MS, at - DAY_MS, at - 7 * DAY_MS, at - LONGEST_WINDOW_MS],
+            day_start: at.day_start(),
+            closed: [WindowTotals::default(); 4],
+            open: 0,
+            running: WindowTotals::default(),
+            today: WindowTotals::default(),
+        }
+    }
+
+    /// Takes the next older event; `false` once it lies before every window.
+    fn step(&mut self, at: Timestamp, minor: i64) -> bool {
+        while self.open < 4 && at <= self.starts[self.open] {
+            self.closed[self.open] = self.running;
+            self.open += 1;
+        }
+        if self.open == 4 {
+            return false;
+        }
+        self.running.add(minor);
+        if at >= self.day_start {
+            self.today.add(minor);
+        }
+        true
+    }
+
+    fn finish(mut self) -> Windows {
+        for totals in &mut self.closed[self.open..] {
+            *totals = self.running;
+        }
+        let [hour, day, week, month] = self.closed;
+        Windows { hour, day, week, month, today: self.today, ..Windows::default() }
+    }
+}
+
+/// A set of merchants: a scan while it is small, which it nearly always is, else sorted at the end.
+#[derive(Default)]
+struct Merchants {
+    few: [u64; 16],
+    len: usize,
+    many: Vec<u64>,
+}
+
+impl Merchants {
+    fn add(&mut self, merchant: u64) {
+        if self.few[..self.len].contains(&merchant) {
+            return;
+        }
+        if self.len < self.few.len() {
+            self.few[self.len] = merchant;
+            self.len += 1;
+        } else {
+            self.many.push(merchant);
+        }
+    }
+
+    fn count(mut self) -> u64 {
+        self.many.sort_unstable();
+        self.many.dedup();
+        (self.len + self.many.len()) as u64
+    }
+}
