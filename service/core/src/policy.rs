@@ -34,3 +34,17 @@ pub struct Policy {
     /// See [`Fallback`].
     pub fallback: Fallback,
 }
+
+impl Default for Fallback {
+    /// Reviews everything: without a declared policy nothing goes through unseen.
+    fn default() -> Self {
+        Self { above_minor: 0, outcome: Outcome::Review, otherwise: Outcome::Review }
+    }
+}
+
+impl Default for Policy {
+    /// No bands, nobody put on a list, every fallback a review.
+    fn default() -> Self {
+        Self { model_bands: Vec::new(), block_user_ttl_ms: None, fallback: Fallback::default() }
+    }
+}
