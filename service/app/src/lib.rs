@@ -3,6 +3,7 @@
 //! Read `app` first: it is the only place that wires the rooms together. Then any room on its own.
 
 pub mod actors;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod ingress;
@@ -10,6 +11,7 @@ pub mod journal;
 pub mod model;
 pub mod projections;
 pub mod rulebook;
+mod sqlite;
 pub mod telemetry;
 pub mod traffic;
 pub mod wire;

@@ -1,3 +1,7 @@
-//! The `verdict` binary.
+//! The `verdict` binary: everything is in the library, so that tests and tools reach it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    verdict::cli::run()
+}

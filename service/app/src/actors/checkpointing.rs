@@ -8,7 +8,7 @@ use super::partition::partition_of;
 use super::user::{CopyProfile, UserActor};
 use crate::journal::checkpoint::{CheckpointStore, Marker, ProfileSnapshot};
 use crate::journal::{Partition, profile_v1};
-use crate::telemetry::{clock, events};
+use crate::telemetry::{Metrics, clock, events};
 use actix::Addr;
 use futures_util::future::join_all;
 use std::rc::Rc;
@@ -34,6 +34,7 @@ pub async fn save(
     store: Arc<CheckpointStore>,
     partitions: Partition,
     profiles: Vec<(Rc<str>, Copy)>,
+    metrics: Metrics,
 ) -> bool {
     let started = clock::instant();
     let marker = Marker { marks: context.marks() };
@@ -66,7 +67,7 @@ pub async fn save(
     let count = snapshots.len();
     match store.save(snapshots, marker).await {
         Ok(()) => {
-            events::CheckpointSaved { profiles: count, seconds: started.elapsed().as_secs_f64() }.emit();
+            events::CheckpointSaved { profiles: count as u64, seconds: started.elapsed().as_secs_f64() }.emit(&metrics);
             true
         }
         Err(error) => {

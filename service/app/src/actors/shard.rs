@@ -12,8 +12,9 @@ use super::user::{CopyProfile, Scored, UserActor, Work, view};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
-use crate::telemetry::clock;
+use crate::telemetry::events::ShardRecovered;
 use crate::telemetry::health::Readiness;
+use crate::telemetry::{Metrics, clock};
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -37,7 +38,7 @@ const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 /// What a shard is made of.
 pub struct ShardSettings {
     /// Number of the shard.
-    pub shard: usize,
+    pub shard: u16,
     /// The partitions that it owns.
     pub partitions: Vec<Partition>,
     /// How much profiles keep.
@@ -52,6 +53,8 @@ pub struct ShardSettings {
     pub checkpoint_every: Duration,
     /// Told when the shard serves and when it does not.
     pub readiness: Readiness,
+    /// Where counts go.
+    pub metrics: Metrics,
     /// Most messages that permits let in, and some more for the shard's own.
     pub mailbox: usize,
 }
@@ -138,14 +141,10 @@ impl ShardActor {
         Self { settings, judge: Rc::new(RefCell::new(judge)), serving: None, checkpoint_running: false }
     }
 
-    fn component(&self) -> String {
-        format!("shard {}", self.settings.shard)
-    }
-
     /// Loads profiles and replays the journal, again and again until it works.
     fn recover(&mut self, ctx: &mut Context<Self>) {
         self.serving = None;
-        self.settings.readiness.not_ready(&self.component(), "recovering");
+        self.settings.readiness.set_shard(self.settings.shard, false);
         let journal = Arc::clone(&self.settings.journal);
         let checkpoints = self.settings.checkpoints.clone();
         let (partitions, retention) = (self.settings.partitions.clone(), self.settings.retention);
@@ -160,11 +159,13 @@ impl ShardActor {
                     seconds = started.elapsed().as_secs_f64(),
                     "recovered"
                 );
+                let event = ShardRecovered { seconds: started.elapsed().as_secs_f64(), replayed: recovered.replayed };
+                event.emit(&shard.settings.metrics);
                 shard.serve(recovered, ctx);
             }
             Err(error) => {
                 error!(shard = shard.settings.shard, %error, "cannot recover; trying again");
-                shard.settings.readiness.not_ready(&shard.component(), &error.to_string());
+                shard.settings.readiness.set_journal(Some(error.to_string().into()));
                 ctx.run_later(RECOVERY_PAUSE, |shard, ctx| shard.recover(ctx));
             }
         });
@@ -183,7 +184,8 @@ impl ShardActor {
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
         let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
         self.serving = Some(Serving { context: Rc::new(context), users });
-        self.settings.readiness.ready(&self.component());
+        self.settings.readiness.set_journal(None);
+        self.settings.readiness.set_shard(self.settings.shard, true);
     }
 
     /// Scores the rows that wait, a batch at a time, so that the first answers do not wait for the last rows.
@@ -351,6 +353,7 @@ impl Handler<AppendFailed> for ShardActor {
             return;
         }
         error!(shard = self.settings.shard, error = %refusal, "dropping state and recovering");
+        self.settings.readiness.set_journal(Some(refusal.to_string().into()));
         context.close(&refusal);
         self.recover(ctx);
     }
@@ -385,6 +388,7 @@ impl Handler<Checkpoint> for ShardActor {
             Arc::clone(store),
             self.settings.journal.partitions(),
             profiles,
+            self.settings.metrics.clone(),
         );
         ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {
             shard.checkpoint_running = false;

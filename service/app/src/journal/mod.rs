@@ -11,7 +11,20 @@
 //! - `replay` streams records back in journal order; what was never durable never appears.
 
 pub mod profile_v1;
+#[cfg(test)]
+mod contract;
+mod ledger;
+mod lock;
+mod memory;
 pub mod record;
+pub mod record_v1;
+#[cfg(test)]
+pub(crate) mod samples;
+mod sqlite;
+
+pub use lock::{DirLock, LockError};
+pub use memory::MemoryJournal;
+pub use sqlite::SqliteJournal;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;

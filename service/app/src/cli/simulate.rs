@@ -1,0 +1,256 @@
+//! `verdict simulate`: simulated traffic as NDJSON on stdout, or sent to a running service. It decides nothing itself.
+
+use crate::traffic::target::Target;
+use crate::traffic::{Event, Generator, Kind, LineWriter, Noise, Shape};
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Start of a history on stdout unless `--start` says otherwise, so that a seed alone fixes every byte: a Monday.
+const DEFAULT_START: &str = "2026-01-05T00:00:00Z";
+/// Events of a history unless `--count` says otherwise.
+const DEFAULT_COUNT: u64 = 10_000;
+/// People of a history, and of live traffic that is sent as fast as it is taken.
+const DEFAULT_USERS: u32 = 2_000;
+const DEFAULT_LIVE_USERS: u32 = 100_000;
+/// Most people who are made up for a high `--rate`; beyond it each is busier instead. About 60 MB.
+const MAX_DEFAULT_USERS: f64 = 300_000.0;
+/// Live, three weeks until a chargeback become a quarter of an hour.
+const LIVE_LABEL_DELAY_SCALE: f64 = 1.0 / 2_000.0;
+/// Events a request; at a low rate fewer, so that none waits longer than this.
+const CHUNK: usize = 256;
+const CHUNK_SECS: f64 = 0.05;
+
+/// Generate traffic with labelled fraud: logins, transactions and fraud reports, in event-time order.
+///
+/// Written to stdout it is a history for `verdict backtest`; the same seed gives the same bytes. Sent to a service it
+/// happens now: timestamps are those of sending, and the answers go to stdout, one JSON line each.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  verdict simulate --count 100000 --seed 7 > history.ndjson
+  verdict simulate --count 100000 --seed 7 | verdict backtest --input -
+  verdict simulate --target http://127.0.0.1:8080 --rate 200")]
+pub struct SimulateArgs {
+    /// Number of people [default: 2000; for a service, as many as make --rate at about two purchases a day]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    users: Option<u32>,
+    /// Number of events to write [default: 10000; for a service, endless]
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Events a second, in real time [default: as fast as they are taken]
+    #[arg(long, value_name = "R")]
+    rate: Option<f64>,
+    /// Everything random follows from it
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Event time of the first event, RFC 3339 [default: 2026-01-05T00:00:00Z]
+    #[arg(long, value_name = "TIME")]
+    start: Option<jiff::Timestamp>,
+    /// Days of event time that the events take [default: what is natural for so many people]
+    #[arg(long, value_name = "D")]
+    days: Option<f64>,
+    /// Where events go: "-" is stdout, http://HOST:PORT a running service
+    #[arg(long, value_name = "URL|-", default_value = "-")]
+    target: String,
+    /// File with the API key of the service
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Add the field `label_is_fraud` to transactions, for training
+    #[arg(long)]
+    with_truth: bool,
+    /// Share of lines that come a second time
+    #[arg(long, value_name = "PCT", default_value_t = 0.0)]
+    duplicates: f64,
+    /// Share of lines that come out of order
+    #[arg(long, value_name = "PCT", default_value_t = 0.0)]
+    late: f64,
+    /// Share of extra lines that are broken
+    #[arg(long, value_name = "PCT", default_value_t = 0.0)]
+    malformed: f64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When an option is out of range, or the events cannot be written or delivered.
+pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
+    for (name, value) in [("rate", args.rate), ("days", args.days)] {
+        if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
+            bail!("expected --{name} to be above 0, found {}", value.unwrap_or_default());
+        }
+    }
+    let result = if args.target == "-" { write_history(args) } else { send_live(args) };
+    result.or_else(|error| match error.downcast_ref::<io::Error>() {
+        // A reader that went away (`| head`) is no failure.
+        Some(io_error) if io_error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    })
+}
+
+fn shape(args: &SimulateArgs, users: u32, start_ms: i64) -> Shape {
+    let shape = Shape::natural(users, args.count.unwrap_or(DEFAULT_COUNT), args.seed, start_ms);
+    args.days.map_or(shape, |days| shape.over_days(days))
+}
+
+fn noise(args: &SimulateArgs) -> anyhow::Result<Noise> {
+    Ok(Noise::new(args.seed, args.duplicates, args.late, args.malformed)?)
+}
+
+fn write_history(args: &SimulateArgs) -> anyhow::Result<()> {
+    let start = match args.start {
+        Some(start) => start,
+        None => DEFAULT_START.parse().context("the default start")?,
+    };
+    let count = args.count.unwrap_or(DEFAULT_COUNT);
+    let shape = shape(args, args.users.unwrap_or(DEFAULT_USERS), start.as_millisecond());
+    let writer = LineWriter::new(&shape, args.with_truth);
+    let mut noise = noise(args)?;
+    let mut generator = Generator::new(shape);
+    let mut pace = Pace::new(args.rate);
+    let progress = progress(Some(count), !io::stdout().is_terminal());
+    let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
+    let (mut written, mut line, mut failure) = (0_u64, Vec::with_capacity(512), None);
+    while written < count && failure.is_none() {
+        let Some(event) = generator.next() else { break };
+        pace.wait(|| out.flush())?;
+        line.clear();
+        writer.write(&event, event.at_ms, &mut line)?;
+        noise.pass(&line, |line| {
+            if written < count && failure.is_none() {
+                failure = out.write_all(line).err();
+                written += 1;
+            }
+        });
+        if written % 4_096 == 0 {
+            progress.set_position(written);
+        }
+    }
+    progress.finish_and_clear();
+    failure.map_or_else(|| out.flush(), Err).context("writing events to stdout")
+}
+
+fn send_live(args: &SimulateArgs) -> anyhow::Result<()> {
+    if args.start.is_some() {
+        bail!("--start has no meaning for a service: events happen when they are sent; leave it out");
+    }
+    let key = args.api_key_file.as_deref().map(read_key).transpose()?;
+    let target = Target::new(&args.target, key.as_deref(), std::thread::sleep)?;
+    let natural =
+        args.rate.map_or(DEFAULT_LIVE_USERS, |rate| Shape::users_for_rate(rate).min(MAX_DEFAULT_USERS) as u32);
+    let shape = shape(args, args.users.unwrap_or(natural.max(1)), now_ms());
+    let shape = Shape { label_delay_scale: LIVE_LABEL_DELAY_SCALE, ..shape };
+    let mut courier = Courier::new(target, args.rate, progress(args.count, !io::stdout().is_terminal()));
+    let writer = LineWriter::new(&shape, args.with_truth);
+    let mut noise = noise(args)?;
+    let mut pace = Pace::new(args.rate);
+    let mut line = Vec::with_capacity(512);
+    for event in Generator::new(shape) {
+        if args.count.is_some_and(|count| courier.taken + courier.pending.len() as u64 >= count) {
+            break;
+        }
+        pace.wait(|| Ok(()))?;
+        line.clear();
+        writer.write(&event, now_ms(), &mut line)?;
+        courier.take(&event, &line, &mut noise)?;
+    }
+    courier.deliver()?;
+    courier.progress.finish_and_clear();
+    Ok(())
+}
+
+fn read_key(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading the API key from {}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Collects events into chunks, delivers them, and prints the answers.
+struct Courier {
+    target: Target,
+    chunk: usize,
+    pending: Vec<Vec<u8>>,
+    taken: u64,
+    progress: ProgressBar,
+}
+
+impl Courier {
+    fn new(target: Target, rate: Option<f64>, progress: ProgressBar) -> Self {
+        let chunk = rate.map_or(CHUNK, |rate| ((rate * CHUNK_SECS) as usize).clamp(1, CHUNK));
+        Self { target, chunk, pending: Vec::new(), taken: 0, progress }
+    }
+
+    fn take(&mut self, event: &Event, line: &[u8], noise: &mut Noise) -> anyhow::Result<()> {
+        if matches!(event.kind, Kind::Label(_)) {
+            // What the label speaks of has been sent before it.
+            self.deliver()?;
+            self.target.send_label(line)?;
+            self.taken += 1;
+        } else {
+            noise.pass(line, |line| self.pending.push(line.to_vec()));
+        }
+        if self.pending.len() >= self.chunk {
+            self.deliver()?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self) -> anyhow::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let answers = self.target.send_events(&self.pending)?;
+        self.taken += self.pending.len() as u64;
+        self.pending.clear();
+        self.progress.set_position(self.taken);
+        let mut out = BufWriter::new(io::stdout().lock());
+        let written = answers.iter().try_for_each(|answer| writeln!(out, "{answer}"));
+        written.and_then(|()| out.flush()).context("writing answers to stdout")
+    }
+}
+
+/// Keeps to a rate in real time.
+struct Pace {
+    rate: Option<f64>,
+    started: Instant,
+    passed: u64,
+}
+
+impl Pace {
+    fn new(rate: Option<f64>) -> Self {
+        Self { rate, started: instant_now(), passed: 0 }
+    }
+
+    /// Waits until the next event is due; `before` runs first if there is time.
+    fn wait(&mut self, before: impl FnOnce() -> io::Result<()>) -> anyhow::Result<()> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        let due = Duration::from_secs_f64(self.passed as f64 / rate);
+        self.passed += 1;
+        let elapsed = instant_now().duration_since(self.started);
+        if due > elapsed + Duration::from_millis(1) {
+            before()?;
+            std::thread::sleep(due.saturating_sub(elapsed));
+        }
+        Ok(())
+    }
+}
+
+/// A bar on a terminal's stderr, unless stdout scrolls over the same terminal.
+fn progress(count: Option<u64>, allowed: bool) -> ProgressBar {
+    let target = if allowed { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(count, target);
+    match ProgressStyle::with_template("{bar:40} {pos}/{len} events, {per_sec}, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge of the simulation: its generator takes time as an argument")]
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge of the simulation: it keeps a real-time rate")]
+fn instant_now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,226 @@
+//! Reading a history: CSV or NDJSON, plain or gzip, from a file or from standard input.
+
+use crate::actors::messages::Event;
+use crate::wire::csv::{CsvError, CsvHistory};
+use crate::wire::{ParseContext, ParseError, line};
+use flate2::read::MultiGzDecoder;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use thiserror::Error;
+use verdict_core::money::Currency;
+
+/// Longest line of a history in bytes; what is longer is refused and skipped. The limit of one event over HTTP.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// First bytes of a gzip file (RFC 1952).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// How a history is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A header and a transaction a row.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// Why a history cannot be read.
+#[derive(Debug, Error)]
+pub enum HistoryError {
+    /// No such file, no permission, damaged gzip.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The header is no header of a history.
+    #[error("{}: {source}", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: CsvError,
+    },
+}
+
+/// One line.
+pub(super) struct Entry {
+    /// Its number, the first being 1.
+    pub(super) line: u64,
+    /// Its bytes; of a CSV row the cells with commas between them.
+    pub(super) original: Box<[u8]>,
+    /// The event, and whether the line itself says that it was fraud; or why it is none.
+    pub(super) event: Result<(Event, Option<bool>), Refused>,
+}
+
+/// Why a line is no event.
+pub(super) struct Refused {
+    /// Reason code.
+    pub(super) reason: &'static str,
+    /// What was expected and found.
+    pub(super) detail: String,
+}
+
+/// See the module.
+pub struct History {
+    path: PathBuf,
+    /// Compressed bytes read from the file, for progress.
+    bytes_read: Arc<AtomicU64>,
+    /// Size of the file, if it is one.
+    pub bytes_total: Option<u64>,
+    lines: Lines,
+}
+
+enum Lines {
+    Csv { reader: Box<csv::Reader<Box<dyn BufRead>>>, columns: CsvHistory, row: csv::ByteRecord },
+    Ndjson { reader: Box<dyn BufRead>, line: Vec<u8>, number: u64 },
+}
+
+impl History {
+    /// Opens a history; `-` is standard input. `currency` is the one of rows that name none.
+    ///
+    /// # Errors
+    /// When the file cannot be read or its header lacks a required column.
+    pub fn open(path: &Path, format: Format, currency: Currency) -> Result<Self, HistoryError> {
+        let io_error = |source| HistoryError::Io { path: path.to_owned(), source };
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let (input, bytes_total): (Box<dyn Read>, _) = if path.as_os_str() == "-" {
+            (Box::new(io::stdin()), None)
+        } else {
+            let file = File::open(path).map_err(io_error)?;
+            let size = file.metadata().map_err(io_error)?.len();
+            (Box::new(file), Some(size))
+        };
+        let counted = Counted { inner: input, bytes: Arc::clone(&bytes_read) };
+        let mut plain = BufReader::with_capacity(256 * 1024, counted);
+        let is_gzip = plain.fill_buf().map_err(io_error)?.starts_with(&GZIP_MAGIC);
+        let reader: Box<dyn BufRead> = if is_gzip {
+            Box::new(BufReader::with_capacity(256 * 1024, MultiGzDecoder::new(plain)))
+        } else {
+            Box::new(plain)
+        };
+        let lines = match format {
+            Format::Ndjson => Lines::Ndjson { reader, line: Vec::new(), number: 0 },
+            Format::Csv => {
+                let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
+                let header = reader.byte_headers().map_err(|error| io_error(error.into()))?;
+                let columns = CsvHistory::new(header, currency)
+                    .map_err(|source| HistoryError::Header { path: path.to_owned(), source })?;
+                Lines::Csv { reader: Box::new(reader), columns, row: csv::ByteRecord::new() }
+            }
+        };
+        Ok(Self { path: path.to_owned(), bytes_read, bytes_total, lines })
+    }
+
+    /// Bytes of the file read so far, as they are on disk.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// The next line; empty lines are skipped.
+    pub(super) fn next(&mut self, context: &ParseContext<'_>) -> Result<Option<Entry>, HistoryError> {
+        let io_error = |source| HistoryError::Io { path: self.path.clone(), source };
+        match &mut self.lines {
+            Lines::Csv { reader, columns, row } => {
+                if !reader.read_byte_record(row).map_err(|error| io_error(error.into()))? {
+                    return Ok(None);
+                }
+                let event = columns
+                    .row(row, context)
+                    .map(|(transaction, is_fraud)| (Event::Transaction(transaction), is_fraud))
+                    .map_err(|faults| refused(&ParseError::from(faults)));
+                let line = row.position().map_or(0, csv::Position::line);
+                Ok(Some(Entry { line, original: joined(row), event }))
+            }
+            Lines::Ndjson { reader, line, number } => loop {
+                line.clear();
+                *number += 1;
+                let length = read_line(reader, line).map_err(io_error)?;
+                if length == 0 {
+                    return Ok(None);
+                }
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                let event = if length > MAX_LINE_BYTES {
+                    let detail = format!("expected a line of at most {MAX_LINE_BYTES} bytes, found {length}");
+                    Err(Refused { reason: "TOO_LARGE", detail })
+                } else {
+                    line::parse(line, context).map(|event| (event, None)).map_err(|error| refused(&error))
+                };
+                return Ok(Some(Entry { line: *number, original: line.trim_ascii_end().into(), event }));
+            },
+        }
+    }
+}
+
+fn refused(error: &ParseError) -> Refused {
+    Refused { reason: error.reason(), detail: error.to_string() }
+}
+
+/// The cells of a row with commas between them.
+fn joined(row: &csv::ByteRecord) -> Box<[u8]> {
+    let mut bytes = Vec::with_capacity(row.as_slice().len() + row.len());
+    for (index, cell) in row.iter().enumerate() {
+        if index > 0 {
+            bytes.push(b',');
+        }
+        bytes.extend_from_slice(cell);
+    }
+    bytes.into()
+}
+
+/// Reads a line and returns its length; of one that is too long only the first [`MAX_LINE_BYTES`] are kept.
+fn read_line(reader: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+    let mut length = 0;
+    loop {
+        let buffer = reader.fill_buf()?;
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(buffer.len(), |end| end + 1);
+        let room = MAX_LINE_BYTES.saturating_sub(line.len());
+        line.extend_from_slice(&buffer[..taken.min(room)]);
+        length += taken;
+        reader.consume(taken);
+        if end.is_some() || taken == 0 {
+            return Ok(length);
+        }
+    }
+}
+
+struct Counted<R> {
+    inner: R,
+    bytes: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_cut_and_the_next_one_is_whole() {
+        let text = format!("{}\nnext\nlast", "x".repeat(MAX_LINE_BYTES + 5));
+        let mut reader = BufReader::with_capacity(1000, text.as_bytes());
+        let mut line = Vec::new();
+        assert_eq!(read_line(&mut reader, &mut line).unwrap(), MAX_LINE_BYTES + 6);
+        assert_eq!(line.len(), MAX_LINE_BYTES);
+        for expected in ["next\n", "last", ""] {
+            line.clear();
+            assert_eq!(read_line(&mut reader, &mut line).unwrap(), expected.len());
+            assert_eq!(line, expected.as_bytes());
+        }
+    }
+}
