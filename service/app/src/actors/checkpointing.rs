@@ -6,7 +6,7 @@
 use super::context::{Completion, ShardContext};
 use super::partition::partition_of;
 use super::user::{CopyProfile, UserActor};
-use crate::journal::checkpoint::{CheckpointStore, Marker, ProfileSnapshot};
+use crate::journal::checkpoint::{Checkpoint, CheckpointStore, Marker, ProfileSnapshot};
 use crate::journal::{Partition, profile_v1};
 use crate::telemetry::{Metrics, clock, events};
 use actix::Addr;
@@ -37,7 +37,8 @@ pub async fn save(
     metrics: Metrics,
 ) -> bool {
     let started = clock::instant();
-    let marker = Marker { marks: context.marks() };
+    // Sources with offsets of their own come with the stream; HTTP has none.
+    let marker = Marker { marks: context.marks(), sources: Vec::new() };
     let changed = profiles.iter().map(|(id, _)| Rc::clone(id)).collect::<Vec<_>>();
     let mut snapshots = Vec::with_capacity(profiles.len());
     let mut rest = profiles.into_iter();
@@ -65,7 +66,7 @@ pub async fn save(
         return false;
     }
     let count = snapshots.len();
-    match store.save(snapshots, marker).await {
+    match store.save(&Checkpoint { profiles: snapshots, marker }).await {
         Ok(()) => {
             events::CheckpointSaved { profiles: count as u64, seconds: started.elapsed().as_secs_f64() }.emit(&metrics);
             true

@@ -252,13 +252,15 @@ impl ShardContext {
         // invariant I1: the gateway routes a user only to the shard that owns the user's partition.
         #[expect(clippy::expect_used, reason = "a record of a partition that is not owned must never be written")]
         let account = ledger.get_mut(&partition).expect("an owned partition");
-        account.totals.count(&body);
         let Tenure { epoch, next_n: n, .. } = account.tenure;
         account.tenure.next_n += 1;
         if let Body::Decision(decided) = &body {
             self.recent.borrow_mut().put((partition, n), Arc::clone(decided));
         }
-        self.queue(Some(Record { partition, epoch, n, source, received_at, body }), completion);
+        let record = Record { partition, epoch, n, source, received_at, body };
+        account.totals.count(&record);
+        drop(ledger);
+        self.queue(Some(record), completion);
         n
     }
 

@@ -164,10 +164,10 @@ impl Gateway {
         }
     }
 
-    /// Events that may still be taken now.
+    /// Events between receipt and answer.
     #[must_use]
-    pub fn available_permits(&self) -> usize {
-        self.permits.available_permits()
+    pub fn in_flight(&self) -> usize {
+        self.limit.saturating_sub(self.permits.available_permits())
     }
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {

@@ -119,7 +119,9 @@ impl CheckpointStore {
         JournalError::Store(crate::sqlite::explain(&self.path, error))
     }
 
-    fn damaged(&self, what: String) -> JournalError {
+    /// The error of a profile or mark that is not what was written.
+    #[must_use]
+    pub fn damaged(&self, what: String) -> JournalError {
         JournalError::DamagedCheckpoint { file: self.path.display().to_string().into(), what: what.into() }
     }
 }

@@ -5,10 +5,13 @@
 //! and batch, never cut off: a journal that lost its last batch would decide on a history that answers have left behind.
 
 mod batch;
+mod observer;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub use observer::JournalObserver;
 
 use super::record::Record;
 use super::{AppendError, Cursor, Journal, JournalError, Partition, Tenure};
