@@ -21,7 +21,7 @@ use verdict_core::profile::Profile;
 const COPIES_PER_TURN: usize = 64;
 
 /// How to get at a profile.
-pub enum Copy {
+pub(super) enum Copy {
     /// Nobody else has it.
     Ready(Box<Profile>),
     /// Its actor has.
@@ -29,7 +29,7 @@ pub enum Copy {
 }
 
 /// Saves these profiles and the position that they reflect; `false` when that failed and is to be tried again.
-pub async fn save(
+pub(super) async fn save(
     context: Rc<ShardContext>,
     store: Arc<CheckpointStore>,
     partitions: Partition,

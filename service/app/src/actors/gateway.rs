@@ -124,7 +124,7 @@ impl Gateway {
     pub fn send_dead_letter(
         &self,
         sent: Submission<()>,
-        reason: &str,
+        reason: &'static str,
         detail: &str,
         permit: OwnedSemaphorePermit,
     ) -> Reply<Accepted> {
@@ -135,8 +135,7 @@ impl Gateway {
         };
         let ((), ticket, answer) = split(sent, permit);
         // A shard that is gone drops the ticket, and the receiver says so.
-        let _ =
-            self.shard(partition).try_send(Refuse { partition, reason: reason.into(), detail: detail.into(), ticket });
+        let _ = self.shard(partition).try_send(Refuse { partition, reason, detail: detail.into(), ticket });
         answer
     }
 
