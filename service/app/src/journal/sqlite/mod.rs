@@ -35,6 +35,8 @@ const LAYOUT: Layout = Layout {
     format: 1,
     sql: include_str!("../../../../../migrations/sqlite/journal.sql"),
     synchronous: SqliteSynchronous::Full,
+    // Only the end of one table is ever written.
+    cache_kib: 2_000,
 };
 
 /// Most partitions: every batch carries 8 bytes for each.
