@@ -8,18 +8,18 @@ use crate::actors::gateway::Gateway;
 use crate::actors::shard::{ShardActor, ShardSettings};
 use crate::config::{Config, DataConfig};
 use crate::ingress::http::{self, HttpState};
+use crate::journal::Journal;
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::lock::DirLock;
 use crate::journal::memory::MemoryJournal;
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::sqlite::SqliteJournal;
-use crate::journal::Journal;
 use crate::model::{ModelHost, Search};
 use crate::projections::alerts::AlertProjection;
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
+use crate::telemetry::Metrics;
 use crate::telemetry::health::Readiness;
-use crate::telemetry::{Metrics};
 use actix::{Actor, Arbiter};
 use anyhow::{Context as _, bail};
 use std::net::TcpListener;
@@ -29,7 +29,7 @@ use tracing::{info, warn};
 use verdict_core::features::schema_version;
 use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
-use verdict_core::time::{DAY_MS};
+use verdict_core::time::DAY_MS;
 
 /// Messages that a shard's mailbox takes beyond what permits let in: its own wake-ups and timers.
 const MAILBOX_RESERVE: usize = 1_024;
@@ -194,7 +194,8 @@ impl Service {
         let address = self.listener.local_addr()?;
         let journal: Arc<dyn Journal> = self.journal.clone();
         // Downstream first: what reads the journal, what writes it, what feeds it.
-        let projection = AlertProjection::start(Arc::clone(&journal), Arc::clone(&self.reviews), self.readiness.clone());
+        let projection =
+            AlertProjection::start(Arc::clone(&journal), Arc::clone(&self.reviews), self.readiness.clone());
         let shards = Shards {
             journal,
             checkpoints: Some(Arc::clone(&self.checkpoints)),

@@ -10,12 +10,12 @@
 //!   refused too, and the owner drops its state and recovers under a new epoch (it never carries on).
 //! - `replay` streams records back in journal order; what was never durable never appears.
 
-pub mod profile_v1;
 #[cfg(test)]
 mod contract;
 mod ledger;
 mod lock;
 mod memory;
+pub mod profile_v1;
 pub mod record;
 pub mod record_v1;
 #[cfg(test)]

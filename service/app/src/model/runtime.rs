@@ -146,7 +146,7 @@ fn check(path: &Path) -> Result<(), RuntimeError> {
         let get = library.get::<unsafe extern "system" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase\0");
         get.map(|get| get())
     };
-    let base = base.map_err(|error| unusable(error.to_string()))?;
+    let base = base.map_err(|_| unusable("it does not export OrtGetApiBase".to_owned()))?;
     #[expect(unsafe_code, reason = "reads the table of functions that OrtGetApiBase promises")]
     // SAFETY: the pointer is null or to a static table; GetVersionString gives a static string; GetApi takes any number.
     let (version, offers_api) = unsafe {
