@@ -7,16 +7,11 @@ use crate::actors::context::{Clock, Judge};
 use crate::actors::gateway::Gateway;
 use crate::actors::shard::{ShardActor, ShardSettings};
 use crate::config::{Config, DataConfig};
-use crate::ingress::http::{self, HttpState};
 use crate::journal::Journal;
+use crate::journal::MemoryJournal;
 use crate::journal::checkpoint::CheckpointStore;
-use crate::journal::lock::DirLock;
-use crate::journal::memory::MemoryJournal;
 use crate::journal::record::{Generation, ModelRef};
-use crate::journal::sqlite::SqliteJournal;
 use crate::model::{ModelHost, Search};
-use crate::projections::alerts::AlertProjection;
-use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Readiness;
@@ -61,7 +56,7 @@ impl Deciding {
         let rulebook = Rulebook::load(&config.rules.dir, &config.rules.set)?;
         let model = match &config.model.dir {
             Some(dir) => {
-                let search = Search::new(config.model.runtime_library.clone(), config.runtime_environment.clone());
+                let search = Search::new(config.model.runtime_library.clone(), None);
                 Some(ModelHost::load(dir, &search)?)
             }
             None => None,
@@ -144,112 +139,4 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
         metrics: metrics.clone(),
     };
     shards.start(config, deciding)
-}
-
-/// Everything that `verdict serve` runs, bound and ready to start.
-pub struct Service {
-    config: Config,
-    deciding: Deciding,
-    listener: TcpListener,
-    journal: Arc<SqliteJournal>,
-    checkpoints: Arc<CheckpointStore>,
-    reviews: Arc<ReviewStore>,
-    readiness: Readiness,
-    metrics: Metrics,
-    /// Held until the service ends.
-    _lock: DirLock,
-}
-
-impl Service {
-    /// Validates everything, opens the data directory and binds the address; nothing runs yet.
-    ///
-    /// # Errors
-    /// What is wrong with the rules, the model, the data directory or the address, and what to do.
-    pub async fn build(config: Config) -> anyhow::Result<Self> {
-        http::check_listen(config.http.listen, !config.http.api_keys.is_empty())?;
-        let deciding = Deciding::load(&config)?;
-        let dir = &config.data.dir;
-        let lock = DirLock::acquire(dir)?;
-        deciding.rulebook.archive(dir)?;
-        if let Some(model) = &deciding.model {
-            model.archive(dir)?;
-        }
-        let metrics = Metrics::new();
-        let journal = Arc::new(SqliteJournal::open(dir, config.data.partitions).await?);
-        let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
-        let reviews = Arc::new(ReviewStore::open(dir).await?);
-        let listen = config.http.listen;
-        let listener = TcpListener::bind(listen).with_context(|| {
-            format!("cannot listen on {listen}; another service may use it, choose another with --listen")
-        })?;
-        let readiness = Readiness::new(config.actors.shards.into());
-        Ok(Self { config, deciding, listener, journal, checkpoints, reviews, readiness, metrics, _lock: lock })
-    }
-
-    /// Runs until a signal asks to stop, then drains and saves.
-    ///
-    /// # Errors
-    /// When a part cannot be started, or fails for good.
-    pub async fn run(self) -> anyhow::Result<()> {
-        let address = self.listener.local_addr()?;
-        let journal: Arc<dyn Journal> = self.journal.clone();
-        // Downstream first: what reads the journal, what writes it, what feeds it.
-        let projection =
-            AlertProjection::start(Arc::clone(&journal), Arc::clone(&self.reviews), self.readiness.clone());
-        let shards = Shards {
-            journal,
-            checkpoints: Some(Arc::clone(&self.checkpoints)),
-            clock: Clock::Wall,
-            readiness: self.readiness.clone(),
-            metrics: self.metrics.clone(),
-        };
-        let gateway = shards.start(&self.config, &self.deciding)?;
-        let state = HttpState::new(
-            &self.config,
-            gateway.clone(),
-            Arc::clone(self.deciding.rules()),
-            self.reviews,
-            self.readiness.clone(),
-            self.metrics.clone(),
-        );
-        let server = http::serve(self.listener, self.config.http.workers, GRACE, state)?;
-        let handle = server.handle();
-        let metrics = self.metrics.clone();
-        let upkeep = actix::spawn(async move {
-            loop {
-                actix::clock::sleep(UPKEEP_EVERY).await;
-                metrics.run_upkeep();
-            }
-        });
-        info!(%address, data = %self.config.data.dir.display(), "listening");
-        let mut running = actix::spawn(server);
-        tokio::select! {
-            signal = stop_signal() => info!(signal = signal?, "stopping: no new requests, finishing those in flight"),
-            ended = &mut running => bail!("the HTTP server ended: {ended:?}"),
-        }
-        self.readiness.stop();
-        let stopped = async {
-            handle.stop(true).await;
-            gateway.stop().await;
-            projection.stop().await;
-            self.journal.close().await;
-        };
-        tokio::select! {
-            () = stopped => info!("stopped; everything answered is in the journal"),
-            signal = stop_signal() => warn!(signal = signal?, "stopping at once; the journal has everything answered"),
-        }
-        upkeep.abort();
-        Ok(())
-    }
-}
-
-/// Waits for SIGTERM or SIGINT and names it.
-async fn stop_signal() -> anyhow::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
 }

@@ -56,11 +56,11 @@ pub(crate) async fn open(path: &Path, layout: &Layout) -> Result<SqliteConnectio
     Ok(connection)
 }
 
-/// Opens a file that exists for reading; in write-ahead mode that never holds up its writer.
-pub(crate) async fn open_reader(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    // Rows are whole batches: a short channel bounds what waits in it.
+/// Opens a file that exists for reading; in write-ahead mode that never holds up its writer. Up to `rows` rows wait
+/// between SQLite's thread and the caller.
+pub(crate) async fn open_reader(path: &Path, rows: usize) -> Result<SqliteConnection, sqlx::Error> {
     let options =
-        SqliteConnectOptions::new().filename(path).read_only(true).row_buffer_size(8).disable_statement_logging();
+        SqliteConnectOptions::new().filename(path).read_only(true).row_buffer_size(rows).disable_statement_logging();
     options.connect().await
 }
 

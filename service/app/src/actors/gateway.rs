@@ -6,7 +6,7 @@
 use super::context::Ticket;
 use super::messages::{Accepted, Answer, ProfileView, Refusal, Settled, Submission};
 use super::partition::partition_of;
-use super::shard::{Checkpoint, Refuse, ShardActor, Stop, Submit, View};
+use super::shard::{Checkpoint, Refuse, ShardActor, Stop, Submit, TellWhenServing, View};
 use super::user::Work;
 use crate::journal::Partition;
 use actix::Addr;
@@ -79,6 +79,19 @@ impl Gateway {
             return Err(Refusal::Stopping);
         }
         answer.await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Waits until every shard has recovered; sources that do not retry start then.
+    ///
+    /// # Errors
+    /// When the service stops first.
+    pub async fn serving(&self) -> Result<(), Refusal> {
+        for shard in self.shards.iter() {
+            let (told, serving) = oneshot::channel();
+            shard.send(TellWhenServing(told)).await.map_err(|_| Refusal::Stopping)?;
+            serving.await.map_err(|_| Refusal::Stopping)?;
+        }
+        Ok(())
     }
 
     /// A permit for an event of a topic or a file, which waits for its turn.

@@ -65,6 +65,8 @@ pub struct ShardActor {
     judge: Rc<RefCell<Judge>>,
     serving: Option<Serving>,
     checkpoint_running: bool,
+    /// Told when the shard serves.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// The users of one epoch.
@@ -117,6 +119,16 @@ pub struct View {
     pub reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
 }
 
+impl View {
+    /// A caller that has gone away is no error.
+    fn answer(
+        reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
+        found: Result<Option<ProfileView>, Refusal>,
+    ) {
+        let _ = reply.send(found);
+    }
+}
+
 /// Saves every changed profile; answers `false` when that failed.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -125,20 +137,31 @@ pub struct Checkpoint {
     pub done: Option<oneshot::Sender<bool>>,
 }
 
+/// Asks to be told when the shard serves.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TellWhenServing(pub oneshot::Sender<()>);
+
 /// Rows or records wait.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Flush(Wake);
 
-/// An append of a context failed.
+/// An append failed; its context is closed.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct AppendFailed(Rc<ShardContext>, Refusal);
+struct AppendFailed(Refusal);
 
 impl ShardActor {
     /// A shard that recovers as soon as it is started.
     pub fn new(settings: ShardSettings, judge: Judge) -> Self {
-        Self { settings, judge: Rc::new(RefCell::new(judge)), serving: None, checkpoint_running: false }
+        Self {
+            settings,
+            judge: Rc::new(RefCell::new(judge)),
+            serving: None,
+            checkpoint_running: false,
+            waiting: Vec::new(),
+        }
     }
 
     /// Loads profiles and replays the journal, again and again until it works.
@@ -184,6 +207,8 @@ impl ShardActor {
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
         let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
         self.serving = Some(Serving { context: Rc::new(context), users });
+        // Those who no longer wait are no error.
+        self.waiting.drain(..).for_each(|waiting| drop(waiting.send(())));
         self.settings.readiness.set_journal(None);
         self.settings.readiness.set_shard(self.settings.shard, true);
     }
@@ -235,8 +260,10 @@ impl ShardActor {
                 Err(error) => {
                     let refusal = Refusal::JournalUnavailable(error.to_string().into());
                     completions.into_iter().for_each(|completion| completion.complete(Err(refusal.clone())));
-                    if !context.is_closed() && address.send(AppendFailed(context, refusal)).await.is_err() {
-                        error!("an append failed while the shard stopped");
+                    if !context.is_closed() {
+                        context.close(&refusal);
+                        // A shard that stopped meanwhile has nothing to recover.
+                        let _ = address.send(AppendFailed(refusal)).await;
                     }
                 }
             }
@@ -314,21 +341,31 @@ impl Handler<View> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, View { user_id, reply }: View, _: &mut Context<Self>) {
-        // A caller that has gone away is no error.
-        let answer = |found| drop(reply.send(found));
-        let Some(serving) = &self.serving else { return answer(Err(Refusal::Recovering)) };
+        let Some(serving) = &self.serving else { return View::answer(reply, Err(Refusal::Recovering)) };
         let context = Rc::clone(&serving.context);
         match serving.users.get(&*user_id) {
-            None => answer(Ok(None)),
-            Some(User::Cold(profile)) => answer(Ok(Some(view(&user_id, profile, &context, clock::now())))),
+            None => View::answer(reply, Ok(None)),
+            Some(User::Cold(profile)) => {
+                View::answer(reply, Ok(Some(view(&user_id, profile, &context, clock::now()))));
+            }
             Some(User::Hot(user)) => {
                 let copy = user.send(CopyProfile);
                 actix::spawn(async move {
                     let profile = copy.await.map_err(|_| Refusal::Recovering);
-                    let seen = profile.map(|profile| Some(view(&user_id, &profile, &context, clock::now())));
-                    drop(reply.send(seen));
+                    View::answer(reply, profile.map(|p| Some(view(&user_id, &p, &context, clock::now()))));
                 });
             }
+        }
+    }
+}
+
+impl Handler<TellWhenServing> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, TellWhenServing(told): TellWhenServing, _: &mut Context<Self>) {
+        match self.serving {
+            Some(_) => drop(told.send(())),
+            None => self.waiting.push(told),
         }
     }
 }
@@ -348,14 +385,12 @@ impl Handler<Flush> for ShardActor {
 impl Handler<AppendFailed> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, AppendFailed(context, refusal): AppendFailed, ctx: &mut Context<Self>) {
-        if context.is_closed() {
-            return;
+    fn handle(&mut self, AppendFailed(refusal): AppendFailed, ctx: &mut Context<Self>) {
+        if self.serving.as_ref().is_some_and(|serving| serving.context.is_closed()) {
+            error!(shard = self.settings.shard, error = %refusal, "dropping state and recovering");
+            self.settings.readiness.set_journal(Some(refusal.to_string().into()));
+            self.recover(ctx);
         }
-        error!(shard = self.settings.shard, error = %refusal, "dropping state and recovering");
-        self.settings.readiness.set_journal(Some(refusal.to_string().into()));
-        context.close(&refusal);
-        self.recover(ctx);
     }
 }
 

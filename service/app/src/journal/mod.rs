@@ -10,6 +10,7 @@
 //!   refused too, and the owner drops its state and recovers under a new epoch (it never carries on).
 //! - `replay` streams records back in journal order; what was never durable never appears.
 
+pub mod checkpoint;
 #[cfg(test)]
 mod contract;
 mod ledger;
@@ -93,6 +94,28 @@ pub enum JournalError {
         batch: u64,
         /// Checksum, gap or undecodable record.
         what: Arc<str>,
+    },
+    /// The checkpoint is not what was written.
+    #[error("{file} is damaged: {what}; move it away: profiles are made again from the journal at the next start")]
+    DamagedCheckpoint {
+        /// The file.
+        file: Arc<str>,
+        /// The profile or mark, and what is wrong with it.
+        what: Arc<str>,
+    },
+    /// The checkpoint reflects records that the journal does not have.
+    #[error(
+        "the checkpoint reflects partition {partition} up to record {checkpoint}, but the journal ends at {journal}: \
+         journal.db is older than profiles.db; restore the journal that belongs to it, or move profiles.db away to \
+         make profiles again from this journal"
+    )]
+    CheckpointAhead {
+        /// The partition.
+        partition: Partition,
+        /// Records that the checkpoint reflects.
+        checkpoint: u64,
+        /// Records that the journal has.
+        journal: u64,
     },
 }
 

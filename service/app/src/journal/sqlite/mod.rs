@@ -73,7 +73,7 @@ impl SqliteJournal {
             let what = format!("expected 1 to {MAX_PARTITIONS} partitions, found {partitions}");
             return Err(JournalError::Store(what.into()));
         }
-        let path = dir.join("journal.db");
+        let path = file_in(dir);
         let mut connection = crate::sqlite::open(&path, &LAYOUT).await.map_err(JournalError::Store)?;
         check_partitions(&path, &mut connection, partitions).await?;
         let tail = Tail::load(&path, &mut connection, partitions).await?;
@@ -192,9 +192,10 @@ impl Tail {
             sqlx::query("SELECT seq, ends, checksum, body FROM batches ORDER BY seq DESC LIMIT 1")
                 .fetch_optional(connection)
                 .await
-                .map_err(|error| read_error(path, 0, &error))?;
+                .map_err(|error| JournalError::Store(crate::sqlite::explain(path, &error)))?;
         let Some(row) = last else { return Ok(Self { seq: 0, ends: vec![0; partitions] }) };
-        let batch = batch_of(&row).map_err(|error| read_error(path, 0, &error))?;
+        let seq = row.try_get::<i64, _>(0).unwrap_or(0).cast_unsigned();
+        let batch = batch_of(&row).map_err(|error| read_error(path, seq, &error))?;
         let ends = batch.verify(partitions, None).map_err(|what| damaged(path, batch.seq, what))?;
         Ok(Self { seq: batch.seq, ends })
     }
@@ -266,8 +267,7 @@ fn read_error(path: &Path, batch: u64, error: &sqlx::Error) -> JournalError {
     }
 }
 
-/// The file of a journal in this directory.
-#[cfg(test)]
+/// The journal's file in a data directory.
 fn file_in(dir: &Path) -> PathBuf {
     dir.join("journal.db")
 }

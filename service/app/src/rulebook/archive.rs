@@ -1,0 +1,117 @@
+//! Rule sets by hash, beside the journal: `archive/rulesets/HASH/{ruleset.yaml, fx.yaml, NAME}` in the data folder.
+//!
+//! A set must be here before a record names it. A folder appears whole or not at all: it is written under another name,
+//! synced and renamed. Nothing is ever deleted but what a crash left half-written.
+
+use super::{FX_FILE, RULESET_FILE, Rulebook, RulebookError, read};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The file with the set's name.
+const NAME_FILE: &str = "NAME";
+
+impl Rulebook {
+    /// Writes the sources to the archive in the data folder. Does nothing when they are there.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn archive(&self, data_dir: &Path) -> Result<(), RulebookError> {
+        let hash = self.rules.hash();
+        if Self::load_archived(data_dir, &hash).is_ok() {
+            return Ok(());
+        }
+        let folder = folder_of(data_dir, &hash);
+        self.write_to(&folder).map_err(|source| RulebookError::Write { path: folder, source })
+    }
+
+    /// Loads a set from the archive in the data folder by its hash.
+    ///
+    /// # Errors
+    /// It is not there, it is not what its hash says, or it does not compile.
+    pub fn load_archived(data_dir: &Path, hash: &[u8; 32]) -> Result<Self, RulebookError> {
+        let path = folder_of(data_dir, hash);
+        let name = read(&path.join(NAME_FILE))?;
+        let book = Self::from_files(&name, &path.join(RULESET_FILE), &path.join(FX_FILE))?;
+        if book.rules.hash() != *hash {
+            return Err(RulebookError::Damaged { path, expected: hex(hash), found: hex(&book.rules.hash()) });
+        }
+        Ok(book)
+    }
+
+    fn write_to(&self, folder: &Path) -> io::Result<()> {
+        let parent = folder.parent().unwrap_or(folder);
+        fs::create_dir_all(parent)?;
+        // The data folder has one owner, so nobody else writes here; what is left is of a crash.
+        let unfinished = folder.with_extension("tmp");
+        remove(&unfinished)?;
+        remove(folder)?;
+        fs::create_dir(&unfinished)?;
+        let files = [(RULESET_FILE, &*self.ruleset_text), (FX_FILE, &*self.fx_text), (NAME_FILE, self.rules.name())];
+        for (name, text) in files {
+            let mut file = File::create(unfinished.join(name))?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+        }
+        File::open(&unfinished)?.sync_all()?;
+        fs::rename(&unfinished, folder)?;
+        // Each folder on the way down may be new, too.
+        for above in parent.ancestors().take(3).filter(|above| above.is_dir()) {
+            File::open(above)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn folder_of(data_dir: &Path, hash: &[u8; 32]) -> PathBuf {
+    data_dir.join("archive").join("rulesets").join(hex(hash))
+}
+
+fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::shipped;
+    use super::*;
+
+    #[test]
+    fn there_and_back() {
+        let data = tempfile::tempdir().unwrap();
+        let book = Rulebook::load(&shipped(), "default").unwrap();
+        let hash = book.rules().hash();
+        assert!(matches!(Rulebook::load_archived(data.path(), &hash), Err(RulebookError::Read { .. })));
+        book.archive(data.path()).unwrap();
+        let folder = folder_of(data.path(), &hash);
+        let written = fs::metadata(folder.join(NAME_FILE)).unwrap().modified().unwrap();
+        book.archive(data.path()).unwrap();
+        assert_eq!(fs::metadata(folder.join(NAME_FILE)).unwrap().modified().unwrap(), written);
+        let back = Rulebook::load_archived(data.path(), &hash).unwrap();
+        assert_eq!((back.rules().hash(), back.rules().name()), (hash, "default"));
+        assert_eq!(fs::read_dir(folder.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_crash_or_a_bad_disk_left() {
+        let data = tempfile::tempdir().unwrap();
+        let book = Rulebook::load(&shipped(), "default").unwrap();
+        let hash = book.rules().hash();
+        let folder = folder_of(data.path(), &hash);
+        fs::create_dir_all(folder.with_extension("tmp")).unwrap();
+        book.archive(data.path()).unwrap();
+        assert!(!folder.with_extension("tmp").exists());
+        fs::write(folder.join(FX_FILE), "base: EUR\n").unwrap();
+        let damaged = Rulebook::load_archived(data.path(), &hash).unwrap_err();
+        assert!(matches!(damaged, RulebookError::Damaged { .. }), "{damaged}");
+        book.archive(data.path()).unwrap();
+        assert!(Rulebook::load_archived(data.path(), &hash).is_ok());
+    }
+}
