@@ -25,6 +25,8 @@ REQUIREMENTS = MODELS / "requirements.txt"
 
 def enter_virtual_environment() -> None:
     """Starts this script again inside models/.venv, made or brought up to date first."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"error: expected Python 3.11 or later, found {sys.version.split()[0]}")
     if Path(sys.prefix).resolve() == VENV.resolve():
         return
     python = VENV / "bin" / "python"
@@ -32,7 +34,10 @@ def enter_virtual_environment() -> None:
     stamp = VENV / "requirements.sha256"
     if not stamp.is_file() or stamp.read_text() != wanted:
         print(f"installing the packages of {REQUIREMENTS} into {VENV}", file=sys.stderr)
-        venv.create(VENV, with_pip=True)
+        try:
+            venv.create(VENV, with_pip=True)
+        except subprocess.CalledProcessError:
+            sys.exit("error: expected a Python that can make virtual environments; on Debian: apt-get install python3-venv")
         subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS], check=True)
         stamp.write_text(wanted)
     os.execv(python, [str(python), *sys.argv])

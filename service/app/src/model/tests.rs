@@ -1,4 +1,4 @@
-//! The gate against the shipped model, whole and damaged. Needs ONNX Runtime where `make runtime` puts it.
+//! The gate against the shipped model, whole and damaged. Needs ONNX Runtime where `make setup` puts it.
 
 use super::*;
 use std::fs;
@@ -11,7 +11,7 @@ fn project() -> PathBuf {
 
 fn search() -> Search {
     let library = project().join(".cache/onnxruntime/1.28.0/libonnxruntime.so");
-    assert!(library.is_file(), "these tests need ONNX Runtime at {}: run `make runtime`", library.display());
+    assert!(library.is_file(), "these tests need ONNX Runtime at {}: run `make setup`", library.display());
     Search { configured: Some(library), ..Search::default() }
 }
 
