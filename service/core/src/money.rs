@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use thiserror::Error;
 
-/// Largest amount in minor units. Far above any card payment, and small enough that sums of millions stay below 2⁵³,
-/// where a feature slot (an `f64`) is still exact to the cent.
+/// Largest amount in minor units. Far above any card payment, and small enough that even 90,000 of the largest (a profile
+/// keeps 20,000) sum to less than 2⁵³, below which a feature slot (an `f64`) is exact to the cent.
 pub const MAX_MINOR: i64 = 100_000_000_000;
 
 /// An ISO 4217 currency with a known exponent.

@@ -6,7 +6,7 @@
 use super::context::Ticket;
 use super::messages::{Accepted, Answer, ProfileView, Refusal, Settled, Submission};
 use super::partition::partition_of;
-use super::shard::{Checkpoint, Refuse, ShardActor, Stop, Submit, View};
+use super::shard::{Checkpoint, Refuse, ShardActor, Stop, Submit, TellWhenServing, View};
 use super::user::Work;
 use crate::journal::Partition;
 use actix::Addr;
@@ -81,6 +81,19 @@ impl Gateway {
         answer.await.unwrap_or(Err(Refusal::Stopping))
     }
 
+    /// Waits until every shard has recovered; sources that do not retry start then.
+    ///
+    /// # Errors
+    /// When the service stops first.
+    pub async fn serving(&self) -> Result<(), Refusal> {
+        for shard in self.shards.iter() {
+            let (told, serving) = oneshot::channel();
+            shard.send(TellWhenServing(told)).await.map_err(|_| Refusal::Stopping)?;
+            serving.await.map_err(|_| Refusal::Stopping)?;
+        }
+        Ok(())
+    }
+
     /// A permit for an event of a topic or a file, which waits for its turn.
     ///
     /// # Errors
@@ -111,7 +124,7 @@ impl Gateway {
     pub fn send_dead_letter(
         &self,
         sent: Submission<()>,
-        reason: &str,
+        reason: &'static str,
         detail: &str,
         permit: OwnedSemaphorePermit,
     ) -> Reply<Accepted> {
@@ -122,8 +135,7 @@ impl Gateway {
         };
         let ((), ticket, answer) = split(sent, permit);
         // A shard that is gone drops the ticket, and the receiver says so.
-        let _ =
-            self.shard(partition).try_send(Refuse { partition, reason: reason.into(), detail: detail.into(), ticket });
+        let _ = self.shard(partition).try_send(Refuse { partition, reason, detail: detail.into(), ticket });
         answer
     }
 
@@ -151,10 +163,10 @@ impl Gateway {
         }
     }
 
-    /// Events that may still be taken now.
+    /// Events between receipt and answer.
     #[must_use]
-    pub fn available_permits(&self) -> usize {
-        self.permits.available_permits()
+    pub fn in_flight(&self) -> usize {
+        self.limit.saturating_sub(self.permits.available_permits())
     }
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {

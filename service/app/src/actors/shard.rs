@@ -12,9 +12,8 @@ use super::user::{CopyProfile, Scored, UserActor, Work, view};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
-use crate::telemetry::events::ShardRecovered;
 use crate::telemetry::health::Readiness;
-use crate::telemetry::{Metrics, clock};
+use crate::telemetry::{Metrics, clock, events};
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -65,6 +64,8 @@ pub struct ShardActor {
     judge: Rc<RefCell<Judge>>,
     serving: Option<Serving>,
     checkpoint_running: bool,
+    /// Told when the shard serves.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// The users of one epoch.
@@ -100,7 +101,7 @@ pub struct Refuse {
     /// The partition that the dead letter goes to.
     pub partition: Partition,
     /// Reason code.
-    pub reason: Box<str>,
+    pub reason: &'static str,
     /// For people.
     pub detail: Box<str>,
     /// Carries the bytes as they came.
@@ -117,6 +118,16 @@ pub struct View {
     pub reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
 }
 
+impl View {
+    /// A caller that has gone away is no error.
+    fn answer(
+        reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
+        found: Result<Option<ProfileView>, Refusal>,
+    ) {
+        let _ = reply.send(found);
+    }
+}
+
 /// Saves every changed profile; answers `false` when that failed.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -125,20 +136,31 @@ pub struct Checkpoint {
     pub done: Option<oneshot::Sender<bool>>,
 }
 
+/// Asks to be told when the shard serves.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TellWhenServing(pub oneshot::Sender<()>);
+
 /// Rows or records wait.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Flush(Wake);
 
-/// An append of a context failed.
+/// An append failed; its context is closed.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct AppendFailed(Rc<ShardContext>, Refusal);
+struct AppendFailed(Refusal);
 
 impl ShardActor {
     /// A shard that recovers as soon as it is started.
     pub fn new(settings: ShardSettings, judge: Judge) -> Self {
-        Self { settings, judge: Rc::new(RefCell::new(judge)), serving: None, checkpoint_running: false }
+        Self {
+            settings,
+            judge: Rc::new(RefCell::new(judge)),
+            serving: None,
+            checkpoint_running: false,
+            waiting: Vec::new(),
+        }
     }
 
     /// Loads profiles and replays the journal, again and again until it works.
@@ -159,7 +181,8 @@ impl ShardActor {
                     seconds = started.elapsed().as_secs_f64(),
                     "recovered"
                 );
-                let event = ShardRecovered { seconds: started.elapsed().as_secs_f64(), replayed: recovered.replayed };
+                let event =
+                    events::ShardRecovered { seconds: started.elapsed().as_secs_f64(), replayed: recovered.replayed };
                 event.emit(&shard.settings.metrics);
                 shard.serve(recovered, ctx);
             }
@@ -184,6 +207,10 @@ impl ShardActor {
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
         let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
         self.serving = Some(Serving { context: Rc::new(context), users });
+        // Those who no longer wait are no error.
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(());
+        }
         self.settings.readiness.set_journal(None);
         self.settings.readiness.set_shard(self.settings.shard, true);
     }
@@ -227,16 +254,25 @@ impl ShardActor {
     /// Hands what waits to the journal and tells everybody when it is durable.
     fn append(&self, context: &Rc<ShardContext>, ctx: &Context<Self>) {
         let Outbox { records, completions } = context.outbox.take();
+        let (written, started) = (records.len() as u64, clock::instant());
         let appended = self.settings.journal.append(records);
         let (context, address) = (Rc::clone(context), ctx.address());
         actix::spawn(async move {
+            let metrics = &context.metrics;
             match appended.await {
-                Ok(()) => completions.into_iter().for_each(|completion| completion.complete(Ok(()))),
+                Ok(()) => {
+                    let seconds = clock::instant().saturating_duration_since(started).as_secs_f64();
+                    events::JournalCommitted { records: written, seconds }.emit(metrics);
+                    completions.into_iter().for_each(|completion| completion.complete(Ok(()), metrics));
+                }
                 Err(error) => {
+                    events::JournalFailed.emit(metrics);
                     let refusal = Refusal::JournalUnavailable(error.to_string().into());
-                    completions.into_iter().for_each(|completion| completion.complete(Err(refusal.clone())));
-                    if !context.is_closed() && address.send(AppendFailed(context, refusal)).await.is_err() {
-                        error!("an append failed while the shard stopped");
+                    completions.into_iter().for_each(|completion| completion.complete(Err(refusal.clone()), metrics));
+                    if !context.is_closed() {
+                        context.close(&refusal);
+                        // A shard that stopped meanwhile has nothing to recover.
+                        let _ = address.send(AppendFailed(refusal)).await;
                     }
                 }
             }
@@ -304,8 +340,8 @@ impl Handler<Refuse> for ShardActor {
         let Some(serving) = &self.serving else { return ticket.answer(Err(Refusal::Recovering)) };
         let original = ticket.original.take().unwrap_or_default();
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
-        let body = Body::DeadLetter { reason, detail, original };
-        let completion = Completion::Accepted(ticket, Accepted { duplicate: false });
+        let body = Body::DeadLetter { reason: reason.into(), detail, original };
+        let completion = Completion::DeadLetter(ticket, reason);
         serving.context.commit(partition, source, received_at, body, completion);
     }
 }
@@ -314,21 +350,31 @@ impl Handler<View> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, View { user_id, reply }: View, _: &mut Context<Self>) {
-        // A caller that has gone away is no error.
-        let answer = |found| drop(reply.send(found));
-        let Some(serving) = &self.serving else { return answer(Err(Refusal::Recovering)) };
+        let Some(serving) = &self.serving else { return View::answer(reply, Err(Refusal::Recovering)) };
         let context = Rc::clone(&serving.context);
         match serving.users.get(&*user_id) {
-            None => answer(Ok(None)),
-            Some(User::Cold(profile)) => answer(Ok(Some(view(&user_id, profile, &context, clock::now())))),
+            None => View::answer(reply, Ok(None)),
+            Some(User::Cold(profile)) => {
+                View::answer(reply, Ok(Some(view(&user_id, profile, &context, clock::now()))));
+            }
             Some(User::Hot(user)) => {
                 let copy = user.send(CopyProfile);
                 actix::spawn(async move {
                     let profile = copy.await.map_err(|_| Refusal::Recovering);
-                    let seen = profile.map(|profile| Some(view(&user_id, &profile, &context, clock::now())));
-                    drop(reply.send(seen));
+                    View::answer(reply, profile.map(|p| Some(view(&user_id, &p, &context, clock::now()))));
                 });
             }
+        }
+    }
+}
+
+impl Handler<TellWhenServing> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, TellWhenServing(told): TellWhenServing, _: &mut Context<Self>) {
+        match self.serving {
+            Some(_) => _ = told.send(()),
+            None => self.waiting.push(told),
         }
     }
 }
@@ -348,14 +394,12 @@ impl Handler<Flush> for ShardActor {
 impl Handler<AppendFailed> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, AppendFailed(context, refusal): AppendFailed, ctx: &mut Context<Self>) {
-        if context.is_closed() {
-            return;
+    fn handle(&mut self, AppendFailed(refusal): AppendFailed, ctx: &mut Context<Self>) {
+        if self.serving.as_ref().is_some_and(|serving| serving.context.is_closed()) {
+            error!(shard = self.settings.shard, error = %refusal, "dropping state and recovering");
+            self.settings.readiness.set_journal(Some(refusal.to_string().into()));
+            self.recover(ctx);
         }
-        error!(shard = self.settings.shard, error = %refusal, "dropping state and recovering");
-        self.settings.readiness.set_journal(Some(refusal.to_string().into()));
-        context.close(&refusal);
-        self.recover(ctx);
     }
 }
 
@@ -364,7 +408,7 @@ impl Handler<Checkpoint> for ShardActor {
 
     fn handle(&mut self, Checkpoint { done }: Checkpoint, ctx: &mut Context<Self>) {
         let (Some(serving), Some(store)) = (&self.serving, &self.settings.checkpoints) else {
-            return drop(done.map(|done| done.send(self.settings.checkpoints.is_none())));
+            return tell(done, self.settings.checkpoints.is_none());
         };
         if self.checkpoint_running {
             // The one who waits is served after the one that runs; the timer has another turn.
@@ -392,8 +436,15 @@ impl Handler<Checkpoint> for ShardActor {
         );
         ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {
             shard.checkpoint_running = false;
-            drop(done.map(|done| done.send(saved)));
+            tell(done, saved);
         }));
+    }
+}
+
+/// One who no longer waits is no error.
+fn tell(done: Option<oneshot::Sender<bool>>, saved: bool) {
+    if let Some(done) = done {
+        let _ = done.send(saved);
     }
 }
 

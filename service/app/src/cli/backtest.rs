@@ -117,6 +117,7 @@ async fn decide(
         max_age_ms: i64::from(config.data.max_age_days) * DAY_MS,
         window: BACKTEST_WINDOW.min(config.decide.max_in_flight),
     };
+    gateway.serving().await?;
     let summary = run.through(history, report).await?;
     gateway.stop().await;
     Ok(summary)

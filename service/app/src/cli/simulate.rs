@@ -1,8 +1,10 @@
 //! `verdict simulate`: simulated traffic as NDJSON on stdout, or sent to a running service. It decides nothing itself.
 
+use super::UsageError;
+use crate::telemetry::clock;
 use crate::traffic::target::Target;
 use crate::traffic::{Event, Generator, Kind, LineWriter, Noise, Shape};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -78,7 +80,8 @@ pub struct SimulateArgs {
 pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
     for (name, value) in [("rate", args.rate), ("days", args.days)] {
         if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
-            bail!("expected --{name} to be above 0, found {}", value.unwrap_or_default());
+            let found = value.unwrap_or_default();
+            return Err(UsageError(format!("--{name}: expected a number above 0, found {found}")).into());
         }
     }
     let result = if args.target == "-" { write_history(args) } else { send_live(args) };
@@ -95,7 +98,8 @@ fn shape(args: &SimulateArgs, users: u32, start_ms: i64) -> Shape {
 }
 
 fn noise(args: &SimulateArgs) -> anyhow::Result<Noise> {
-    Ok(Noise::new(args.seed, args.duplicates, args.late, args.malformed)?)
+    Noise::new(args.seed, args.duplicates, args.late, args.malformed)
+        .map_err(|error| UsageError(error.to_string()).into())
 }
 
 fn write_history(args: &SimulateArgs) -> anyhow::Result<()> {
@@ -133,13 +137,15 @@ fn write_history(args: &SimulateArgs) -> anyhow::Result<()> {
 
 fn send_live(args: &SimulateArgs) -> anyhow::Result<()> {
     if args.start.is_some() {
-        bail!("--start has no meaning for a service: events happen when they are sent; leave it out");
+        let what = "--start: events for a service happen when they are sent; leave it out, or send to \"-\"";
+        return Err(UsageError(what.to_owned()).into());
     }
     let key = args.api_key_file.as_deref().map(read_key).transpose()?;
-    let target = Target::new(&args.target, key.as_deref(), std::thread::sleep)?;
+    let target =
+        Target::new(&args.target, key.as_deref(), std::thread::sleep).map_err(|error| UsageError(error.to_string()))?;
     let natural =
         args.rate.map_or(DEFAULT_LIVE_USERS, |rate| Shape::users_for_rate(rate).min(MAX_DEFAULT_USERS) as u32);
-    let shape = shape(args, args.users.unwrap_or(natural.max(1)), now_ms());
+    let shape = shape(args, args.users.unwrap_or(natural.max(1)), clock::now().as_millis());
     let shape = Shape { label_delay_scale: LIVE_LABEL_DELAY_SCALE, ..shape };
     let mut courier = Courier::new(target, args.rate, progress(args.count, !io::stdout().is_terminal()));
     let writer = LineWriter::new(&shape, args.with_truth);
@@ -152,7 +158,7 @@ fn send_live(args: &SimulateArgs) -> anyhow::Result<()> {
         }
         pace.wait(|| Ok(()))?;
         line.clear();
-        writer.write(&event, now_ms(), &mut line)?;
+        writer.write(&event, clock::now().as_millis(), &mut line)?;
         courier.take(&event, &line, &mut noise)?;
     }
     courier.deliver()?;
@@ -218,7 +224,7 @@ struct Pace {
 
 impl Pace {
     fn new(rate: Option<f64>) -> Self {
-        Self { rate, started: instant_now(), passed: 0 }
+        Self { rate, started: clock::instant(), passed: 0 }
     }
 
     /// Waits until the next event is due; `before` runs first if there is time.
@@ -226,7 +232,7 @@ impl Pace {
         let Some(rate) = self.rate else { return Ok(()) };
         let due = Duration::from_secs_f64(self.passed as f64 / rate);
         self.passed += 1;
-        let elapsed = instant_now().duration_since(self.started);
+        let elapsed = clock::instant().duration_since(self.started);
         if due > elapsed + Duration::from_millis(1) {
             before()?;
             std::thread::sleep(due.saturating_sub(elapsed));
@@ -243,14 +249,4 @@ fn progress(count: Option<u64>, allowed: bool) -> ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the edge of the simulation: its generator takes time as an argument")]
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the edge of the simulation: it keeps a real-time rate")]
-fn instant_now() -> Instant {
-    Instant::now()
 }

@@ -272,3 +272,17 @@ fn the_configuration_for_tests_is_valid() {
     assert!(config.actors.shards <= config.data.partitions);
     assert!(config.data.dir.starts_with("t") && config.rules.dir.starts_with("t"));
 }
+
+#[test]
+fn the_example_in_the_docs_shows_every_default() {
+    let example = include_str!("../../../../docs/verdict.example.toml");
+    assert_eq!(accepts(example, &[]), Config::default());
+    let uncommented = example.replace("# [[", "[[").replace("# name", "name").replace("# sha256", "sha256");
+    let config = accepts(&uncommented.replace("# scopes", "scopes").replace("# runtime_", "runtime_"), &[]);
+    assert_eq!((config.http.api_keys.len(), config.model.runtime_library.is_some()), (1, true));
+    // Every key of the defaults is in it, under its own name.
+    for key in ["listen", "workers", "dedupe_days", "checkpoint_secs", "hot_users", "idle_secs", "max_in_flight", "set"]
+    {
+        assert!(example.contains(&format!("\n{key} = ")), "{key} is not shown");
+    }
+}

@@ -10,12 +10,13 @@
 //!   refused too, and the owner drops its state and recovers under a new epoch (it never carries on).
 //! - `replay` streams records back in journal order; what was never durable never appears.
 
-pub mod profile_v1;
+pub mod checkpoint;
 #[cfg(test)]
 mod contract;
 mod ledger;
 mod lock;
 mod memory;
+pub mod profile_v1;
 pub mod record;
 pub mod record_v1;
 #[cfg(test)]
@@ -24,7 +25,7 @@ mod sqlite;
 
 pub use lock::{DirLock, LockError};
 pub use memory::MemoryJournal;
-pub use sqlite::SqliteJournal;
+pub use sqlite::{JournalObserver, SqliteJournal};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -93,6 +94,28 @@ pub enum JournalError {
         batch: u64,
         /// Checksum, gap or undecodable record.
         what: Arc<str>,
+    },
+    /// The checkpoint is not what was written.
+    #[error("{file} is damaged: {what}; move it away: profiles are made again from the journal at the next start")]
+    DamagedCheckpoint {
+        /// The file.
+        file: Arc<str>,
+        /// The profile or mark, and what is wrong with it.
+        what: Arc<str>,
+    },
+    /// The checkpoint reflects records that the journal does not have.
+    #[error(
+        "the checkpoint reflects partition {partition} up to record {checkpoint}, but the journal ends at {journal}: \
+         journal.db is older than profiles.db; restore the journal that belongs to it, or move profiles.db away to \
+         make profiles again from this journal"
+    )]
+    CheckpointAhead {
+        /// The partition.
+        partition: Partition,
+        /// Records that the checkpoint reflects.
+        checkpoint: u64,
+        /// Records that the journal has.
+        journal: u64,
     },
 }
 

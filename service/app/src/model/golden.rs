@@ -24,6 +24,14 @@ pub(super) struct Row {
     outcome: Box<str>,
 }
 
+#[cfg(test)]
+impl Row {
+    /// What the model sees.
+    pub(super) fn features(&self) -> &FeatureVector {
+        &self.features
+    }
+}
+
 /// Reads the rows: the model's features in order, an empty field for an absent one, then score and decision.
 pub(super) fn parse(text: &[u8], manifest: &Manifest, slots: &[Slot]) -> Result<Vec<Row>, Fault> {
     let fault = |what| Fault::File { file: GOLDEN_FILE, what };

@@ -98,9 +98,9 @@ pub(super) fn outcome_of(score: f32, bands: &[Band]) -> Outcome {
 }
 
 fn hint(name: &str) -> String {
-    let near = CATALOGUE.iter().map(|spec| (strsim::jaro_winkler(spec.name, name), spec.name));
+    let near = CATALOGUE.iter().map(|spec| (strsim::normalized_damerau_levenshtein(spec.name, name), spec.name));
     match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((likeness, meant)) if likeness > 0.85 => format!(" (did you mean {meant:?}?)"),
+        Some((likeness, meant)) if likeness > 0.6 => format!(" (did you mean {meant:?}?)"),
         _ => String::new(),
     }
 }
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn an_unknown_feature_gets_a_suggestion() {
-        assert_eq!(hint("user_count_2h"), " (did you mean \"user_count_1h\"?)");
+        assert_eq!(hint("usercount_7d"), " (did you mean \"user_count_7d\"?)");
         assert_eq!(hint("zzz"), "");
     }
 }

@@ -286,3 +286,5 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ const LEVELS_UP: usize = 4;
 pub enum RuntimeError {
     /// No library where it was looked for.
     #[error(
-        "ONNX Runtime {VERSION} was not found; looked at {}; fetch it with `make runtime`, or name the library in \
+        "ONNX Runtime {VERSION} was not found; looked at {}; fetch it with `make setup`, or name the library in \
          [model] runtime_library or ORT_DYLIB_PATH",
         list(looked_at)
     )]
@@ -29,7 +29,7 @@ pub enum RuntimeError {
         looked_at: Vec<PathBuf>,
     },
     /// The file is no ONNX Runtime.
-    #[error("expected ONNX Runtime {VERSION} at {}, found no such library: {what}; fetch it with `make runtime`", path.display())]
+    #[error("expected ONNX Runtime {VERSION} at {}, found no such library: {what}; fetch it with `make setup`", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum RuntimeError {
     /// Too old, or so new that it would call out.
     #[error(
         "expected ONNX Runtime 1.{} to 1.{} at {}, found {found}: older ones lack functions, official newer ones report \
-         their use to their maker; fetch {VERSION} with `make runtime`",
+         their use to their maker; fetch {VERSION} with `make setup`",
         MINOR_VERSIONS.start(), MINOR_VERSIONS.end(), path.display()
     )]
     Version {
@@ -146,7 +146,7 @@ fn check(path: &Path) -> Result<(), RuntimeError> {
         let get = library.get::<unsafe extern "system" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase\0");
         get.map(|get| get())
     };
-    let base = base.map_err(|error| unusable(error.to_string()))?;
+    let base = base.map_err(|_| unusable("it does not export OrtGetApiBase".to_owned()))?;
     #[expect(unsafe_code, reason = "reads the table of functions that OrtGetApiBase promises")]
     // SAFETY: the pointer is null or to a static table; GetVersionString gives a static string; GetApi takes any number.
     let (version, offers_api) = unsafe {
@@ -195,7 +195,7 @@ mod tests {
     fn a_missing_library_says_where_it_was_looked_for_and_what_to_do() {
         let search = Search { configured: Some("/nowhere/lib.so".into()), ..Search::default() };
         let error = environment(&search).map(drop).expect_err("missing").to_string();
-        assert!(error.contains("/nowhere/lib.so") && error.contains("make runtime"), "{error}");
+        assert!(error.contains("/nowhere/lib.so") && error.contains("make setup"), "{error}");
     }
 
     #[test]

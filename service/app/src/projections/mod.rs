@@ -1,1 +1,8 @@
-//! Projections: readers of the journal with their own positions (I4).
+//! Projections: what other readers make of the journal (I4).
+//!
+//! A projection tails the journal from a position of its own, which it stores with its rows in one transaction, and
+//! writes idempotently by deterministic ids. Down, slow or wiped, it catches up; decisions never wait for it, and
+//! nothing here is ever read to decide.
+
+pub mod alerts;
+pub mod review_store;

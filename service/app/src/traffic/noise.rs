@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// A noise rate out of range.
 #[derive(Clone, Debug, PartialEq, Error)]
-#[error("expected --{name} to be a percentage from 0 to 100, found {found}")]
+#[error("--{name}: expected a percentage from 0 to 100, found {found}")]
 pub struct NoiseError {
     /// The option.
     pub name: &'static str,

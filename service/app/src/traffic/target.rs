@@ -17,7 +17,7 @@ const MAX_OFFERS: u32 = 30;
 #[derive(Debug, Error)]
 pub enum TargetError {
     /// No such target.
-    #[error("expected --target to be \"-\" or a URL that starts with http://, found {0:?}")]
+    #[error("--target: expected \"-\" or a URL that starts with http://, found {0:?}")]
     Url(String),
     /// The service did not answer.
     #[error("{url} does not answer; start it with `verdict serve`, or check --target")]

@@ -282,7 +282,7 @@ mod tests {
         let (transaction, is_fraud) = history.row(&row, &context(&rates)).expect("a row");
         assert_eq!((transaction.base, is_fraud), (BaseMinor(1_080), None));
         assert_eq!(transaction.ip_address.as_deref(), Some("203.0.113.7"));
-        assert_eq!(transaction.location.map(|point| point.longitude()), Some(-74.0));
+        assert_eq!(transaction.location.map(verdict_core::geo::Coordinates::longitude), Some(-74.0));
         assert_eq!(transaction.merchant_category.as_deref(), Some("5411"));
         assert_eq!(transaction.at, NOON);
         let faults = history.row(

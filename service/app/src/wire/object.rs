@@ -234,7 +234,7 @@ mod tests {
         check(b"{\"x\":1,\"y\":2,\"x\":null}", "found \"x\" again");
         check(b"{\"x\":1,\"x\":1", "EOF");
         check(b"{\"x at line 7 column 9\":1,\"x at line 7 column 9\":1}", "1:5");
-        check(b"{\"\\ud800\":1}", "surrogate");
+        check(b"{\"\\ud800\":1}", "hex escape");
     }
 
     #[test]

@@ -59,7 +59,8 @@ fn compute_at(
     let sliding = [windows.hour, windows.day, windows.week, windows.month];
     slots.push_each(&sliding, |window| window.count as f64);
     slots.push_each(&sliding, |window| major(window.sum_minor));
-    slots.push_each(&sliding, |window| major(window.sum_minor) / window.count as f64);
+    // Divided once: the mean of equal amounts is that amount, and no mean exceeds its maximum by a last digit.
+    slots.push_each(&sliding, |window| window.sum_minor as f64 / (per_major * window.count as f64));
     slots.push_each(&sliding, |window| major(window.max_minor));
     slots.push(windows.merchants as f64);
     slots.push(major(windows.today.sum_minor));

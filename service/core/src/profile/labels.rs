@@ -19,6 +19,18 @@ pub struct LabelEntry {
     pub lost_minor: Option<i64>,
 }
 
+impl From<&Label> for LabelEntry {
+    fn from(label: &Label) -> Self {
+        Self {
+            transaction: id_hash(&label.transaction_id),
+            source: label.source,
+            is_fraud: label.is_fraud,
+            at: label.at,
+            lost_minor: label.amount_lost.map(|lost| lost.0),
+        }
+    }
+}
+
 /// In order of arrival.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub(super) struct Labels(pub(super) Vec<LabelEntry>);
@@ -33,23 +45,18 @@ impl Labels {
         self.0.iter().position(|known| known.transaction == transaction && known.source == label.source)
     }
 
+    /// A label older than the one known says nothing new; of two at one instant the later arrival wins.
     pub(super) fn admit(&self, label: &Label) -> Admission {
-        match self.position(label) {
-            Some(index) if self.0[index].at >= label.at => Admission::Duplicate { n: 0 },
+        match self.position(label).map(|index| self.0[index]) {
+            Some(known) if known.at > label.at || known == LabelEntry::from(label) => Admission::Duplicate { n: 0 },
             _ => Admission::New,
         }
     }
 
     pub(super) fn insert(&mut self, label: &Label, retention: &Retention) {
-        let entry = LabelEntry {
-            transaction: id_hash(&label.transaction_id),
-            source: label.source,
-            is_fraud: label.is_fraud,
-            at: label.at,
-            lost_minor: label.amount_lost.map(|lost| lost.0),
-        };
+        let entry = LabelEntry::from(label);
         match self.position(label) {
-            Some(index) if self.0[index].at < entry.at => self.0[index] = entry,
+            Some(index) if self.0[index].at <= entry.at => self.0[index] = entry,
             Some(_) => {}
             None => self.0.push(entry),
         }

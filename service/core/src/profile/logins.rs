@@ -30,7 +30,7 @@ pub(super) struct Logins {
     pub(super) last: Option<LoginEntry>,
     /// The last successful login with coordinates that left `recent`.
     pub(super) last_located: Option<LoginEntry>,
-    /// The newest timestamp whose id was dropped inside the dedupe horizon.
+    /// The newest timestamp whose id was dropped.
     pub(super) dropped: Option<Timestamp>,
 }
 
@@ -63,6 +63,7 @@ impl Logins {
         self.recent.insert(place, entry);
         let horizon = newest - retention.dedupe_ms;
         while let Some(gone) = self.recent.pop_front_if(|known| known.at <= horizon) {
+            self.dropped = self.dropped.max(Some(gone.at));
             self.remember(gone);
         }
         while self.recent.len() > retention.max_logins {
@@ -72,13 +73,14 @@ impl Logins {
         }
     }
 
-    /// Keeps what later transactions still ask of a login that leaves: logins leave in order of time.
+    /// Keeps what later transactions still ask of a login that leaves.
     fn remember(&mut self, gone: LoginEntry) {
-        if gone.success {
+        let newer = |known: &Option<LoginEntry>| known.is_none_or(|known| known.at <= gone.at);
+        if gone.success && newer(&self.last) {
             self.last = Some(gone);
-            if gone.location.is_some() {
-                self.last_located = Some(gone);
-            }
+        }
+        if gone.success && gone.location.is_some() && newer(&self.last_located) {
+            self.last_located = Some(gone);
         }
     }
 

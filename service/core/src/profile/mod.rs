@@ -53,9 +53,9 @@ impl Default for Retention {
 pub enum Admission {
     /// It was not seen before.
     New,
-    /// It was seen before with the same content, in this record of the user's partition.
+    /// It was seen before with the same content.
     Duplicate {
-        /// The record's number.
+        /// A transaction's record in the user's partition; 0 for logins and labels, whose answers need none.
         n: u64,
     },
     /// Its id was seen before with other content.
@@ -189,10 +189,12 @@ impl Profile {
         self.labels.iter()
     }
 
-    /// The dedupe horizon: a transaction or login at or below it is refused; `None` before the first.
+    /// The dedupe horizon, or the newest transaction or login whose id was dropped inside it: a transaction or login at
+    /// or below it is refused; `None` before the first.
     #[must_use]
     pub fn floor(&self, retention: &Retention) -> Option<Timestamp> {
-        self.newest.map(|newest| newest - retention.dedupe_ms)
+        let horizon = self.newest.map(|newest| newest - retention.dedupe_ms);
+        horizon.max(self.spending.dropped).max(self.logins.dropped)
     }
 
     /// The number after the last record that changed this profile.

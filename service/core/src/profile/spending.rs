@@ -79,7 +79,7 @@ pub struct Windows {
     pub month: WindowTotals,
     /// From midnight UTC to t.
     pub today: WindowTotals,
-    /// Different merchants in (t − 24 h, t].
+    /// Different merchants in (t − 24 h, t]; beyond the bound only of the payments still kept exactly.
     pub merchants: u64,
     /// Whether no earlier transaction is known.
     pub is_first: bool,
@@ -98,7 +98,7 @@ pub(super) struct Spending {
     pub(super) buckets: VecDeque<Bucket>,
     /// The oldest timestamp ever, retained or not.
     pub(super) first: Option<Timestamp>,
-    /// The newest timestamp whose id was dropped inside the dedupe horizon.
+    /// The newest timestamp whose id was dropped.
     pub(super) dropped: Option<Timestamp>,
 }
 
@@ -147,34 +147,33 @@ impl Spending {
         // The oldest event still accepted is just above this; its windows reach back from there.
         let horizon = newest - retention.dedupe_ms;
         while let Some(payment) = self.recent.pop_front_if(|payment| payment.at <= horizon - MERCHANT_WINDOW_MS) {
-            self.older.push_back(Spent { at: payment.at, minor: payment.minor });
+            // A longer horizon, should the configuration change, must not forget that this id is gone.
+            self.dropped = self.dropped.max(Some(payment.at));
+            // In front of what is newer: a decision that was answered elsewhere may arrive below the floor.
+            let place = self.older.partition_point(|spent| spent.at <= payment.at);
+            self.older.insert(place, Spent { at: payment.at, minor: payment.minor });
         }
         let window_end = horizon - LONGEST_WINDOW_MS;
         while self.older.pop_front_if(|spent| spent.at <= window_end).is_some() {}
         while self.buckets.pop_front_if(|bucket| bucket.hour + HOUR_MS <= window_end).is_some() {}
         while self.len() > retention.max_payments {
-            self.bucket_oldest(horizon);
+            self.bucket_oldest();
         }
     }
 
-    fn bucket_oldest(&mut self, horizon: Timestamp) {
+    fn bucket_oldest(&mut self) {
         let oldest = self.older.pop_front().or_else(|| {
             let payment = self.recent.pop_front()?;
-            if payment.at > horizon {
-                self.dropped = self.dropped.max(Some(payment.at));
-            }
+            self.dropped = self.dropped.max(Some(payment.at));
             Some(Spent { at: payment.at, minor: payment.minor })
         });
         let Some(spent) = oldest else { return };
         let hour = spent.at - spent.at.as_millis().rem_euclid(HOUR_MS);
-        match self.buckets.back_mut() {
-            Some(bucket) if bucket.hour == hour => bucket.totals.add(spent.minor),
-            _ => {
-                let mut totals = WindowTotals::default();
-                totals.add(spent.minor);
-                self.buckets.push_back(Bucket { hour, totals });
-            }
-        }
+        let place = self.buckets.binary_search_by_key(&hour, |bucket| bucket.hour).unwrap_or_else(|place| {
+            self.buckets.insert(place, Bucket { hour, totals: WindowTotals::default() });
+            place
+        });
+        self.buckets[place].totals.add(spent.minor);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -219,8 +218,8 @@ impl Spending {
     fn add_buckets(&self, at: Timestamp, windows: &mut Windows) {
         let day_start = at.day_start();
         for bucket in self.buckets.iter().rev() {
-            let end = bucket.hour + HOUR_MS;
-            if end <= at - LONGEST_WINDOW_MS {
+            let last = bucket.hour + (HOUR_MS - 1);
+            if last <= at - LONGEST_WINDOW_MS {
                 break;
             }
             windows.approximate = true;
@@ -228,7 +227,7 @@ impl Spending {
             for (length_ms, totals) in
                 [(HOUR_MS, &mut windows.hour), (DAY_MS, &mut windows.day), (7 * DAY_MS, &mut windows.week)]
             {
-                if end > at - length_ms {
+                if last > at - length_ms {
                     totals.add_totals(bucket.totals);
                 }
             }

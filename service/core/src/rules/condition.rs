@@ -244,6 +244,9 @@ impl Checker<'_, '_, '_, '_> {
         let Expr::List(list_expr) = &list.expr else {
             return self.fault(list, "expected a list such as [1, 2, 3] after `in`");
         };
+        if list_expr.elements.is_empty() {
+            return self.fault(list, "expected at least one value in the list");
+        }
         let elements: Vec<_> = list_expr.elements.iter().map(|element| (element, self.check(element))).collect();
         let typed = typed?;
         let mut any = Vec::with_capacity(elements.len());

@@ -1,11 +1,11 @@
-//! Rule sets: YAML with CEL conditions, type-checked against the catalogue, compiled to a flat table over slots.
+//! Rule sets: YAML with CEL conditions, type-checked against the catalogue, compiled to one table over slots.
 //!
 //! A set with one fault does not compile; every fault of every file is reported with its place. Nothing here reads a
 //! file: sources are texts, and evaluation sees nothing but the feature vector.
 //!
 //! Reading: `yaml` and `fields` (typed access with places), `read`, `policy_section` and `rates` (the files),
 //! `syntax` and `condition` (CEL to the typed tree of `expr`), `message` (templates). Running: `table` and `closure`
-//! (the two compiled forms), `program` (all conditions), `decide`.
+//! (the two compiled forms), `program` (all conditions together), `decide`.
 
 mod closure;
 mod condition;
@@ -114,12 +114,8 @@ impl RuleSet {
         let (Some(rates), Some(sheet), true) = (rates, sheet, faults.is_empty()) else {
             return Err(faults);
         };
-        let mut program = Program::default();
-        let mut rules = Vec::with_capacity(sheet.drafts.len());
-        for draft in sheet.drafts {
-            program.push(&draft.condition.expr);
-            rules.push(draft.rule);
-        }
+        let program = Program::compile(sheet.drafts.iter().map(|draft| &draft.condition.expr));
+        let rules = sheet.drafts.into_iter().map(|draft| draft.rule).collect();
         Ok(Self { name: sources.name.into(), hash: hash_of(sources), rules, program, policy: sheet.policy, rates })
     }
 

@@ -1,8 +1,7 @@
-//! The flat form of conditions: comparisons of slots in one contiguous table, evaluated without an indirect call.
+//! The flat form of conditions: disjunctions of conjunctions of tests on slots.
 //!
 //! Any mix of `&&`, `||`, `!` and `in` over comparisons of a feature with a constant, another feature or a multiple of
-//! one becomes a disjunction of conjunctions of tests, as long as that stays small. What does not fit is left to
-//! closures (`closure`).
+//! one becomes such a form, as long as that stays small. What does not fit is left to closures (`closure`).
 
 use super::expr::{Arithmetic, BoolExpr, Cases, DoubleExpr, IntExpr};
 use crate::features::{FeatureVector, Slot};
@@ -14,10 +13,10 @@ const MAX_TESTS: usize = 64;
 /// Integers up to here are exact as doubles.
 const EXACT_INT: i64 = 1 << 53;
 
-/// One comparison. It never lacks a value: an absent feature is NaN and the case for that is "unordered".
+/// One comparison of a feature. It never lacks a value: an absent feature is NaN and the case for that is "unordered".
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Test {
-    slot: Slot,
+    pub slot: Slot,
     cases: Cases,
     /// Compared with `factor` times this feature, else with `factor` itself.
     other: Option<Slot>,
@@ -35,6 +34,23 @@ impl Test {
             Some(other) => self.factor * features.get(other),
         };
         self.cases.hold(&features.get(self.slot), &right)
+    }
+
+    /// Whether it compares with a constant.
+    pub(super) const fn is_constant(&self) -> bool {
+        self.other.is_none()
+    }
+
+    /// Whether a test against a constant holds for this value of its feature.
+    pub(super) fn holds_for(&self, value: f64) -> bool {
+        self.cases.hold(&value, &self.factor)
+    }
+
+    /// Of a test against a constant, the values at and above which its result may differ from just below.
+    pub(super) fn steps(&self) -> [f64; 2] {
+        // The sum makes one zero of the two.
+        let constant = self.factor + 0.0;
+        [constant, constant.next_up()]
     }
 }
 

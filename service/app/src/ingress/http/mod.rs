@@ -1,1 +1,191 @@
-//! The HTTP API of DESIGN 4.
+//! The HTTP API of DESIGN 4: routes, limits and status codes.
+//!
+//! A handler admits the caller, reads the body within its bounds, parses it with `wire`, hands the event to the
+//! [`Intake`] and prints what comes back. Every error is a problem object with a reason code. Decides nothing, keeps no
+//! state between requests, and reads no clock of its own.
+
+pub mod access;
+pub mod alerts;
+mod body;
+mod decide;
+mod events;
+mod ingest;
+pub mod intake;
+mod operate;
+mod profile;
+mod respond;
+#[cfg(test)]
+mod tests;
+
+pub use access::KeyRing;
+pub use alerts::{AlertFilter, AlertPage, AlertReadError, AlertReader, ReviewStatus};
+pub use intake::Intake;
+
+use crate::telemetry::health::ReadinessReport;
+use crate::wire::{AgeBounds, ParseContext};
+use actix_web::dev::Server;
+use actix_web::{App, HttpServer, Resource, Route, guard, web};
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use verdict_core::money::Rates;
+use verdict_core::time::Timestamp;
+
+/// What every handler shares.
+pub struct HttpState {
+    /// Where events go.
+    pub intake: Box<dyn Intake>,
+    /// The rates in force.
+    pub rates: Box<dyn Fn() -> Arc<Rates> + Send + Sync>,
+    /// How old and how early an event may be.
+    pub bounds: AgeBounds,
+    /// Sizes and times.
+    pub limits: Limits,
+    /// The clocks.
+    pub clock: Clock,
+    /// Who may call.
+    pub keys: KeyRing,
+    /// What `/readyz` reports.
+    pub readiness: Box<dyn Fn() -> ReadinessReport + Send + Sync>,
+    /// The text that `/metrics` answers with, in the Prometheus exposition format.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Where alerts are read.
+    pub alerts: Box<dyn AlertReader>,
+    /// Called with the reason code of everything that is refused, lines of batches included.
+    pub on_rejected: Box<dyn Fn(&'static str) + Send + Sync>,
+    /// Permits for batches in memory.
+    pub batches: Arc<Semaphore>,
+}
+
+/// The two clocks that a request needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Wall clock, for receipt.
+    pub now: fn() -> Timestamp,
+    /// Monotonic clock, for deadlines.
+    pub instant: fn() -> Instant,
+}
+
+/// Bounds of requests (I7).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest body of one event, and longest line of a batch, in bytes.
+    pub event_bytes: usize,
+    /// Longest body of a batch in bytes.
+    pub batch_bytes: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// Time for a decision whose caller names none.
+    pub decide_deadline: Duration,
+    /// Time for a login, a label or a profile.
+    pub ingest_deadline: Duration,
+    /// Time past the deadline after which a handler stops waiting for the shard, which answers by itself before.
+    pub deadline_grace: Duration,
+    /// Lines of one batch in flight together.
+    pub batch_window: usize,
+}
+
+/// Batches held in memory together, 16 MiB each at most.
+pub const MAX_BATCHES: usize = 8;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            event_bytes: 64 * 1024,
+            batch_bytes: 16 * 1024 * 1024,
+            body_timeout: Duration::from_secs(10),
+            decide_deadline: Duration::from_millis(200),
+            ingest_deadline: Duration::from_secs(5),
+            deadline_grace: Duration::from_millis(250),
+            batch_window: 256,
+        }
+    }
+}
+
+impl HttpState {
+    /// Runs `parse` with the rates in force, the age bounds and the time of receipt.
+    fn parse<T>(&self, parse: impl FnOnce(&ParseContext<'_>) -> T) -> (T, Timestamp) {
+        let (rates, now) = ((self.rates)(), (self.clock.now)());
+        (parse(&ParseContext { rates: &rates, now, bounds: self.bounds }), now)
+    }
+}
+
+/// One route: its path, the methods that it takes as `Allow` lists them, and how it answers them.
+struct Endpoint {
+    path: &'static str,
+    allow: &'static str,
+    route: Route,
+}
+
+impl Endpoint {
+    fn post(path: &'static str, route: fn(Route) -> Route) -> Self {
+        Self { path, allow: "POST", route: route(web::post()) }
+    }
+
+    fn get(path: &'static str, route: fn(Route) -> Route) -> Self {
+        let either = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+        Self { path, allow: "GET, HEAD", route: route(either) }
+    }
+
+    /// The resource, which answers other methods with 405.
+    fn into_resource(self) -> Resource {
+        let allow = self.allow;
+        let refuse = move |request, state| respond::method_not_allowed(request, state, allow);
+        web::resource(self.path).route(self.route).default_service(web::to(refuse))
+    }
+}
+
+/// Every route; `openapi.json` describes the same.
+fn endpoints() -> [Endpoint; 11] {
+    [
+        Endpoint::post("/v1/decide", |route| route.to(decide::post)),
+        Endpoint::post("/decide", |route| route.to(decide::post)),
+        Endpoint::post("/v1/events", |route| route.to(events::post)),
+        Endpoint::post("/v1/logins", |route| route.to(ingest::post_login)),
+        Endpoint::post("/v1/labels", |route| route.to(ingest::post_label)),
+        Endpoint::get("/v1/users/{id}/profile", |route| route.to(profile::get)),
+        Endpoint::get("/v1/alerts", |route| route.to(alerts::get)),
+        Endpoint::get("/healthz", |route| route.to(operate::health)),
+        Endpoint::get("/readyz", |route| route.to(operate::ready)),
+        Endpoint::get("/metrics", |route| route.to(operate::metrics)),
+        Endpoint::get("/openapi.json", |route| route.to(operate::openapi)),
+    ]
+}
+
+/// Registers every route on an application.
+pub fn configure(config: &mut web::ServiceConfig, state: web::Data<HttpState>) {
+    config.app_data(state);
+    for endpoint in endpoints() {
+        config.service(endpoint.into_resource());
+    }
+    config.default_service(web::to(respond::not_found));
+}
+
+/// How long a quiet connection is kept; longer than the 60 s that load balancers commonly keep theirs.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a request's head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long open requests may take to end once the server stops.
+const SHUTDOWN_SECS: u64 = 30;
+
+/// Serves on a bound listener until the returned server's handle stops it; signals are the caller's.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve(listener: TcpListener, workers: usize, state: web::Data<HttpState>) -> io::Result<Server> {
+    let server = HttpServer::new(move || {
+        let state = state.clone();
+        App::new().configure(move |config| configure(config, state))
+    });
+    let server = server
+        .workers(workers)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .tcp_nodelay(true)
+        .shutdown_timeout(SHUTDOWN_SECS)
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}

@@ -5,10 +5,13 @@
 //! and batch, never cut off: a journal that lost its last batch would decide on a history that answers have left behind.
 
 mod batch;
+mod observer;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub use observer::JournalObserver;
 
 use super::record::Record;
 use super::{AppendError, Cursor, Journal, JournalError, Partition, Tenure};
@@ -32,6 +35,8 @@ const LAYOUT: Layout = Layout {
     format: 1,
     sql: include_str!("../../../../../migrations/sqlite/journal.sql"),
     synchronous: SqliteSynchronous::Full,
+    // Only the end of one table is ever written.
+    cache_kib: 2_000,
 };
 
 /// Most partitions: every batch carries 8 bytes for each.
@@ -73,7 +78,7 @@ impl SqliteJournal {
             let what = format!("expected 1 to {MAX_PARTITIONS} partitions, found {partitions}");
             return Err(JournalError::Store(what.into()));
         }
-        let path = dir.join("journal.db");
+        let path = file_in(dir);
         let mut connection = crate::sqlite::open(&path, &LAYOUT).await.map_err(JournalError::Store)?;
         check_partitions(&path, &mut connection, partitions).await?;
         let tail = Tail::load(&path, &mut connection, partitions).await?;
@@ -192,9 +197,10 @@ impl Tail {
             sqlx::query("SELECT seq, ends, checksum, body FROM batches ORDER BY seq DESC LIMIT 1")
                 .fetch_optional(connection)
                 .await
-                .map_err(|error| read_error(path, 0, &error))?;
+                .map_err(|error| JournalError::Store(crate::sqlite::explain(path, &error)))?;
         let Some(row) = last else { return Ok(Self { seq: 0, ends: vec![0; partitions] }) };
-        let batch = batch_of(&row).map_err(|error| read_error(path, 0, &error))?;
+        let seq = row.try_get::<i64, _>(0).unwrap_or(0).cast_unsigned();
+        let batch = batch_of(&row).map_err(|error| read_error(path, seq, &error))?;
         let ends = batch.verify(partitions, None).map_err(|what| damaged(path, batch.seq, what))?;
         Ok(Self { seq: batch.seq, ends })
     }
@@ -266,8 +272,7 @@ fn read_error(path: &Path, batch: u64, error: &sqlx::Error) -> JournalError {
     }
 }
 
-/// The file of a journal in this directory.
-#[cfg(test)]
+/// The journal's file in a data directory.
 fn file_in(dir: &Path) -> PathBuf {
     dir.join("journal.db")
 }

@@ -20,6 +20,8 @@ use std::sync::{Mutex, PoisonError};
 const PAGE_BATCHES: i64 = 64;
 /// A page ends after this many bytes.
 const PAGE_BYTES: usize = 8 << 20;
+/// Rows that wait between SQLite's thread and the reader: each is a whole batch.
+const MAX_WAITING_ROWS: usize = 8;
 /// Connections that are kept for the next reader.
 const MAX_IDLE: usize = 4;
 
@@ -159,7 +161,7 @@ impl Reader {
         match idle {
             Some(connection) => Ok(connection),
             None => {
-                let opened = crate::sqlite::open_reader(&self.path).await;
+                let opened = crate::sqlite::open_reader(&self.path, MAX_WAITING_ROWS).await;
                 opened.map_err(|error| JournalError::Store(crate::sqlite::explain(&self.path, &error)))
             }
         }

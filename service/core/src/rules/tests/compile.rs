@@ -139,6 +139,7 @@ fn faults_of_conditions() {
     check("hour_of_day in 5", 16, "expected a list");
     check("hour_of_day in [1, 2.0, user_count_1h]", 20, "expected an int beside in, found double 2.0");
     check("hour_of_day in [1, 2.0, user_count_1h]", 25, "expected a literal");
+    check("hour_of_day in []", 16, "at least one value");
     check("[1] == [1]", 1, "expected a list only after");
     check("size(amount) > 1", 1, "unknown function size");
     check("has(amount)", 1, "unknown function has");
@@ -186,7 +187,6 @@ fn values_of_conditions() {
     check("hour_of_day in [22, 23, 0]", true);
     check("!(hour_of_day in [22, 23, 0])", false);
     check("hour_of_day in [-1]", false);
-    check("hour_of_day in []", false);
     check("amount in [1.0, 100.0]", true);
     check("speed_mph == speed_mph", false);
     check("speed_mph != 1.0", false);

@@ -1,7 +1,7 @@
 //! Compiled conditions against two oracles that know nothing of them: a naive walk over the parsed tree, and the `cel`
 //! crate's own interpreter.
 
-use super::{fires, with_condition};
+use super::{compile, fires, with_condition};
 use crate::features::{CATALOGUE, FeatureType, FeatureVector, SLOTS};
 use cel::common::ast::{Expr, LiteralValue};
 use cel::{Context, Env, IdedExpr, Program, Value};
@@ -143,7 +143,7 @@ fn expression(depth: u32) -> (BoxedStrategy<String>, BoxedStrategy<String>, Boxe
         1 => bools,
         3 => (i.clone(), signs(), i.clone()).prop_map(|(a, s, c)| format!("{a} {s} {c}")),
         3 => (d.clone(), signs(), d.clone()).prop_map(|(a, s, c)| format!("{a} {s} {c}")),
-        1 => (i.clone(), prop::collection::vec(-2..4_i64, 0..4)).prop_map(|(a, list)| format!("{a} in {list:?}")),
+        1 => (i.clone(), prop::collection::vec(-2..4_i64, 1..4)).prop_map(|(a, list)| format!("{a} in {list:?}")),
         1 => (b.clone(), prop::sample::select(vec!["==", "!="]), b.clone()).prop_map(|(a, s, c)| format!("({a}) {s} ({c})")),
         3 => prop::collection::vec(b.clone(), 2..4).prop_map(|sides| format!("({})", sides.join(" && "))),
         3 => prop::collection::vec(b.clone(), 2..4).prop_map(|sides| format!("({})", sides.join(" || "))),
@@ -210,5 +210,38 @@ proptest! {
         prop_assume!(!(text.contains('/') && text.contains("!=")));
         let expected = program.execute(&context).is_ok_and(|value| value == Value::Bool(true));
         prop_assert_eq!(fires(&set, &vector), expected, "{}", text);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn many_together_as_each_alone(
+        texts in prop::collection::vec(expression(2).0, 0..90),
+        vectors in prop::collection::vec(vector(true), 4),
+    ) {
+        let rules: String = texts
+            .iter()
+            .enumerate()
+            .map(|(n, text)| {
+                format!(
+                    "- id: r{n}\n  version: 1\n  when: '{text}'\n  outcome: review\n  reason: {{code: R, message: m}}\n"
+                )
+            })
+            .collect();
+        let rules = if rules.is_empty() { "rules: []".to_owned() } else { format!("rules:\n{rules}") };
+        let set = compile(&rules).map_err(|faults| TestCaseError::fail(format!("{faults:?}")))?;
+        let trees: Vec<IdedExpr> =
+            texts.iter().map(|text| Env::default().parser().parse(text).expect("parsed before")).collect();
+        for vector in &vectors {
+            let mut hits = Vec::new();
+            set.evaluate(vector, &mut hits);
+            let found: Vec<usize> = hits.iter().map(|hit| usize::from(hit.rule)).collect();
+            let holds = |tree: &IdedExpr| walk(tree, vector) == Some(Naive::Bool(true));
+            let expected: Vec<usize> =
+                trees.iter().enumerate().filter(|(_, tree)| holds(tree)).map(|(n, _)| n).collect();
+            prop_assert_eq!(found, expected);
+        }
     }
 }

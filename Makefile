@@ -1,0 +1,56 @@
+# Everything is one command. `make help` lists them. Tools are pinned, fetched once, and kept in .cache/.
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+DENY_VERSION := 0.20.2
+DENY := .cache/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+
+# `make demo DEMO_SECONDS=30` stops by itself; 0 runs until Ctrl-C.
+DEMO_SECONDS ?= 0
+DEMO_PORT ?= 8080
+DEMO_RATE ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo train test verify fmt lint deny docs
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## Install what a fresh Debian lacks; fetch the ONNX Runtime library
+	@tests/scripts/setup.sh
+
+demo: setup ## Build, start the service, send it traffic with fraud in it, show the decisions
+	$(CARGO) build --locked --release -p verdict
+	@python3 tests/scripts/demo.py --binary $(TARGET_DIR)/release/verdict \
+		--seconds $(DEMO_SECONDS) --port $(DEMO_PORT) --rate $(DEMO_RATE)
+
+train: ## Train models/default again: traffic, features, ONNX, golden rows, card
+	$(CARGO) build --locked --release -p verdict
+	python3 models/train.py --verdict $(TARGET_DIR)/release/verdict
+	models/.venv/bin/python -m unittest discover --start-directory models/tests
+
+# The first line builds the binary that the black-box tests start, together with the tests, so that both share everything.
+test: setup ## Build and run all tests
+	$(CARGO) build --locked --workspace --lib --bins --tests
+	$(CARGO) test --locked --workspace
+
+verify: fmt lint deny docs ## Check format, lints, dependencies and docs
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+deny: $(DENY)
+	$(DENY) --locked --log-level error check --hide-inclusion-graph bans licenses sources
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+# About a minute: few features, not optimised; it runs for a second.
+$(DENY):
+	$(CARGO) install cargo-deny --locked --version $(DENY_VERSION) --no-default-features --profile dev \
+		--root .cache/tools/cargo-deny-$(DENY_VERSION) --target-dir .cache/tools/build --quiet
+	@rm -rf .cache/tools/build

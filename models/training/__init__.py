@@ -1,0 +1,1 @@
+"""The pieces of models/train.py: data set, fit, export, evaluation, shipping."""

@@ -1,0 +1,69 @@
+//! `POST /v1/decide`: one transaction in, one decision out.
+
+use super::body::{self, Kind};
+use super::{HttpState, respond};
+use crate::actors::messages::{Answer, Submission};
+use crate::config::Scope;
+use crate::wire::problem::Problem;
+use crate::wire::transaction::{Fallback, ParsedTransaction};
+use crate::wire::{decision, transaction};
+use actix_web::{HttpRequest, HttpResponse, web};
+use std::future::Future;
+use std::time::Duration;
+use verdict_core::event::Source;
+use verdict_core::time::Timestamp;
+
+/// Bytes of a usual answer.
+const ANSWER_BYTES: usize = 1_024;
+
+pub(super) async fn post(request: HttpRequest, payload: web::Payload, state: web::Data<HttpState>) -> HttpResponse {
+    let result = answer(&request, payload, &state).await;
+    respond::answer(&request, &state, result)
+}
+
+async fn answer(request: &HttpRequest, payload: web::Payload, state: &HttpState) -> Result<Vec<u8>, Problem> {
+    respond::admit(request, state, &[Scope::Decide])?;
+    let body = body::read(request, payload, state, Kind::Event).await?;
+    let (parsed, received_at) = state.parse(|context| transaction::parse(&body, context));
+    let answer = submit(state, parsed?, received_at).await?;
+    let mut json = Vec::with_capacity(ANSWER_BYTES);
+    decision::to_json(&answer, &mut json);
+    Ok(json)
+}
+
+/// Has a transaction decided within its deadline.
+pub(super) async fn submit(
+    state: &HttpState,
+    parsed: ParsedTransaction,
+    received_at: Timestamp,
+) -> Result<Answer, Problem> {
+    let started = (state.clock.instant)();
+    let allowed = parsed.deadline_ms.map_or(state.limits.decide_deadline, Duration::from_millis);
+    let submission = Submission {
+        event: parsed.transaction,
+        source: Source::Http,
+        received_at,
+        started,
+        deadline: Some(started + allowed),
+        original: None,
+    };
+    let answer = within(state, allowed, state.intake.decide(submission)).await??;
+    let full = answer.durable && answer.decided.decision.degraded.is_empty();
+    if parsed.fallback == Fallback::Reject && !full {
+        let detail = "expected a normal and durable decision, as the request's fallback asks, found less; retry";
+        return Err(Problem::new(503, "NOT_NORMAL", detail).retry_after(1));
+    }
+    Ok(answer)
+}
+
+/// Waits for a shard, which minds the deadline itself; a little longer only, should it not.
+pub(super) async fn within<T>(
+    state: &HttpState,
+    allowed: Duration,
+    work: impl Future<Output = T>,
+) -> Result<T, Problem> {
+    tokio::time::timeout(allowed + state.limits.deadline_grace, work).await.map_err(|_| {
+        let detail = "no answer came within the deadline; a retry gets the decision, if one was made";
+        Problem::new(503, "DEADLINE_EXCEEDED", detail).retry_after(1)
+    })
+}

@@ -1,0 +1,120 @@
+//! `POST /v1/events`: a batch of NDJSON in, one line of NDJSON out for each line, in order.
+//!
+//! The whole batch is read before the first line is answered: its size and pace then have their status codes, and a
+//! client that sends everything before it reads anything cannot block itself. The answers are streamed.
+
+use super::body::{self, Kind};
+use super::{HttpState, decide, ingest, respond};
+use crate::config::Scope;
+use crate::wire::line::{self, RequestLine};
+use crate::wire::problem::Problem;
+use crate::wire::{decision, login};
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{self, FuturesOrdered, StreamExt};
+use std::convert::Infallible;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Bytes of answers that go out together, where so many are there.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+pub(super) async fn post(request: HttpRequest, payload: web::Payload, state: web::Data<HttpState>) -> HttpResponse {
+    match open(&request, payload, &state).await {
+        Ok(batch) => HttpResponse::Ok()
+            .content_type("application/x-ndjson")
+            .streaming(stream::unfold(batch, Batch::chunk).map(Ok::<Bytes, Infallible>)),
+        Err(problem) => respond::refuse(&request, &state, &problem),
+    }
+}
+
+async fn open(request: &HttpRequest, payload: web::Payload, state: &web::Data<HttpState>) -> Result<Batch, Problem> {
+    respond::admit(request, state, &[Scope::Ingest])?;
+    let permit =
+        state.batches.clone().try_acquire_owned().map_err(|_| {
+            Problem::new(429, "OVERLOADED", "too many batches are being read; retry later").retry_after(1)
+        })?;
+    let body = body::read(request, payload, state, Kind::Batch).await?;
+    Ok(Batch { state: state.clone(), body, line: 0, window: FuturesOrdered::new(), _permit: permit })
+}
+
+/// A batch on its way: what is left of the body, and the lines in flight.
+struct Batch {
+    state: web::Data<HttpState>,
+    body: Bytes,
+    /// Number of the last line taken, counted from 1.
+    line: u64,
+    /// Answers in the order of their lines. New futures are first polled in the order in which they were pushed, which
+    /// is what keeps a user's events in order.
+    window: FuturesOrdered<LocalBoxFuture<'static, Vec<u8>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Batch {
+    /// The next piece of the answer, `None` at its end.
+    async fn chunk(mut self) -> Option<(Bytes, Self)> {
+        self.fill();
+        let mut out = self.window.next().await?;
+        while out.len() < CHUNK_BYTES {
+            self.fill();
+            match self.window.next().now_or_never() {
+                Some(Some(answer)) => out.extend_from_slice(&answer),
+                Some(None) | None => break,
+            }
+        }
+        Some((Bytes::from(out), self))
+    }
+
+    /// Takes lines until the window is full.
+    fn fill(&mut self) {
+        while self.window.len() < self.state.limits.batch_window {
+            let Some(bytes) = self.next_line() else { return };
+            let (state, number) = (self.state.clone(), self.line);
+            self.window.push_back(Box::pin(answer(state, bytes, number)));
+        }
+    }
+
+    /// The next line that is not blank, without its end.
+    fn next_line(&mut self) -> Option<Bytes> {
+        while !self.body.is_empty() {
+            let end = self.body.iter().position(|byte| *byte == b'\n').map_or(self.body.len(), |newline| newline + 1);
+            let line = self.body.split_to(end);
+            self.line += 1;
+            if !line.trim_ascii().is_empty() {
+                return Some(line);
+            }
+        }
+        None
+    }
+}
+
+/// The answer to one line, with its end.
+async fn answer(state: web::Data<HttpState>, bytes: Bytes, number: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1_024);
+    if let Err(problem) = take(&state, &bytes, &mut out).await {
+        (state.on_rejected)(problem.code);
+        problem.to_json(&format!("/v1/events#line-{number}"), &mut out);
+    }
+    out.push(b'\n');
+    out
+}
+
+async fn take(state: &HttpState, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+    let bytes = bytes.trim_ascii_end();
+    if bytes.len() > state.limits.event_bytes {
+        return Err(body::too_large(state.limits.event_bytes));
+    }
+    let (parsed, received_at) = state.parse(|context| line::parse_request(bytes, context));
+    match parsed? {
+        RequestLine::Transaction(parsed) => {
+            decision::to_json(&decide::submit(state, parsed, received_at).await?, out);
+        }
+        RequestLine::Login(login) => {
+            let login_id = login.login_id.clone();
+            let accepted = ingest::submit_login(state, login, received_at).await?;
+            login::accepted_to_json(&login_id, accepted.duplicate, out);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Answers: JSON as it was printed, and every refusal as a problem object with its headers.
+
+use super::HttpState;
+use crate::actors::messages::Refusal;
+use crate::wire::problem::{MEDIA_TYPE, Problem};
+use crate::wire::{Fault, FaultCode};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpRequest, HttpResponse, web};
+
+/// Longest path and query in bytes.
+const MAX_URI_BYTES: usize = 8 * 1024;
+
+/// Checks what every request must satisfy before its body is looked at; no scope means open to all.
+pub(super) fn admit(request: &HttpRequest, state: &HttpState, any_of: &[crate::config::Scope]) -> Result<(), Problem> {
+    let uri_bytes = request.uri().path_and_query().map_or(0, |both| both.as_str().len());
+    if uri_bytes > MAX_URI_BYTES {
+        let detail = format!("expected a path and query of at most {MAX_URI_BYTES} bytes, found {uri_bytes}");
+        return Err(Problem::new(414, "URI_TOO_LONG", detail));
+    }
+    state.keys.admit(request.headers().get(AUTHORIZATION), any_of)
+}
+
+/// A JSON answer, or the problem that stands in its way.
+pub(super) fn answer(request: &HttpRequest, state: &HttpState, result: Result<Vec<u8>, Problem>) -> HttpResponse {
+    match result {
+        Ok(json) => HttpResponse::Ok().content_type("application/json").body(json),
+        Err(problem) => refuse(request, state, &problem),
+    }
+}
+
+/// Answers with a problem, and counts it.
+pub(super) fn refuse(request: &HttpRequest, state: &HttpState, problem: &Problem) -> HttpResponse {
+    (state.on_rejected)(problem.code);
+    print(request, problem)
+}
+
+/// Answers with a problem that is no rejection.
+pub(super) fn print(request: &HttpRequest, problem: &Problem) -> HttpResponse {
+    let mut body = Vec::with_capacity(512);
+    problem.to_json(request.path(), &mut body);
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    response.content_type(MEDIA_TYPE).insert_header((CACHE_CONTROL, "no-store"));
+    if let Some(seconds) = problem.retry_after_secs {
+        response.insert_header((RETRY_AFTER, seconds.to_string()));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"verdict\""));
+    }
+    response.body(body)
+}
+
+/// Answers a path that is no route.
+pub(super) async fn not_found(request: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
+    let problem = admit(&request, &state, &[])
+        .err()
+        .unwrap_or_else(|| Problem::new(404, "NOT_FOUND", "expected a path of /openapi.json, found none of them"));
+    refuse(&request, &state, &problem)
+}
+
+/// Answers a method that a route does not take.
+pub(super) async fn method_not_allowed(
+    request: HttpRequest,
+    state: web::Data<HttpState>,
+    allow: &'static str,
+) -> HttpResponse {
+    let detail = format!("expected {allow}, found {}", request.method());
+    let mut response = refuse(&request, &state, &Problem::new(405, "METHOD_NOT_ALLOWED", detail));
+    response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(allow));
+    response
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        let later = |status, code, seconds| Self::new(status, code, detail.clone()).retry_after(seconds);
+        match refusal {
+            Refusal::TooOld { .. } => {
+                let code = FaultCode::TooOld;
+                let fault = Fault { pointer: "/timestamp".to_owned(), code, message: detail.clone() };
+                Self { faults: vec![fault], ..Self::new(422, code.name(), detail) }
+            }
+            Refusal::IdReused => Self::new(409, "ID_REUSED", detail),
+            Refusal::Overloaded { .. } => later(429, "OVERLOADED", 1),
+            Refusal::DeadlineExceeded => later(503, "DEADLINE_EXCEEDED", 1),
+            Refusal::JournalLate => later(503, "JOURNAL_LATE", 1),
+            Refusal::JournalUnavailable(_) => later(503, "JOURNAL_UNAVAILABLE", 5),
+            Refusal::Recovering => later(503, "RECOVERING", 1),
+            Refusal::OriginalUnavailable => later(503, "ORIGINAL_UNAVAILABLE", 1),
+            Refusal::Stopping => later(503, "STOPPING", 5),
+        }
+    }
+}

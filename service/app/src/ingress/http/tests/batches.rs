@@ -1,0 +1,109 @@
+//! `POST /v1/events`: order, bounds, and one answer a line.
+
+use super::{Bench, LOGIN, Mood, Reply, TRANSACTION, post, send};
+use crate::actors::messages::Refusal;
+use actix_web::web::Data;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+fn transaction(id: usize) -> String {
+    TRANSACTION.replace("t-81", &format!("t-{id}"))
+}
+
+fn lines(reply: &Reply) -> Vec<serde_json::Value> {
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/x-ndjson")));
+    assert!(reply.body.is_empty() || reply.body.ends_with(b"\n"));
+    reply
+        .body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("a line of JSON"))
+        .collect()
+}
+
+#[actix_web::test]
+async fn order_is_kept_both_ways() {
+    let mut bench = Bench::new(Mood::Backwards);
+    bench.state.limits.batch_window = 16;
+    let (actors, state) = (bench.actors, Data::new(bench.state));
+    let body: Vec<String> = (0..100)
+        .map(|id| if id % 10 == 3 { LOGIN.replace("l-9", &format!("l-{id}")) } else { transaction(id) })
+        .collect();
+    let reply = send(&state, post("/v1/events", body.join("\n"))).await;
+    let expected: Vec<String> =
+        (0..100).map(|id| if id % 10 == 3 { format!("login l-{id}") } else { format!("decide t-{id}") }).collect();
+    assert_eq!(actors.seen(), expected, "events reach the actors in the order of their lines");
+    let answered: Vec<String> = lines(&reply)
+        .iter()
+        .map(|line| match line["login_id"].as_str() {
+            Some(id) => format!("login {id}"),
+            None => format!("decide {}", line["transaction_id"].as_str().unwrap_or_default()),
+        })
+        .collect();
+    assert_eq!(answered, expected, "answers come in the order of the lines");
+}
+
+#[actix_web::test]
+async fn every_line_has_its_answer() {
+    let bench = Bench::new(Mood::Fine);
+    let rejected = bench.rejected.clone();
+    let state = Data::new(bench.state);
+    let long = format!("{{\"user_agent\":\"{}\"}}", "x".repeat(64 * 1024));
+    let body = [TRANSACTION, "", "nonsense", " \t\r", LOGIN, "{}", &long, TRANSACTION].join("\r\n");
+    let reply = send(&state, post("/v1/events", body).insert_header(("content-type", "application/x-ndjson"))).await;
+    let lines = lines(&reply);
+    let found: Vec<&str> = lines
+        .iter()
+        .map(|line| {
+            line["code"]
+                .as_str()
+                .or(line["decision"].as_str())
+                .unwrap_or_else(|| line["login_id"].as_str().unwrap_or(""))
+        })
+        .collect();
+    assert_eq!(found, ["review", "NOT_JSON", "l-9", "MISSING_FIELD", "TOO_LARGE", "review"]);
+    assert_eq!(lines[1]["instance"], "/v1/events#line-3");
+    assert_eq!(
+        (lines[1]["status"].as_u64(), lines[3]["status"].as_u64(), lines[4]["status"].as_u64()),
+        (Some(400), Some(422), Some(413))
+    );
+    assert_eq!(*rejected.lock().expect("no panic"), ["NOT_JSON", "MISSING_FIELD", "TOO_LARGE"]);
+}
+
+#[actix_web::test]
+async fn refused_lines_are_problems() {
+    let state = Data::new(Bench::new(Mood::Refusing(Refusal::Overloaded { limit: 1 })).state);
+    let reply = send(&state, post("/v1/events", [TRANSACTION, LOGIN].join("\n"))).await;
+    let codes: Vec<_> = lines(&reply).iter().map(|line| line["code"].as_str().map(str::to_owned)).collect();
+    assert_eq!(codes, [Some("OVERLOADED".to_owned()), Some("OVERLOADED".to_owned())]);
+}
+
+#[actix_web::test]
+async fn empty_and_long_batches() {
+    let bench = Bench::new(Mood::Fine);
+    let state = Data::new(bench.state);
+    for empty in ["", "\n", "\r\n \n\t"] {
+        assert!(lines(&send(&state, post("/v1/events", empty)).await).is_empty());
+    }
+    let body: Vec<String> = (0..5_000).map(transaction).collect();
+    let reply = send(&state, post("/v1/events", body.join("\n") + "\n")).await;
+    let lines = lines(&reply);
+    assert_eq!(lines.len(), 5_000);
+    assert!(lines.iter().enumerate().all(|(id, line)| line["transaction_id"] == format!("t-{id}")));
+}
+
+#[actix_web::test]
+async fn batches_in_memory_are_bounded() {
+    let mut bench = Bench::new(Mood::Fine);
+    bench.state.batches = Arc::new(Semaphore::new(0));
+    let reply = send(&Data::new(bench.state), post("/v1/events", TRANSACTION)).await;
+    assert_eq!((reply.status, reply.code().as_str()), (429, "OVERLOADED"));
+
+    let mut bench = Bench::new(Mood::Fine);
+    bench.state.batches = Arc::new(Semaphore::new(1));
+    let state = Data::new(bench.state);
+    for _ in 0..3 {
+        assert_eq!(lines(&send(&state, post("/v1/events", TRANSACTION)).await).len(), 1);
+    }
+    assert_eq!(state.batches.available_permits(), 1);
+}

@@ -1,0 +1,246 @@
+//! One row for every status code.
+
+use super::{Bench, LABEL, LOGIN, Mood, Reply, TRANSACTION, get, post, send, send_with};
+use crate::actors::messages::Refusal;
+use crate::ingress::http::{ApiKey, HttpState, KeyRing, ReadyCheck, ReadyReport, Scope};
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::Method;
+use actix_web::test::TestRequest;
+use actix_web::web::{Bytes, Data};
+use futures_util::stream::{self, StreamExt};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+
+async fn check(state: &Data<HttpState>, request: TestRequest, status: u16, code: &str) -> Reply {
+    let reply = send(state, request).await;
+    assert_eq!((reply.status, reply.code().as_str()), (status, code), "{:?}", reply.body);
+    reply
+}
+
+#[actix_web::test]
+async fn answers() {
+    let bench = Bench::new(Mood::Fine);
+    let state = Data::new(bench.state);
+    for uri in ["/v1/decide", "/decide"] {
+        let reply = check(&state, post(uri, TRANSACTION), 200, "").await;
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        assert_eq!(
+            (reply.json()["decision"].as_str(), reply.json()["durable"].as_bool()),
+            (Some("review"), Some(true))
+        );
+    }
+    let login = check(&state, post("/v1/logins", LOGIN), 200, "").await;
+    assert_eq!(login.json(), serde_json::json!({"login_id": "l-9", "accepted": true, "duplicate": false}));
+    let label = check(&state, post("/v1/labels", LABEL), 200, "").await;
+    assert_eq!((label.json()["accepted"].as_bool(), label.json()["duplicate"].as_bool()), (Some(true), Some(true)));
+    let profile = check(&state, get("/v1/users/u-7/profile"), 200, "").await;
+    assert_eq!(profile.json()["user_id"], "u-7");
+    let page = check(&state, get("/v1/alerts?status=open&limit=1"), 200, "").await;
+    assert_eq!(
+        (page.json()["alerts"][0]["alert_id"].as_str(), page.json()["next_cursor"].as_str()),
+        (Some("6f1f"), Some("second"))
+    );
+    assert_eq!(check(&state, get("/healthz"), 200, "").await.json()["status"], "ok");
+    assert_eq!(check(&state, get("/readyz"), 200, "").await.json()["status"], "ready");
+    let metrics = check(&state, get("/metrics"), 200, "").await;
+    assert_eq!(&metrics.body[..], b"verdict_alerts_total 0\n");
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(bench.rejected.lock().expect("no panic").len(), 0);
+    assert_eq!(bench.actors.seen(), ["decide t-81", "decide t-81", "login l-9", "label t-81", "profile u-7"]);
+}
+
+#[actix_web::test]
+async fn refusals_of_bodies() {
+    let bench = Bench::new(Mood::Fine);
+    let rejected = bench.rejected.clone();
+    let state = Data::new(bench.state);
+    check(&state, post("/v1/decide", "{"), 400, "NOT_JSON").await;
+    check(&state, post("/v1/decide", TRANSACTION.replace('}', ",\"amount\":1}")), 400, "NOT_JSON").await;
+    let reply =
+        check(&state, post("/v1/decide", "{\"amount\":\"1.999\",\"currency\":\"USD\"}"), 422, "MISSING_FIELD").await;
+    assert_eq!(
+        (reply.json()["errors"][0]["pointer"].as_str(), reply.json()["instance"].as_str()),
+        (Some("/transaction_id"), Some("/v1/decide"))
+    );
+    assert_eq!(reply.json()["errors"].as_array().map(Vec::len), Some(5));
+    check(&state, post("/v1/decide", TRANSACTION.replace("2026", "2025")), 422, "TOO_OLD").await;
+    check(&state, post("/v1/decide", " ".repeat(64 * 1024) + "{}"), 413, "TOO_LARGE").await;
+    check(&state, post("/v1/decide", " ".repeat(64 * 1024 - TRANSACTION.len()) + TRANSACTION), 200, "").await;
+    check(&state, post("/v1/events", vec![b' '; 16 * 1024 * 1024 + 1]), 413, "TOO_LARGE").await;
+    let announced = post("/v1/logins", LOGIN).insert_header(("content-length", "65537"));
+    check(&state, announced, 413, "TOO_LARGE").await;
+    for (kind, status) in [
+        ("application/json", 200),
+        ("Application/JSON ; charset=utf-8", 200),
+        ("application/vnd.acme+json", 200),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("", 415),
+    ] {
+        let code = if status == 200 { "" } else { "UNSUPPORTED_MEDIA_TYPE" };
+        check(&state, post("/v1/decide", TRANSACTION).insert_header(("content-type", kind)), status, code).await;
+    }
+    let events = post("/v1/events", "").insert_header(("content-type", "application/json"));
+    check(&state, events, 415, "UNSUPPORTED_MEDIA_TYPE").await;
+    let gzip = post("/v1/decide", TRANSACTION).insert_header(("content-encoding", "gzip"));
+    check(&state, gzip, 415, "UNSUPPORTED_ENCODING").await;
+    let identity = post("/v1/decide", TRANSACTION).insert_header(("content-encoding", "identity"));
+    check(&state, identity, 200, "").await;
+    let counted = rejected.lock().expect("no panic").clone();
+    assert_eq!(counted.len(), 12, "{counted:?}");
+    assert_eq!(&counted[..4], ["NOT_JSON", "NOT_JSON", "MISSING_FIELD", "TOO_OLD"]);
+}
+
+#[actix_web::test]
+async fn slow_and_broken_bodies() {
+    let mut bench = Bench::new(Mood::Fine);
+    bench.state.limits.body_timeout = Duration::from_millis(20);
+    let state = Data::new(bench.state);
+    let begin = || stream::iter([Ok::<_, PayloadError>(Bytes::from_static(b"{\"user_id\":"))]);
+    let stalled = Payload::Stream { payload: begin().chain(stream::pending()).boxed_local() };
+    let reply = send_with(&state, post("/v1/decide", ""), Some(stalled)).await;
+    assert_eq!((reply.status, reply.code().as_str()), (408, "BODY_TIMEOUT"));
+    let broken = stream::iter([Err(PayloadError::Incomplete(None))]);
+    let broken = Payload::Stream { payload: begin().chain(broken).boxed_local() };
+    let reply = send_with(&state, post("/v1/decide", ""), Some(broken)).await;
+    assert_eq!((reply.status, reply.code().as_str()), (400, "BODY_INVALID"));
+    let pieces: Vec<_> = TRANSACTION.as_bytes().chunks(7).map(|piece| Ok(Bytes::from_static(piece))).collect();
+    let whole = Payload::Stream { payload: stream::iter(pieces).boxed_local() };
+    assert_eq!(send_with(&state, post("/v1/decide", ""), Some(whole)).await.status, 200);
+}
+
+#[actix_web::test]
+async fn refusals_of_the_actors() {
+    for (refusal, status, code, retry_after) in [
+        (Refusal::TooOld { floor: super::NOON }, 422, "TOO_OLD", None),
+        (Refusal::IdReused, 409, "ID_REUSED", None),
+        (Refusal::Overloaded { limit: 4_096 }, 429, "OVERLOADED", Some("1")),
+        (Refusal::DeadlineExceeded, 503, "DEADLINE_EXCEEDED", Some("1")),
+        (Refusal::JournalLate, 503, "JOURNAL_LATE", Some("1")),
+        (Refusal::JournalUnavailable("disk full".into()), 503, "JOURNAL_UNAVAILABLE", Some("5")),
+        (Refusal::Recovering, 503, "RECOVERING", Some("1")),
+        (Refusal::OriginalUnavailable, 503, "ORIGINAL_UNAVAILABLE", Some("1")),
+        (Refusal::Stopping, 503, "STOPPING", Some("5")),
+    ] {
+        let bench = Bench::new(Mood::Refusing(refusal));
+        let rejected = bench.rejected.clone();
+        let state = Data::new(bench.state);
+        for request in [post("/v1/decide", TRANSACTION), post("/v1/logins", LOGIN), post("/v1/labels", LABEL)] {
+            let reply = check(&state, request, status, code).await;
+            assert_eq!(reply.header("retry-after"), retry_after);
+        }
+        assert_eq!(*rejected.lock().expect("no panic"), [code; 3]);
+    }
+}
+
+#[actix_web::test]
+async fn deadlines() {
+    let mut bench = Bench::new(Mood::Silent);
+    bench.state.limits.ingest_deadline = Duration::from_millis(5);
+    let (actors, state) = (bench.actors, Data::new(bench.state));
+    let hurried = TRANSACTION.replace('}', ",\"deadline_ms\":3}");
+    check(&state, post("/v1/decide", hurried), 503, "DEADLINE_EXCEEDED").await;
+    check(&state, post("/v1/logins", LOGIN), 503, "DEADLINE_EXCEEDED").await;
+    check(&state, get("/v1/users/u-7/profile"), 503, "DEADLINE_EXCEEDED").await;
+    check(&state, post("/v1/decide", TRANSACTION.replace('}', ",\"deadline_ms\":0}")), 422, "DEADLINE_INVALID").await;
+    check(&state, post("/v1/decide", TRANSACTION), 503, "DEADLINE_EXCEEDED").await;
+    let deadlines = actors.deadlines.lock().expect("no panic").clone();
+    assert_eq!(deadlines, [Some(Duration::from_millis(3)), Some(Duration::from_millis(200))]);
+}
+
+#[actix_web::test]
+async fn the_reject_fallback() {
+    let rejecting = TRANSACTION.replace('}', ",\"fallback\":\"reject\"}");
+    for (mood, status, code, mode) in [
+        (Mood::Fine, 200, "", "normal"),
+        (Mood::Degraded, 503, "NOT_NORMAL", "degraded"),
+        (Mood::NotDurable, 503, "NOT_NORMAL", "normal"),
+    ] {
+        let state = Data::new(Bench::new(mood).state);
+        check(&state, post("/v1/decide", rejecting.clone()), status, code).await;
+        let reply = check(&state, post("/v1/decide", TRANSACTION), 200, "").await;
+        assert_eq!(reply.json()["mode"], mode);
+    }
+}
+
+#[actix_web::test]
+async fn paths_and_methods() {
+    let bench = Bench::new(Mood::Fine);
+    let state = Data::new(bench.state);
+    for uri in ["/", "/v1", "/v1/decide/", "/v2/decide", "/v1/users//profile", "/%ff", "/v1/users/u-7"] {
+        check(&state, get(uri), 404, "NOT_FOUND").await;
+    }
+    for (method, uri, allow) in [
+        (Method::GET, "/v1/decide", "POST"),
+        (Method::PUT, "/v1/events", "POST"),
+        (Method::POST, "/v1/alerts", "GET, HEAD"),
+        (Method::DELETE, "/healthz", "GET, HEAD"),
+        (Method::from_bytes(b"BREW").expect("a method"), "/v1/users/u/profile", "GET, HEAD"),
+    ] {
+        let reply = check(&state, TestRequest::default().method(method).uri(uri), 405, "METHOD_NOT_ALLOWED").await;
+        assert_eq!(reply.header("allow"), Some(allow));
+    }
+    check(&state, TestRequest::default().method(Method::HEAD).uri("/healthz"), 200, "").await;
+    check(&state, get(&format!("/v1/alerts?user_id={}", "x".repeat(9_000))), 414, "URI_TOO_LONG").await;
+    check(&state, get(&format!("/{}", "x".repeat(9_000))), 414, "URI_TOO_LONG").await;
+    check(&state, get("/v1/users/stranger/profile"), 404, "USER_NOT_FOUND").await;
+    check(&state, get(&format!("/v1/users/u-{}/profile", "x".repeat(127))), 404, "USER_NOT_FOUND").await;
+    check(&state, get("/v1/users/%FF/profile"), 404, "USER_NOT_FOUND").await;
+    let slash = check(&state, get("/v1/users/a%2Fb%20c/profile"), 200, "").await;
+    assert_eq!(slash.json()["user_id"], "a/b c");
+    check(&state, get("/v1/alerts?limit=0"), 422, "INVALID_QUERY").await;
+    check(&state, get("/v1/alerts?cursor=other"), 422, "INVALID_QUERY").await;
+    check(&state, get("/v1/alerts?cursor=down"), 503, "ALERTS_UNAVAILABLE").await;
+}
+
+#[actix_web::test]
+async fn keys() {
+    let mut bench = Bench::new(Mood::Fine);
+    let hex = |text: &str| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    bench.state.keys = KeyRing::new(
+        Scope::ALL.map(|(scope, name)| ApiKey::new(name, &hex(name), vec![scope]).expect("a key")).to_vec(),
+    );
+    let state = Data::new(bench.state);
+    let decide = || post("/v1/decide", TRANSACTION);
+    let bearer = |request: TestRequest, key: &str| request.insert_header(("authorization", format!("Bearer {key}")));
+    let reply = check(&state, decide(), 401, "UNAUTHORIZED").await;
+    assert_eq!(reply.header("www-authenticate"), Some("Bearer realm=\"verdict\""));
+    check(&state, bearer(decide(), "other"), 401, "UNAUTHORIZED").await;
+    type Request = fn() -> TestRequest;
+    let table: [(Request, &[&str]); 7] = [
+        (|| post("/v1/decide", TRANSACTION), &["decide"]),
+        (|| post("/decide", TRANSACTION), &["decide"]),
+        (|| post("/v1/events", ""), &["ingest"]),
+        (|| post("/v1/logins", LOGIN), &["ingest"]),
+        (|| post("/v1/labels", LABEL), &["ingest"]),
+        (|| get("/v1/alerts"), &["review"]),
+        (|| get("/v1/users/u-7/profile"), &["review", "admin"]),
+    ];
+    for (request, allowed) in table {
+        for (_, key) in Scope::ALL {
+            let (status, code) = if allowed.contains(&key) { (200, "") } else { (403, "FORBIDDEN") };
+            check(&state, bearer(request(), key), status, code).await;
+        }
+    }
+    for uri in ["/healthz", "/readyz", "/metrics", "/openapi.json"] {
+        check(&state, get(uri), 200, "").await;
+    }
+    // A caller without a key learns nothing of what is behind it.
+    check(&state, post("/v1/decide", "{"), 401, "UNAUTHORIZED").await;
+}
+
+#[actix_web::test]
+async fn not_ready() {
+    let mut bench = Bench::new(Mood::Fine);
+    bench.state.readiness = Box::new(|| ReadyReport {
+        checks: vec![
+            ReadyCheck { name: "rules", ok: true, detail: "loaded".to_owned() },
+            ReadyCheck { name: "shards", ok: false, detail: "1 of 2 recovered".to_owned() },
+        ],
+    });
+    let rejected = bench.rejected.clone();
+    let reply = check(&Data::new(bench.state), get("/readyz"), 503, "NOT_READY").await;
+    assert_eq!(reply.json()["detail"], "shards: 1 of 2 recovered");
+    assert!(rejected.lock().expect("no panic").is_empty());
+}

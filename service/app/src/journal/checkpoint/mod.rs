@@ -1,0 +1,217 @@
+//! Checkpoints: profiles in `profiles.db`, each with the position that it reflects, and a marker for all (DESIGN 6).
+//!
+//! A checkpoint only saves time: everything in it can be made again from the journal (I3), so a power cut may cost the
+//! last one (`synchronous=NORMAL`), but never leaves half of one. What a profile's bytes mean is its owner's business.
+//! Damage is refused with the user's name, and so is a checkpoint that is ahead of its journal.
+
+mod marker;
+#[cfg(test)]
+mod tests;
+
+pub use marker::{Mark, Marker, SourceOffset, Totals, check_against};
+
+use super::{JournalError, Partition};
+use crate::sqlite::Layout;
+use futures_util::TryStreamExt;
+use futures_util::stream::{self, BoxStream};
+use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
+use sqlx::{Connection, QueryBuilder, Row, Sqlite};
+use std::path::{Path, PathBuf};
+use tokio::sync::Mutex;
+
+const LAYOUT: Layout = Layout {
+    kind: "profiles",
+    format: 1,
+    sql: include_str!("../../../../../migrations/sqlite/profiles.sql"),
+    synchronous: SqliteSynchronous::Normal,
+    // Dirty profiles are all over the file; the inner pages and many leaves of a million of them fit.
+    cache_kib: 65_536,
+};
+
+/// Profiles in one statement: a statement costs about as much as binding 50 rows; SQLite allows 32,766 parameters.
+const ROWS_PER_STATEMENT: usize = 256;
+/// Profiles read with one statement.
+const ROWS_PER_PAGE: i64 = 4_096;
+
+/// A profile at a position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProfileSnapshot {
+    /// Whose.
+    pub user_id: Box<str>,
+    /// The user's partition.
+    pub partition: Partition,
+    /// Number of the last record that the profile reflects.
+    pub n: u64,
+    /// The profile, as its owner encodes it.
+    pub bytes: Vec<u8>,
+}
+
+/// What one shard saves at a time: only what is durable in the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Profiles that have changed since the last checkpoint.
+    pub profiles: Vec<ProfileSnapshot>,
+    /// The position of every partition that the shard owns, and of its sources.
+    pub marker: Marker,
+}
+
+/// The store; shared by all shards.
+#[derive(Debug)]
+pub struct CheckpointStore {
+    path: PathBuf,
+    connection: Mutex<SqliteConnection>,
+}
+
+impl CheckpointStore {
+    /// Opens `profiles.db` in the directory; creates both where missing.
+    ///
+    /// # Errors
+    /// When the file cannot be opened; the message names the remedy.
+    pub async fn open(dir: &Path) -> Result<Self, JournalError> {
+        let path = dir.join("profiles.db");
+        let connection = crate::sqlite::open(&path, &LAYOUT).await.map_err(JournalError::Store)?;
+        Ok(Self { path, connection: Mutex::new(connection) })
+    }
+
+    /// Saves a checkpoint, all or nothing. Marks of partitions that are not in it stay as they are.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the checkpoint before it stands.
+    pub async fn save(&self, checkpoint: &Checkpoint) -> Result<(), JournalError> {
+        let mut connection = self.connection.lock().await;
+        let saved = async {
+            // In the order of the file, neighbours share a page while it is at hand.
+            let mut profiles: Vec<&ProfileSnapshot> = checkpoint.profiles.iter().collect();
+            profiles.sort_unstable_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
+            let mut transaction = connection.begin().await?;
+            for rows in profiles.chunks(ROWS_PER_STATEMENT) {
+                save_profiles(&mut transaction, rows).await?;
+            }
+            marker::save(&mut transaction, &checkpoint.marker).await?;
+            transaction.commit().await
+        };
+        saved.await.map_err(|error: sqlx::Error| self.failed(&error))
+    }
+
+    /// The marker over all partitions, `None` before the first checkpoint.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is damaged.
+    pub async fn marker(&self) -> Result<Option<Marker>, JournalError> {
+        let mut connection = self.connection.lock().await;
+        let loaded = marker::load(&mut connection).await.map_err(|error| self.failed(&error))?;
+        loaded.map_err(|what| self.damaged(what))
+    }
+
+    /// Streams the profiles of these partitions, on a connection of its own. Meant for recovery, before the first save.
+    ///
+    /// The stream's errors: the file cannot be read, or a profile is damaged.
+    #[must_use]
+    pub fn load(&self, partitions: &[Partition]) -> BoxStream<'_, Result<ProfileSnapshot, JournalError>> {
+        let partitions = partitions.to_vec();
+        let pages = async move {
+            let connection = crate::sqlite::open_reader(&self.path, ROWS_PER_PAGE as usize)
+                .await
+                .map_err(|error| self.failed(&error))?;
+            let load = Load { store: self, connection, partitions, after: None };
+            Ok::<_, JournalError>(stream::try_unfold(load, Load::page))
+        };
+        let pages = stream::once(pages).try_flatten();
+        Box::pin(pages.map_ok(|page| stream::iter(page.into_iter().map(Ok))).try_flatten())
+    }
+
+    fn failed(&self, error: &sqlx::Error) -> JournalError {
+        JournalError::Store(crate::sqlite::explain(&self.path, error))
+    }
+
+    /// The error of a profile or mark that is not what was written.
+    #[must_use]
+    pub fn damaged(&self, what: String) -> JournalError {
+        JournalError::DamagedCheckpoint { file: self.path.display().to_string().into(), what: what.into() }
+    }
+}
+
+async fn save_profiles(connection: &mut SqliteConnection, rows: &[&ProfileSnapshot]) -> Result<(), sqlx::Error> {
+    let mut statement = QueryBuilder::<Sqlite>::new("INSERT INTO profiles (partition, user_id, n, checksum, bytes) ");
+    statement.push_values(rows, |mut row, profile| {
+        row.push_bind(i64::from(profile.partition))
+            .push_bind(profile.user_id.as_ref())
+            .push_bind(profile.n.cast_signed())
+            .push_bind(profile_checksum(profile))
+            .push_bind(profile.bytes.as_slice());
+    });
+    statement.push(
+        " ON CONFLICT (partition, user_id) DO UPDATE SET n = excluded.n, checksum = excluded.checksum, \
+         bytes = excluded.bytes",
+    );
+    // Only the full-size statement comes again and again; the rests would fill the cache of prepared statements.
+    let query = statement.build().persistent(rows.len() == ROWS_PER_STATEMENT);
+    query.execute(connection).await.map(|_| ())
+}
+
+fn profile_checksum(profile: &ProfileSnapshot) -> i64 {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(&profile.partition.to_le_bytes());
+    hash.update(&(profile.user_id.len() as u64).to_le_bytes());
+    hash.update(profile.user_id.as_bytes());
+    hash.update(&profile.n.to_le_bytes());
+    hash.update(&profile.bytes);
+    hash.finalize().into()
+}
+
+/// A load under way.
+struct Load<'a> {
+    store: &'a CheckpointStore,
+    connection: SqliteConnection,
+    /// Still to be read; the last is under way.
+    partitions: Vec<Partition>,
+    /// The last user read of that partition.
+    after: Option<Box<str>>,
+}
+
+impl Load<'_> {
+    /// The next page of profiles, `None` at the end.
+    async fn page(mut self) -> Result<Option<(Vec<ProfileSnapshot>, Self)>, JournalError> {
+        while let Some(&partition) = self.partitions.last() {
+            let page = self.page_of(partition).await?;
+            if let Some(last) = page.last() {
+                self.after = Some(last.user_id.clone());
+                return Ok(Some((page, self)));
+            }
+            self.partitions.pop();
+            self.after = None;
+        }
+        Ok(None)
+    }
+
+    async fn page_of(&mut self, partition: Partition) -> Result<Vec<ProfileSnapshot>, JournalError> {
+        let store = self.store;
+        // No user id is empty, so that all of them come after the empty one.
+        let sql = "SELECT user_id, n, checksum, bytes FROM profiles WHERE partition = ? AND user_id > ? \
+                   ORDER BY user_id LIMIT ?";
+        let query = sqlx::query(sql)
+            .bind(i64::from(partition))
+            .bind(self.after.as_deref().unwrap_or_default())
+            .bind(ROWS_PER_PAGE);
+        let mut rows = query.fetch(&mut self.connection);
+        let mut page = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(|error| store.failed(&error))? {
+            page.push(profile_of(partition, &row).map_err(|what| store.damaged(what))?);
+        }
+        Ok(page)
+    }
+}
+
+fn profile_of(partition: Partition, row: &SqliteRow) -> Result<ProfileSnapshot, String> {
+    let user_id: &str = row.try_get(0).map_err(|error| error.to_string())?;
+    let damaged = |what: &dyn std::fmt::Display| format!("the profile of user {user_id:?}: {what}");
+    let number = |column: usize| row.try_get::<i64, _>(column).map_err(|error| damaged(&error));
+    let (n, expected) = (number(1)?.cast_unsigned(), number(2)?);
+    let bytes = row.try_get::<&[u8], _>(3).map_err(|error| damaged(&error))?.to_vec();
+    let profile = ProfileSnapshot { user_id: user_id.into(), partition, n, bytes };
+    let found = profile_checksum(&profile);
+    if found != expected {
+        return Err(damaged(&format_args!("expected checksum {expected:08x}, found {found:08x}")));
+    }
+    Ok(profile)
+}

@@ -1,0 +1,155 @@
+//! Round trips, shards beside one another, damage and checkpoints ahead of their journal.
+
+use super::{Checkpoint, CheckpointStore, Mark, Marker, ProfileSnapshot, SourceOffset, Totals, check_against};
+use crate::journal::{JournalError, Partition, samples};
+use futures_util::TryStreamExt;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn profile(partition: Partition, user: usize, n: u64) -> ProfileSnapshot {
+    let bytes = vec![user as u8; 40 + user % 400];
+    ProfileSnapshot { user_id: format!("u-{user}").into(), partition, n, bytes }
+}
+
+fn mark(partition: Partition, next_n: u64) -> Mark {
+    Mark { partition, next_n, totals: Totals { decisions: next_n - 1, logins: 1, ..Totals::default() } }
+}
+
+async fn saved(checkpoint: &Checkpoint) -> (TempDir, CheckpointStore) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = CheckpointStore::open(dir.path()).await.expect("opens");
+    store.save(checkpoint).await.expect("saves");
+    (dir, store)
+}
+
+async fn load(store: &CheckpointStore, partitions: &[Partition]) -> Result<Vec<ProfileSnapshot>, JournalError> {
+    let mut profiles: Vec<ProfileSnapshot> = store.load(partitions).try_collect().await?;
+    profiles.sort_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
+    Ok(profiles)
+}
+
+async fn execute(dir: &Path, sql: &'static str) {
+    let options = SqliteConnectOptions::new().filename(dir.join("profiles.db"));
+    sqlx::raw_sql(sql).execute(&mut options.connect().await.expect("connects")).await.expect("executes");
+}
+
+#[tokio::test]
+async fn a_new_store_is_empty() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = CheckpointStore::open(dir.path()).await.expect("opens");
+    assert_eq!(store.marker().await.expect("reads"), None);
+    assert_eq!(load(&store, &[0, 1]).await.expect("reads"), []);
+}
+
+#[tokio::test]
+async fn the_last_checkpoint_of_every_shard_comes_back() {
+    // More than a page of profiles, and a rest of a statement.
+    let mut first: Vec<ProfileSnapshot> = (0..10_100).map(|user| profile((user % 2) as u16, user, 5)).collect();
+    let topic = |next_offset| SourceOffset { topic: "transactions".into(), partition: 3, next_offset };
+    let marker = Marker { marks: vec![mark(0, 20), mark(1, 30)], sources: vec![topic(7)] };
+    let (dir, store) = saved(&Checkpoint { profiles: first.clone(), marker }).await;
+
+    // One shard saves again: one of its profiles is newer, one is new.
+    let newer = [profile(0, 4, 25), profile(0, 20_000, 26)];
+    let marker = Marker { marks: vec![mark(0, 27)], sources: vec![topic(9)] };
+    store.save(&Checkpoint { profiles: newer.to_vec(), marker }).await.expect("saves");
+    drop(store);
+
+    let store = CheckpointStore::open(dir.path()).await.expect("opens again");
+    let marker = store.marker().await.expect("reads").expect("a marker");
+    assert_eq!(marker, Marker { marks: vec![mark(0, 27), mark(1, 30)], sources: vec![topic(9)] });
+    assert_eq!(marker.mark(1), Some(&mark(1, 30)));
+    assert_eq!(marker.mark(2), None);
+    assert_eq!(marker.totals(), Totals { decisions: 55, logins: 2, ..Totals::default() });
+    assert_eq!(marker.totals().records(), 57);
+
+    first[4] = newer[0].clone();
+    first.push(newer[1].clone());
+    first.sort_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
+    assert_eq!(load(&store, &[0, 1]).await.expect("reads"), first);
+    first.retain(|profile| profile.partition == 1);
+    assert_eq!(load(&store, &[1]).await.expect("reads"), first);
+    assert_eq!(load(&store, &[2]).await.expect("reads"), []);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_fails_leaves_the_one_before() {
+    let before = Checkpoint {
+        profiles: vec![profile(0, 1, 5)],
+        marker: Marker { marks: vec![mark(0, 6)], sources: Vec::new() },
+    };
+    let (dir, store) = saved(&before).await;
+    execute(
+        dir.path(),
+        "CREATE TRIGGER full BEFORE INSERT ON marks BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
+    )
+    .await;
+    let after = Checkpoint {
+        profiles: vec![profile(0, 1, 9), profile(0, 2, 8)],
+        marker: Marker { marks: vec![mark(0, 10)], sources: Vec::new() },
+    };
+    let error = store.save(&after).await.expect_err("must fail").to_string();
+    assert!(error.contains("profiles.db") && error.contains("disk is full"), "{error}");
+    assert_eq!(store.marker().await.expect("reads"), Some(before.marker));
+    assert_eq!(load(&store, &[0]).await.expect("reads"), before.profiles);
+    execute(dir.path(), "DROP TRIGGER full").await;
+    store.save(&after).await.expect("saves");
+    assert_eq!(load(&store, &[0]).await.expect("reads"), after.profiles);
+}
+
+#[tokio::test]
+async fn damage_is_refused_by_name() {
+    let checkpoint = Checkpoint {
+        profiles: vec![profile(0, 1, 5), profile(0, 2, 5)],
+        marker: Marker {
+            marks: vec![mark(0, 6)],
+            sources: vec![SourceOffset { topic: "logins".into(), partition: 2, next_offset: 4 }],
+        },
+    };
+    let changes = [
+        ("UPDATE profiles SET bytes = x'00' || substr(bytes, 2) WHERE user_id = 'u-2'", "the profile of user \"u-2\""),
+        ("UPDATE profiles SET n = 4 WHERE user_id = 'u-2'", "the profile of user \"u-2\": expected checksum"),
+        ("UPDATE profiles SET user_id = 'u-9' WHERE user_id = 'u-2'", "the profile of user \"u-9\": expected checksum"),
+        ("UPDATE marks SET body = x'0206' WHERE partition = 0", "the mark of partition 0: expected checksum"),
+        ("UPDATE sources SET next_offset = 5", "the offset of logins/2: expected checksum"),
+    ];
+    for (sql, what) in changes {
+        let (dir, store) = saved(&checkpoint).await;
+        execute(dir.path(), sql).await;
+        let error = match store.marker().await {
+            Ok(_) => load(&store, &[0]).await.expect_err("must be refused"),
+            Err(error) => error,
+        };
+        assert!(matches!(error, JournalError::DamagedCheckpoint { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(message.contains("profiles.db") && message.contains(what), "{message}");
+        assert!(message.contains("profiles are made again from the journal"), "{message}");
+    }
+}
+
+#[test]
+fn a_checkpoint_ahead_of_its_journal_is_refused() {
+    let marker = Marker { marks: vec![mark(0, 6), mark(1, 9)], sources: Vec::new() };
+    assert!(check_against(&marker, &[6, 9]).is_ok());
+    assert!(check_against(&marker, &[7, 100]).is_ok());
+    for (durable, journal) in [([6, 8].as_slice(), 8), (&[6], 0)] {
+        let error = check_against(&marker, durable).expect_err("must be refused").to_string();
+        let expected = format!(
+            "the checkpoint reflects partition 1 up to record 9, but the journal ends at {journal}: \
+             journal.db is older than profiles.db"
+        );
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn books_count_by_kind() {
+    let mut totals = Totals::default();
+    for record in samples::one_of_each() {
+        totals.count(&record);
+    }
+    assert_eq!(totals, Totals { decisions: 3, logins: 1, labels: 1, duplicates: 1, dead_letters: 1 });
+    assert_eq!(totals.records(), 7);
+}

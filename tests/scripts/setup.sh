@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Makes a fresh Debian machine able to build, test and show Verdict: what the compiler needs, Python, and the ONNX
+# Runtime library. As root it installs what is missing; otherwise it says what to install. Does nothing when all is there.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev) # SQLite is compiled from its source
+command -v python3 >/dev/null || missing+=(python3 python3-pip)
+if command -v python3 >/dev/null && ! python3 -m pip --version >/dev/null 2>&1 \
+    && ! python3 tests/scripts/onnxruntime.py --check; then
+    missing+=(python3-pip)
+fi
+
+if ((${#missing[@]})); then
+    if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
+        echo "missing: ${missing[*]}; install with: sudo apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "installing ${missing[*]}" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "missing: cargo; install Rust with rustup, which then takes the version from rust-toolchain.toml" >&2
+    exit 1
+fi
+
+python3 tests/scripts/onnxruntime.py
