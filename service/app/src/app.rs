@@ -3,34 +3,39 @@
 //! `Deciding` is what decides (rules and model, one generation), `Service` is everything that `verdict serve` runs,
 //! and `scratch` is the same actors over a journal that keeps nothing, for a backtest.
 
+mod alerts;
+
 use crate::actors::context::{Clock, Judge};
 use crate::actors::gateway::Gateway;
 use crate::actors::shard::{ShardActor, ShardSettings};
 use crate::config::{Config, DataConfig};
-use crate::journal::Journal;
-use crate::journal::MemoryJournal;
+use crate::ingress::http::{self, HttpState, KeyRing, Limits};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::{Generation, ModelRef};
+use crate::journal::{DirLock, Journal, MemoryJournal, SqliteJournal};
 use crate::model::{ModelHost, Search};
+use crate::projections::alerts::{AlertProjection, Lag};
+use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
-use crate::telemetry::Metrics;
+use crate::telemetry::events::{InFlight, ProjectionLag, Rejected};
 use crate::telemetry::health::Readiness;
+use crate::telemetry::{Metrics, clock};
+use crate::wire::AgeBounds;
 use actix::{Actor, Arbiter};
+use actix_web::web::Data;
 use anyhow::{Context as _, bail};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{info, warn};
+use tokio::sync::Semaphore;
+use tracing::{error, info, warn};
 use verdict_core::features::schema_version;
 use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
-use verdict_core::time::DAY_MS;
+use verdict_core::time::{DAY_MS, HOUR_MS};
 
 /// Messages that a shard's mailbox takes beyond what permits let in: its own wake-ups and timers.
 const MAILBOX_RESERVE: usize = 1_024;
-
-/// How long a stop waits for requests that are being read or answered.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// How often recorded samples are folded into histograms.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
@@ -139,4 +144,138 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
         metrics: metrics.clone(),
     };
     shards.start(config, deciding)
+}
+
+/// Everything that `verdict serve` runs, bound and ready to start.
+pub struct Service {
+    config: Config,
+    deciding: Deciding,
+    listener: TcpListener,
+    journal: Arc<SqliteJournal>,
+    checkpoints: Arc<CheckpointStore>,
+    reviews: Arc<ReviewStore>,
+    readiness: Readiness,
+    metrics: Metrics,
+    /// Held until the service ends.
+    _lock: DirLock,
+}
+
+impl Service {
+    /// Validates everything, opens the data directory and binds the address; nothing runs yet.
+    ///
+    /// # Errors
+    /// What is wrong with the rules, the model, the data directory or the address, and what to do.
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
+        let deciding = Deciding::load(&config)?;
+        let dir = &config.data.dir;
+        let lock = DirLock::acquire(dir)?;
+        deciding.rulebook.archive(dir)?;
+        if let Some(model) = &deciding.model {
+            model.archive(dir)?;
+        }
+        let metrics = Metrics::new();
+        let journal = Arc::new(SqliteJournal::open(dir, config.data.partitions).await?);
+        let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
+        let reviews = Arc::new(ReviewStore::open(dir).await?);
+        let listen = config.http.listen;
+        let listener = TcpListener::bind(listen).with_context(|| {
+            format!("cannot listen on {listen}; another service may use it, choose another with --listen")
+        })?;
+        let readiness = Readiness::new(config.actors.shards.into());
+        Ok(Self { config, deciding, listener, journal, checkpoints, reviews, readiness, metrics, _lock: lock })
+    }
+
+    /// Runs until a signal asks to stop, then drains and saves.
+    ///
+    /// # Errors
+    /// When a part cannot be started, or fails for good.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let address = self.listener.local_addr()?;
+        let journal: Arc<dyn Journal> = self.journal.clone();
+        // Downstream first: what reads the journal, what writes it, what feeds it.
+        let projection = AlertProjection::new(Arc::clone(&journal), Arc::clone(&self.reviews));
+        let lag = projection.lag();
+        let projection = actix::spawn(async move {
+            let error = projection.run().await;
+            error!(%error, "alerts stand still until the service is started again; decisions go on");
+        });
+        let shards = Shards {
+            journal,
+            checkpoints: Some(Arc::clone(&self.checkpoints)),
+            clock: Clock::Wall,
+            readiness: self.readiness.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let gateway = shards.start(&self.config, &self.deciding)?;
+        let server = http::serve(self.listener.try_clone()?, self.config.http.workers, self.http_state(&gateway)?)?;
+        let handle = server.handle();
+        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag));
+        info!(%address, data = %self.config.data.dir.display(), "listening");
+        let mut running = actix::spawn(server);
+        tokio::select! {
+            signal = stop_signal() => info!(signal = signal?, "stopping: no new requests, finishing those in flight"),
+            ended = &mut running => bail!("the HTTP server ended: {ended:?}"),
+        }
+        self.readiness.stop();
+        let stopped = async {
+            handle.stop(true).await;
+            gateway.stop().await;
+        };
+        tokio::select! {
+            () = stopped => info!("stopped; everything answered is in the journal"),
+            signal = stop_signal() => warn!(signal = signal?, "stopping at once; the journal has everything answered"),
+        }
+        upkeep.abort();
+        projection.abort();
+        Ok(())
+    }
+
+    fn http_state(&self, gateway: &Gateway) -> anyhow::Result<Data<HttpState>> {
+        let rates = Arc::new(self.deciding.rules().rates().clone());
+        let (readiness, metrics, rejections) = (self.readiness.clone(), self.metrics.clone(), self.metrics.clone());
+        Ok(Data::new(HttpState {
+            intake: Box::new(gateway.clone()),
+            rates: Box::new(move || Arc::clone(&rates)),
+            bounds: AgeBounds {
+                max_age_ms: Some(i64::from(self.config.data.max_age_days) * DAY_MS),
+                max_ahead_ms: Some(i64::from(self.config.data.max_ahead_hours) * HOUR_MS),
+            },
+            limits: Limits {
+                decide_deadline: Duration::from_millis(self.config.decide.deadline_ms.into()),
+                ..Limits::default()
+            },
+            clock: http::Clock { now: clock::now, instant: clock::instant },
+            keys: KeyRing::new(self.config.http.api_keys.clone()),
+            readiness: Box::new(move || readiness.report()),
+            metrics: Box::new(move || metrics.render()),
+            alerts: Box::new(alerts::Alerts(Arc::clone(&self.reviews))),
+            on_rejected: Box::new(move |reason| Rejected { reason }.emit(&rejections)),
+            batches: Arc::new(Semaphore::new(http::MAX_BATCHES)),
+        }))
+    }
+
+    /// What is measured rather than counted, once a second.
+    fn upkeep(&self, gateway: Gateway, lag: Lag) -> impl Future<Output = ()> + 'static {
+        let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
+        async move {
+            loop {
+                actix::clock::sleep(UPKEEP_EVERY).await;
+                metrics.run_upkeep();
+                InFlight { requests: gateway.in_flight() }.emit(&metrics);
+                ProjectionLag { projection: "alerts", records: lag.records() }.emit(&metrics);
+                readiness.set_projection_lag("alerts", lag.records());
+            }
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT and names it.
+async fn stop_signal() -> anyhow::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
 }

@@ -32,6 +32,8 @@ pub(crate) struct Layout {
     pub(crate) sql: &'static str,
     /// `Full` where a commit must survive a power cut; with `Normal` the last ones may be lost, but none is torn.
     pub(crate) synchronous: SqliteSynchronous,
+    /// Pages that the writer keeps in memory, in KiB; SQLite's own default is 2,000.
+    pub(crate) cache_kib: u32,
 }
 
 /// Opens a file for writing; creates it, and its directory, where missing.
@@ -50,6 +52,7 @@ pub(crate) async fn open(path: &Path, layout: &Layout) -> Result<SqliteConnectio
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(layout.synchronous)
         .pragma("journal_size_limit", WAL_KEPT_BYTES)
+        .pragma("cache_size", format!("-{}", layout.cache_kib))
         .disable_statement_logging();
     let mut connection = options.connect().await.map_err(|error| explain(path, &error))?;
     prepare(path, &mut connection, layout).await?;
@@ -133,6 +136,7 @@ mod tests {
         format: 2,
         sql: "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL); CREATE TABLE notes (text TEXT);",
         synchronous: SqliteSynchronous::Full,
+        cache_kib: 3_000,
     };
 
     async fn refusal(path: &Path, layout: &Layout) -> String {
@@ -148,7 +152,9 @@ mod tests {
             sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.expect("a level");
         let kept: i64 =
             sqlx::query_scalar("PRAGMA journal_size_limit").fetch_one(&mut connection).await.expect("a limit");
+        let cache: i64 = sqlx::query_scalar("PRAGMA cache_size").fetch_one(&mut connection).await.expect("a size");
         assert_eq!((mode.as_str(), synchronous, kept.to_string().as_str()), ("wal", 2, WAL_KEPT_BYTES));
+        assert_eq!(cache, -3_000);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 use super::context::{Completion, ShardContext};
 use super::partition::partition_of;
 use super::user::{CopyProfile, UserActor};
-use crate::journal::checkpoint::{CheckpointStore, Marker, ProfileSnapshot};
+use crate::journal::checkpoint::{Checkpoint, CheckpointStore, Marker, ProfileSnapshot};
 use crate::journal::{Partition, profile_v1};
 use crate::telemetry::{Metrics, clock, events};
 use actix::Addr;
@@ -21,7 +21,7 @@ use verdict_core::profile::Profile;
 const COPIES_PER_TURN: usize = 64;
 
 /// How to get at a profile.
-pub enum Copy {
+pub(super) enum Copy {
     /// Nobody else has it.
     Ready(Box<Profile>),
     /// Its actor has.
@@ -29,7 +29,7 @@ pub enum Copy {
 }
 
 /// Saves these profiles and the position that they reflect; `false` when that failed and is to be tried again.
-pub async fn save(
+pub(super) async fn save(
     context: Rc<ShardContext>,
     store: Arc<CheckpointStore>,
     partitions: Partition,
@@ -37,7 +37,8 @@ pub async fn save(
     metrics: Metrics,
 ) -> bool {
     let started = clock::instant();
-    let marker = Marker { marks: context.marks() };
+    // Sources with offsets of their own come with the stream; HTTP has none.
+    let marker = Marker { marks: context.marks(), sources: Vec::new() };
     let changed = profiles.iter().map(|(id, _)| Rc::clone(id)).collect::<Vec<_>>();
     let mut snapshots = Vec::with_capacity(profiles.len());
     let mut rest = profiles.into_iter();
@@ -65,7 +66,7 @@ pub async fn save(
         return false;
     }
     let count = snapshots.len();
-    match store.save(snapshots, marker).await {
+    match store.save(&Checkpoint { profiles: snapshots, marker }).await {
         Ok(()) => {
             events::CheckpointSaved { profiles: count as u64, seconds: started.elapsed().as_secs_f64() }.emit(&metrics);
             true

@@ -11,7 +11,7 @@ use crate::journal::checkpoint::{Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Scorer;
-use crate::telemetry::clock;
+use crate::telemetry::{Metrics, Mode, clock, events};
 use actix::Addr;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -93,17 +93,23 @@ pub enum Completion {
     TransactionRefused(Ticket<Settled>, Refusal),
     /// A refused login or label whose dead letter is durable.
     EventRefused(Ticket<Accepted>, Refusal),
+    /// What was no event, whose dead letter is durable; with its reason code.
+    DeadLetter(Ticket<Accepted>, &'static str),
     /// Somebody inside who only waits: `true` once everything before is durable.
     Durable(oneshot::Sender<bool>),
 }
 
 impl Completion {
-    /// Answers once the append is over.
-    pub fn complete(self, appended: Result<(), Refusal>) {
+    /// Counts what became durable, and answers.
+    pub fn complete(self, appended: Result<(), Refusal>, metrics: &Metrics) {
+        if appended.is_ok() {
+            self.count(metrics);
+        }
         match (self, appended) {
             (Self::Decided(ticket, answer), Ok(())) => {
                 ticket.answer(Ok(Settled::Answer(Answer { durable: true, ..answer })));
             }
+            (Self::DeadLetter(ticket, _), Ok(())) => ticket.answer(Ok(Accepted { duplicate: false })),
             (Self::SeenBefore(ticket), Ok(())) => ticket.answer(Ok(Settled::SeenBefore)),
             (Self::Accepted(ticket, accepted), Ok(())) => ticket.answer(Ok(accepted)),
             (Self::TransactionRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
@@ -114,11 +120,42 @@ impl Completion {
             ) => {
                 ticket.answer(Err(refusal));
             }
-            (Self::Accepted(ticket, _) | Self::EventRefused(ticket, _), Err(refusal)) => ticket.answer(Err(refusal)),
+            (Self::Accepted(ticket, _) | Self::EventRefused(ticket, _) | Self::DeadLetter(ticket, _), Err(refusal)) => {
+                ticket.answer(Err(refusal));
+            }
             // One who no longer waits is no error.
             (Self::Durable(done), appended) => drop(done.send(appended.is_ok())),
         }
     }
+}
+
+impl Completion {
+    fn count(&self, metrics: &Metrics) {
+        match self {
+            Self::Decided(ticket, Answer { decided, duplicate: false, .. }) => {
+                let decision = &decided.decision;
+                let mode = if decision.degraded.is_empty() { Mode::Normal } else { Mode::Degraded };
+                let seconds = f64::from(decided.latency_us) / 1e6;
+                events::DecisionMade { outcome: decision.outcome, mode, seconds }.emit(metrics);
+                if decision.alert {
+                    events::AlertRaised.emit(metrics);
+                }
+                answered(ticket, metrics);
+            }
+            Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics),
+            Self::Decided(..) | Self::SeenBefore(_) | Self::Accepted(..) => events::DuplicateSeen.emit(metrics),
+            Self::TransactionRefused(_, refusal) | Self::EventRefused(_, refusal) => {
+                events::DeadLettered { reason: refusal.code() }.emit(metrics);
+            }
+            Self::DeadLetter(_, reason) => events::DeadLettered { reason }.emit(metrics),
+            Self::Durable(_) => {}
+        }
+    }
+}
+
+fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics) {
+    let seconds = clock::instant().saturating_duration_since(ticket.started).as_secs_f64();
+    events::Answered { seconds }.emit(metrics);
 }
 
 /// A transaction that waits for its score.
@@ -152,6 +189,8 @@ pub struct ShardContext {
     pub rows: RefCell<Vec<WaitingRow>>,
     /// What waits for the journal.
     pub outbox: RefCell<Outbox>,
+    /// Where counts go.
+    pub metrics: Metrics,
     journal: Arc<dyn Journal>,
     /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
@@ -197,6 +236,7 @@ impl ShardContext {
             clock: settings.clock,
             rows: RefCell::default(),
             outbox: RefCell::default(),
+            metrics: settings.metrics.clone(),
             journal: Arc::clone(&settings.journal),
             wake,
             ledger: RefCell::new(tenures.iter().map(|tenure| (tenure.partition, account(tenure))).collect()),
@@ -212,7 +252,7 @@ impl ShardContext {
         *self.closed.borrow_mut() = Some(refusal.clone());
         self.rows.take();
         for completion in self.outbox.take().completions {
-            completion.complete(Err(refusal.clone()));
+            completion.complete(Err(refusal.clone()), &self.metrics);
         }
     }
 
@@ -252,13 +292,15 @@ impl ShardContext {
         // invariant I1: the gateway routes a user only to the shard that owns the user's partition.
         #[expect(clippy::expect_used, reason = "a record of a partition that is not owned must never be written")]
         let account = ledger.get_mut(&partition).expect("an owned partition");
-        account.totals.count(&body);
         let Tenure { epoch, next_n: n, .. } = account.tenure;
         account.tenure.next_n += 1;
         if let Body::Decision(decided) = &body {
             self.recent.borrow_mut().put((partition, n), Arc::clone(decided));
         }
-        self.queue(Some(Record { partition, epoch, n, source, received_at, body }), completion);
+        let record = Record { partition, epoch, n, source, received_at, body };
+        account.totals.count(&record);
+        drop(ledger);
+        self.queue(Some(record), completion);
         n
     }
 
@@ -269,7 +311,7 @@ impl ShardContext {
 
     fn queue(&self, record: Option<Record>, completion: Completion) {
         if let Some(refusal) = &*self.closed.borrow() {
-            return completion.complete(Err(refusal.clone()));
+            return completion.complete(Err(refusal.clone()), &self.metrics);
         }
         let mut outbox = self.outbox.borrow_mut();
         let first = outbox.completions.is_empty();

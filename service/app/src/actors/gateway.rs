@@ -124,7 +124,7 @@ impl Gateway {
     pub fn send_dead_letter(
         &self,
         sent: Submission<()>,
-        reason: &str,
+        reason: &'static str,
         detail: &str,
         permit: OwnedSemaphorePermit,
     ) -> Reply<Accepted> {
@@ -135,8 +135,7 @@ impl Gateway {
         };
         let ((), ticket, answer) = split(sent, permit);
         // A shard that is gone drops the ticket, and the receiver says so.
-        let _ =
-            self.shard(partition).try_send(Refuse { partition, reason: reason.into(), detail: detail.into(), ticket });
+        let _ = self.shard(partition).try_send(Refuse { partition, reason, detail: detail.into(), ticket });
         answer
     }
 
@@ -164,10 +163,10 @@ impl Gateway {
         }
     }
 
-    /// Events that may still be taken now.
+    /// Events between receipt and answer.
     #[must_use]
-    pub fn available_permits(&self) -> usize {
-        self.permits.available_permits()
+    pub fn in_flight(&self) -> usize {
+        self.limit.saturating_sub(self.permits.available_permits())
     }
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {

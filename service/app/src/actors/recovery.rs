@@ -1,6 +1,6 @@
 //! Recovery: profiles as of the last checkpoint, brought up to date by the journal (I3).
 
-use crate::journal::checkpoint::{CheckpointStore, Totals};
+use crate::journal::checkpoint::{CheckpointStore, Totals, check_against};
 use crate::journal::record::{Body, Record};
 use crate::journal::{Journal, JournalError, Partition, Tenure, profile_v1};
 use futures_util::TryStreamExt;
@@ -34,17 +34,17 @@ pub async fn recover(
     let mut totals: HashMap<Partition, Totals> = partitions.iter().map(|p| (*p, Totals::default())).collect();
     let mut cursor: HashMap<Partition, u64> = partitions.iter().map(|p| (*p, 0)).collect();
     if let Some(store) = checkpoints {
-        if let Some(marker) = store.marker(partitions).await? {
-            crate::journal::checkpoint::check_against(&marker, &journal.durable().borrow())?;
-            for mark in marker.marks {
+        if let Some(marker) = store.marker().await? {
+            check_against(&marker, &journal.durable().borrow())?;
+            for mark in marker.marks.iter().filter(|mark| partitions.contains(&mark.partition)) {
                 cursor.insert(mark.partition, mark.next_n);
                 totals.insert(mark.partition, mark.totals);
             }
         }
-        let mut snapshots = store.load(partitions.to_vec());
+        let mut snapshots = store.load(partitions);
         while let Some(snapshot) = snapshots.try_next().await? {
             let profile = profile_v1::decode(&snapshot.bytes)
-                .map_err(|what| store.damaged(&format!("the profile of user {:?}: {what}", snapshot.user_id)))?;
+                .map_err(|what| store.damaged(format!("the profile of user {:?}: {what}", snapshot.user_id)))?;
             users.insert(snapshot.user_id, Box::new(profile));
         }
     }
@@ -52,7 +52,7 @@ pub async fn recover(
     let mut records = journal.replay(cursor.into_iter().collect());
     while let Some(record) = records.try_next().await? {
         replayed += 1;
-        totals.entry(record.partition).or_default().count(&record.body);
+        totals.entry(record.partition).or_default().count(&record);
         fold(&mut users, &record, retention);
     }
     drop(records);

@@ -12,9 +12,8 @@ use super::user::{CopyProfile, Scored, UserActor, Work, view};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
-use crate::telemetry::events::ShardRecovered;
 use crate::telemetry::health::Readiness;
-use crate::telemetry::{Metrics, clock};
+use crate::telemetry::{Metrics, clock, events};
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -102,7 +101,7 @@ pub struct Refuse {
     /// The partition that the dead letter goes to.
     pub partition: Partition,
     /// Reason code.
-    pub reason: Box<str>,
+    pub reason: &'static str,
     /// For people.
     pub detail: Box<str>,
     /// Carries the bytes as they came.
@@ -182,7 +181,8 @@ impl ShardActor {
                     seconds = started.elapsed().as_secs_f64(),
                     "recovered"
                 );
-                let event = ShardRecovered { seconds: started.elapsed().as_secs_f64(), replayed: recovered.replayed };
+                let event =
+                    events::ShardRecovered { seconds: started.elapsed().as_secs_f64(), replayed: recovered.replayed };
                 event.emit(&shard.settings.metrics);
                 shard.serve(recovered, ctx);
             }
@@ -208,7 +208,9 @@ impl ShardActor {
         let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
         self.serving = Some(Serving { context: Rc::new(context), users });
         // Those who no longer wait are no error.
-        self.waiting.drain(..).for_each(|waiting| drop(waiting.send(())));
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(());
+        }
         self.settings.readiness.set_journal(None);
         self.settings.readiness.set_shard(self.settings.shard, true);
     }
@@ -252,14 +254,21 @@ impl ShardActor {
     /// Hands what waits to the journal and tells everybody when it is durable.
     fn append(&self, context: &Rc<ShardContext>, ctx: &Context<Self>) {
         let Outbox { records, completions } = context.outbox.take();
+        let (written, started) = (records.len() as u64, clock::instant());
         let appended = self.settings.journal.append(records);
         let (context, address) = (Rc::clone(context), ctx.address());
         actix::spawn(async move {
+            let metrics = &context.metrics;
             match appended.await {
-                Ok(()) => completions.into_iter().for_each(|completion| completion.complete(Ok(()))),
+                Ok(()) => {
+                    let seconds = clock::instant().saturating_duration_since(started).as_secs_f64();
+                    events::JournalCommitted { records: written, seconds }.emit(metrics);
+                    completions.into_iter().for_each(|completion| completion.complete(Ok(()), metrics));
+                }
                 Err(error) => {
+                    events::JournalFailed.emit(metrics);
                     let refusal = Refusal::JournalUnavailable(error.to_string().into());
-                    completions.into_iter().for_each(|completion| completion.complete(Err(refusal.clone())));
+                    completions.into_iter().for_each(|completion| completion.complete(Err(refusal.clone()), metrics));
                     if !context.is_closed() {
                         context.close(&refusal);
                         // A shard that stopped meanwhile has nothing to recover.
@@ -331,8 +340,8 @@ impl Handler<Refuse> for ShardActor {
         let Some(serving) = &self.serving else { return ticket.answer(Err(Refusal::Recovering)) };
         let original = ticket.original.take().unwrap_or_default();
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
-        let body = Body::DeadLetter { reason, detail, original };
-        let completion = Completion::Accepted(ticket, Accepted { duplicate: false });
+        let body = Body::DeadLetter { reason: reason.into(), detail, original };
+        let completion = Completion::DeadLetter(ticket, reason);
         serving.context.commit(partition, source, received_at, body, completion);
     }
 }
@@ -364,7 +373,7 @@ impl Handler<TellWhenServing> for ShardActor {
 
     fn handle(&mut self, TellWhenServing(told): TellWhenServing, _: &mut Context<Self>) {
         match self.serving {
-            Some(_) => drop(told.send(())),
+            Some(_) => _ = told.send(()),
             None => self.waiting.push(told),
         }
     }
@@ -399,7 +408,7 @@ impl Handler<Checkpoint> for ShardActor {
 
     fn handle(&mut self, Checkpoint { done }: Checkpoint, ctx: &mut Context<Self>) {
         let (Some(serving), Some(store)) = (&self.serving, &self.settings.checkpoints) else {
-            return drop(done.map(|done| done.send(self.settings.checkpoints.is_none())));
+            return tell(done, self.settings.checkpoints.is_none());
         };
         if self.checkpoint_running {
             // The one who waits is served after the one that runs; the timer has another turn.
@@ -427,8 +436,15 @@ impl Handler<Checkpoint> for ShardActor {
         );
         ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {
             shard.checkpoint_running = false;
-            drop(done.map(|done| done.send(saved)));
+            tell(done, saved);
         }));
+    }
+}
+
+/// One who no longer waits is no error.
+fn tell(done: Option<oneshot::Sender<bool>>, saved: bool) {
+    if let Some(done) = done {
+        let _ = done.send(saved);
     }
 }
 

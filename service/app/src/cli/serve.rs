@@ -1,8 +1,8 @@
 //! `verdict serve`: the service.
 
 use super::{ConfigArgs, DecidingArgs, flag};
+use crate::app::Service;
 use crate::config::{Config, ConfigErrors};
-use anyhow::bail;
 
 /// Run the service: decide payments over HTTP, remember every event in the journal.
 ///
@@ -47,5 +47,6 @@ impl ServeArgs {
 /// The configuration is wrong, or the service cannot start.
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = args.config()?;
-    bail!("this build cannot serve on {}", config.http.listen);
+    crate::telemetry::init_logging(config.log_filter())?;
+    actix::System::new().block_on(async { Service::build(config).await?.run().await })
 }

@@ -26,6 +26,19 @@ impl Scope {
         [(Self::Decide, "decide"), (Self::Ingest, "ingest"), (Self::Review, "review"), (Self::Admin, "admin")];
 }
 
+impl Scope {
+    /// The name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Decide => "decide",
+            Self::Ingest => "ingest",
+            Self::Review => "review",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// One API key. Only its hash is known.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKeyConfig {

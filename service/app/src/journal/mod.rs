@@ -25,7 +25,7 @@ mod sqlite;
 
 pub use lock::{DirLock, LockError};
 pub use memory::MemoryJournal;
-pub use sqlite::SqliteJournal;
+pub use sqlite::{JournalObserver, SqliteJournal};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;

@@ -20,6 +20,7 @@ const LAYOUT: Layout = Layout {
     sql: include_str!("../../../../migrations/sqlite/review.sql"),
     // A power cut may cost the last rows and their position together; they are read from the journal again.
     synchronous: SqliteSynchronous::Normal,
+    cache_kib: 8_192,
 };
 
 /// Most alerts on a page.

@@ -30,6 +30,8 @@ pub struct ReadinessReport {
     /// JSON: `{"ready", "components": {"shards": {"ready", "recovered", "of"}, "journal": {"ready", "failure"?},
     /// "projections": {NAME: {"lag_records"}}, "stopping"}}`. A projection behind holds nothing up (I4).
     pub detail: String,
+    /// What is missing, for people; empty when ready.
+    pub waiting_for: String,
 }
 
 impl Readiness {
@@ -89,7 +91,7 @@ impl Readiness {
                 "stopping": state.stopping,
             }
         });
-        ReadinessReport { ready, detail: detail.to_string() }
+        ReadinessReport { ready, detail: detail.to_string(), waiting_for: state.waiting_for() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -99,6 +101,19 @@ impl Readiness {
 }
 
 impl State {
+    fn waiting_for(&self) -> String {
+        let recovered = self.shards.iter().filter(|recovered| **recovered).count();
+        let mut missing = Vec::new();
+        if self.stopping {
+            missing.push("the service is stopping".to_owned());
+        }
+        if recovered < self.shards.len() {
+            missing.push(format!("{recovered} of {} shards have recovered their profiles", self.shards.len()));
+        }
+        missing.extend(self.journal_failure.as_deref().map(str::to_owned));
+        missing.join("; ")
+    }
+
     fn is_ready(&self) -> bool {
         !self.stopping && self.journal_failure.is_none() && self.shards.iter().all(|recovered| *recovered)
     }

@@ -3,121 +3,22 @@
 //! A server without keys is open, and therefore refuses to listen anywhere but on the loopback. Only hashes are kept;
 //! nothing here prints a key.
 
+use crate::config::{ApiKeyConfig, Scope};
 use crate::wire::problem::Problem;
 use actix_web::http::header::HeaderValue;
 use sha2::{Digest, Sha256};
-use std::fmt;
-use std::net::SocketAddr;
 use subtle::ConstantTimeEq;
-use thiserror::Error;
-
-/// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Ask for decisions.
-    Decide,
-    /// Send events, logins and labels.
-    Ingest,
-    /// Read alerts and profiles.
-    Review,
-    /// Administer; also reads profiles.
-    Admin,
-}
-
-impl Scope {
-    /// Every scope, with its name in the configuration.
-    pub const ALL: [(Self, &'static str); 4] =
-        [(Self::Decide, "decide"), (Self::Ingest, "ingest"), (Self::Review, "review"), (Self::Admin, "admin")];
-
-    /// The name in the configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Decide => "decide",
-            Self::Ingest => "ingest",
-            Self::Review => "review",
-            Self::Admin => "admin",
-        }
-    }
-
-    /// The scope of a name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(scope, _)| scope)
-    }
-}
-
-/// A key by its hash.
-#[derive(Clone)]
-pub struct ApiKey {
-    name: String,
-    sha256: [u8; 32],
-    scopes: Vec<Scope>,
-}
-
-impl fmt::Debug for ApiKey {
-    /// Names the key and keeps its hash to itself.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiKey").field("name", &self.name).field("scopes", &self.scopes).finish_non_exhaustive()
-    }
-}
-
-/// Why a configured key cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum KeyError {
-    /// The hash is none.
-    #[error(
-        "API key {name:?}: expected the SHA-256 of the key as 64 hexadecimal digits, found {found} characters; \
-         get it with: printf %s KEY | sha256sum"
-    )]
-    Hash {
-        /// The key's name.
-        name: String,
-        /// Length of what was found; the text itself may be the key.
-        found: usize,
-    },
-    /// The key may do nothing.
-    #[error("API key {name:?}: expected at least one scope of decide, ingest, review, admin")]
-    NoScope {
-        /// The key's name.
-        name: String,
-    },
-}
-
-impl ApiKey {
-    /// A key from the hexadecimal SHA-256 of its text.
-    ///
-    /// # Errors
-    /// When the hash is no hash, or there is no scope.
-    pub fn new(name: &str, sha256_hex: &str, scopes: Vec<Scope>) -> Result<Self, KeyError> {
-        let bad = || KeyError::Hash { name: name.to_owned(), found: sha256_hex.chars().count() };
-        let digits = sha256_hex.as_bytes();
-        if digits.len() != 64 {
-            return Err(bad());
-        }
-        let mut sha256 = [0_u8; 32];
-        for (byte, pair) in sha256.iter_mut().zip(digits.chunks_exact(2)) {
-            let value = |digit: u8| char::from(digit).to_digit(16);
-            let (Some(high), Some(low)) = (value(pair[0]), value(pair[1])) else { return Err(bad()) };
-            *byte = (high * 16 + low) as u8;
-        }
-        if scopes.is_empty() {
-            return Err(KeyError::NoScope { name: name.to_owned() });
-        }
-        Ok(Self { name: name.to_owned(), sha256, scopes })
-    }
-}
 
 /// The configured keys.
 #[derive(Clone, Debug, Default)]
 pub struct KeyRing {
-    keys: Vec<ApiKey>,
+    keys: Vec<ApiKeyConfig>,
 }
 
 impl KeyRing {
     /// A ring of keys; without any, everything is open.
     #[must_use]
-    pub fn new(keys: Vec<ApiKey>) -> Self {
+    pub fn new(keys: Vec<ApiKeyConfig>) -> Self {
         Self { keys }
     }
 
@@ -162,32 +63,12 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
 }
 
-/// A listen address that would open the service to others without a key.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "expected API keys or a loopback address, found {address} without keys, where anybody could decide and read; \
-     listen on 127.0.0.1, or add api_keys under [http]"
-)]
-pub struct ListenError {
-    address: SocketAddr,
-}
-
-/// Refuses to listen beyond the loopback without keys.
-///
-/// # Errors
-/// When others could call and nobody would be asked for a key.
-pub fn check_listen(address: SocketAddr, has_keys: bool) -> Result<(), ListenError> {
-    if has_keys || address.ip().to_canonical().is_loopback() { Ok(()) } else { Err(ListenError { address }) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(name: &str, text: &str, scopes: &[Scope]) -> ApiKey {
-        let hash: [u8; 32] = Sha256::digest(text).into();
-        let hex: String = hash.iter().map(|byte| format!("{byte:02X}")).collect();
-        ApiKey::new(name, &hex, scopes.to_vec()).expect("a key")
+    fn key(name: &str, text: &str, scopes: &[Scope]) -> ApiKeyConfig {
+        ApiKeyConfig { name: name.into(), sha256: Sha256::digest(text).into(), scopes: scopes.to_vec() }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `GET /v1/alerts`: alerts with the state of their review, newest first, in pages.
 
-use super::{HttpState, Scope, decide, respond};
+use super::{HttpState, decide, respond};
+use crate::config::Scope;
 use crate::wire::alert::{self, AlertJson};
 use crate::wire::problem::Problem;
 use crate::wire::{Fault, FaultCode, time};

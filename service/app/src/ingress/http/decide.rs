@@ -1,8 +1,9 @@
 //! `POST /v1/decide`: one transaction in, one decision out.
 
 use super::body::{self, Kind};
-use super::{HttpState, Scope, respond};
+use super::{HttpState, respond};
 use crate::actors::messages::{Answer, Submission};
+use crate::config::Scope;
 use crate::wire::problem::Problem;
 use crate::wire::transaction::{Fallback, ParsedTransaction};
 use crate::wire::{decision, transaction};
@@ -44,6 +45,7 @@ pub(super) async fn submit(
         received_at,
         started,
         deadline: Some(started + allowed),
+        original: None,
     };
     let answer = within(state, allowed, state.intake.decide(submission)).await??;
     let full = answer.durable && answer.decided.decision.degraded.is_empty();

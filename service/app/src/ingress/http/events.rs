@@ -4,7 +4,8 @@
 //! client that sends everything before it reads anything cannot block itself. The answers are streamed.
 
 use super::body::{self, Kind};
-use super::{HttpState, Scope, decide, ingest, respond};
+use super::{HttpState, decide, ingest, respond};
+use crate::config::Scope;
 use crate::wire::line::{self, RequestLine};
 use crate::wire::problem::Problem;
 use crate::wire::{decision, login};

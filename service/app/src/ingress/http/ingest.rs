@@ -1,8 +1,9 @@
 //! `POST /v1/logins` and `POST /v1/labels`: events that are remembered, answered once durable.
 
 use super::body::{self, Kind};
-use super::{HttpState, Scope, decide, respond};
+use super::{HttpState, decide, respond};
 use crate::actors::messages::{Accepted, Submission};
+use crate::config::Scope;
 use crate::wire::problem::Problem;
 use crate::wire::{label, login};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -61,5 +62,5 @@ async fn take_label(request: &HttpRequest, payload: web::Payload, state: &HttpSt
 fn submission<E>(state: &HttpState, event: E, received_at: Timestamp) -> Submission<E> {
     let started = (state.clock.instant)();
     let deadline = Some(started + state.limits.ingest_deadline);
-    Submission { event, source: Source::Http, received_at, started, deadline }
+    Submission { event, source: Source::Http, received_at, started, deadline, original: None }
 }

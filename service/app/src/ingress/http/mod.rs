@@ -17,11 +17,11 @@ mod respond;
 #[cfg(test)]
 mod tests;
 
-pub use access::{ApiKey, KeyRing, Scope, check_listen};
+pub use access::KeyRing;
 pub use alerts::{AlertFilter, AlertPage, AlertReadError, AlertReader, ReviewStatus};
 pub use intake::Intake;
-pub use operate::{ReadyCheck, ReadyReport};
 
+use crate::telemetry::health::ReadinessReport;
 use crate::wire::{AgeBounds, ParseContext};
 use actix_web::dev::Server;
 use actix_web::{App, HttpServer, Resource, Route, guard, web};
@@ -48,7 +48,7 @@ pub struct HttpState {
     /// Who may call.
     pub keys: KeyRing,
     /// What `/readyz` reports.
-    pub readiness: Box<dyn Fn() -> ReadyReport + Send + Sync>,
+    pub readiness: Box<dyn Fn() -> ReadinessReport + Send + Sync>,
     /// The text that `/metrics` answers with, in the Prometheus exposition format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Where alerts are read.

@@ -1,6 +1,7 @@
 //! `GET /v1/users/{id}/profile`: what the service knows of a user.
 
-use super::{HttpState, Scope, decide, respond};
+use super::{HttpState, decide, respond};
+use crate::config::Scope;
 use crate::wire::problem::Problem;
 use crate::wire::profile;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};

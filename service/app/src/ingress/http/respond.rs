@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 const MAX_URI_BYTES: usize = 8 * 1024;
 
 /// Checks what every request must satisfy before its body is looked at; no scope means open to all.
-pub(super) fn admit(request: &HttpRequest, state: &HttpState, any_of: &[super::Scope]) -> Result<(), Problem> {
+pub(super) fn admit(request: &HttpRequest, state: &HttpState, any_of: &[crate::config::Scope]) -> Result<(), Problem> {
     let uri_bytes = request.uri().path_and_query().map_or(0, |both| both.as_str().len());
     if uri_bytes > MAX_URI_BYTES {
         let detail = format!("expected a path and query of at most {MAX_URI_BYTES} bytes, found {uri_bytes}");

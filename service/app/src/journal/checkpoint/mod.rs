@@ -24,6 +24,8 @@ const LAYOUT: Layout = Layout {
     format: 1,
     sql: include_str!("../../../../../migrations/sqlite/profiles.sql"),
     synchronous: SqliteSynchronous::Normal,
+    // Dirty profiles are all over the file; the inner pages and many leaves of a million of them fit.
+    cache_kib: 65_536,
 };
 
 /// Profiles in one statement: a statement costs about as much as binding 50 rows; SQLite allows 32,766 parameters.
@@ -78,8 +80,11 @@ impl CheckpointStore {
     pub async fn save(&self, checkpoint: &Checkpoint) -> Result<(), JournalError> {
         let mut connection = self.connection.lock().await;
         let saved = async {
+            // In the order of the file, neighbours share a page while it is at hand.
+            let mut profiles: Vec<&ProfileSnapshot> = checkpoint.profiles.iter().collect();
+            profiles.sort_unstable_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
             let mut transaction = connection.begin().await?;
-            for rows in checkpoint.profiles.chunks(ROWS_PER_STATEMENT) {
+            for rows in profiles.chunks(ROWS_PER_STATEMENT) {
                 save_profiles(&mut transaction, rows).await?;
             }
             marker::save(&mut transaction, &checkpoint.marker).await?;
@@ -119,12 +124,14 @@ impl CheckpointStore {
         JournalError::Store(crate::sqlite::explain(&self.path, error))
     }
 
-    fn damaged(&self, what: String) -> JournalError {
+    /// The error of a profile or mark that is not what was written.
+    #[must_use]
+    pub fn damaged(&self, what: String) -> JournalError {
         JournalError::DamagedCheckpoint { file: self.path.display().to_string().into(), what: what.into() }
     }
 }
 
-async fn save_profiles(connection: &mut SqliteConnection, rows: &[ProfileSnapshot]) -> Result<(), sqlx::Error> {
+async fn save_profiles(connection: &mut SqliteConnection, rows: &[&ProfileSnapshot]) -> Result<(), sqlx::Error> {
     let mut statement = QueryBuilder::<Sqlite>::new("INSERT INTO profiles (partition, user_id, n, checksum, bytes) ");
     statement.push_values(rows, |mut row, profile| {
         row.push_bind(i64::from(profile.partition))

@@ -93,11 +93,8 @@ impl<'a> From<&'a Transaction> for TransactionV1<'a> {
 }
 
 impl TransactionV1<'_> {
-    fn into_transaction(self) -> Result<Transaction, DecodeError> {
-        let currency = std::str::from_utf8(&self.currency)
-            .ok()
-            .and_then(Currency::from_code)
-            .ok_or_else(|| DecodeError::Currency(String::from_utf8_lossy(&self.currency).into()))?;
+    fn into_transaction(self, decoder: &mut Decoder) -> Result<Transaction, DecodeError> {
+        let currency = decoder.currency(self.currency)?;
         Ok(Transaction {
             transaction_id: self.transaction_id.into(),
             user_id: self.user_id.into(),
@@ -186,7 +183,7 @@ impl<'a> From<&'a Decided> for DecidedV1<'a> {
 impl DecidedV1<'_> {
     fn into_decided(self, decoder: &mut Decoder) -> Result<Decided, DecodeError> {
         Ok(Decided {
-            transaction: self.transaction.into_transaction()?,
+            transaction: self.transaction.into_transaction(decoder)?,
             features: self.features.into_features()?,
             decision: self.decision.into_decision(),
             generation: decoder.share(&self.generation)?,
@@ -324,6 +321,22 @@ impl Decoder {
         });
         self.generation = Some(Arc::clone(&generation));
         Ok(generation)
+    }
+}
+
+impl Decoder {
+    fn currency(&mut self, code: [u8; 3]) -> Result<Currency, DecodeError> {
+        if let Some((last, currency)) = self.currency
+            && last == code
+        {
+            return Ok(currency);
+        }
+        let currency = std::str::from_utf8(&code)
+            .ok()
+            .and_then(Currency::from_code)
+            .ok_or_else(|| DecodeError::Currency(String::from_utf8_lossy(&code).into()))?;
+        self.currency = Some((code, currency));
+        Ok(currency)
     }
 }
 

@@ -17,6 +17,7 @@ use shape::RecordV1;
 use std::sync::Arc;
 use thiserror::Error;
 use verdict_core::geo::CoordinatesError;
+use verdict_core::money::Currency;
 
 /// The first byte of every record of this version.
 pub const VERSION: u8 = 1;
@@ -73,10 +74,11 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     Decoder::default().decode(bytes)
 }
 
-/// Reads many records, sharing one [`Generation`] among neighbours that name the same.
+/// Reads many records, sharing one [`Generation`] among neighbours that name the same, and looking a currency up once.
 #[derive(Debug, Default)]
 pub struct Decoder {
     generation: Option<Arc<Generation>>,
+    currency: Option<([u8; 3], Currency)>,
 }
 
 impl Decoder {

@@ -5,10 +5,13 @@
 //! and batch, never cut off: a journal that lost its last batch would decide on a history that answers have left behind.
 
 mod batch;
+mod observer;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub use observer::JournalObserver;
 
 use super::record::Record;
 use super::{AppendError, Cursor, Journal, JournalError, Partition, Tenure};
@@ -32,6 +35,8 @@ const LAYOUT: Layout = Layout {
     format: 1,
     sql: include_str!("../../../../../migrations/sqlite/journal.sql"),
     synchronous: SqliteSynchronous::Full,
+    // Only the end of one table is ever written.
+    cache_kib: 2_000,
 };
 
 /// Most partitions: every batch carries 8 bytes for each.
