@@ -205,6 +205,7 @@ impl ShardActor {
         });
         let context =
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
+        recovered.changed.iter().for_each(|id| context.mark_dirty(&Rc::from(&**id)));
         let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
         self.serving = Some(Serving { context: Rc::new(context), users });
         // Those who no longer wait are no error.
