@@ -8,9 +8,10 @@ mod statuses;
 
 use super::{
     AlertFilter, AlertPage, AlertReadError, AlertReader, Clock, HttpState, Intake, KeyRing, Limits, MAX_BATCHES,
-    ReadyCheck, ReadyReport, configure,
+    configure,
 };
 use crate::actors::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
+use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use crate::wire::alert::testing::alert;
 use crate::wire::decision::testing::answer_to;
@@ -148,6 +149,15 @@ fn instant() -> Instant {
     Instant::now()
 }
 
+/// Two shards that serve and a projection that follows.
+fn readiness() -> Readiness {
+    let readiness = Readiness::new(2);
+    readiness.set_shard(0, true);
+    readiness.set_shard(1, true);
+    readiness.set_projection_lag("alerts", 0);
+    readiness
+}
+
 /// What the tests look at afterwards.
 struct Bench {
     actors: Actors,
@@ -167,9 +177,7 @@ impl Bench {
             limits: Limits { deadline_grace: Duration::from_millis(5), ..Limits::default() },
             clock: Clock { now: || NOON, instant },
             keys: KeyRing::default(),
-            readiness: Box::new(|| ReadyReport {
-                checks: vec![ReadyCheck { name: "shards", ok: true, detail: "2 of 2 recovered".to_owned() }],
-            }),
+            readiness: Box::new(|| readiness().report()),
             metrics: Box::new(|| "verdict_alerts_total 0\n".to_owned()),
             alerts: Box::new(Alerts),
             on_rejected: Box::new(move |reason| hook.lock().expect("no panic under the lock").push(reason)),

@@ -2,7 +2,9 @@
 
 use super::{Bench, LABEL, LOGIN, Mood, Reply, TRANSACTION, get, post, send, send_with};
 use crate::actors::messages::Refusal;
-use crate::ingress::http::{ApiKey, HttpState, KeyRing, ReadyCheck, ReadyReport, Scope};
+use crate::config::{ApiKeyConfig, Scope};
+use crate::ingress::http::{HttpState, KeyRing};
+use crate::telemetry::health::Readiness;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::Method;
@@ -42,7 +44,7 @@ async fn answers() {
         (Some("6f1f"), Some("second"))
     );
     assert_eq!(check(&state, get("/healthz"), 200, "").await.json()["status"], "ok");
-    assert_eq!(check(&state, get("/readyz"), 200, "").await.json()["status"], "ready");
+    assert_eq!(check(&state, get("/readyz"), 200, "").await.json()["ready"], true);
     let metrics = check(&state, get("/metrics"), 200, "").await;
     assert_eq!(&metrics.body[..], b"verdict_alerts_total 0\n");
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -197,10 +199,12 @@ async fn paths_and_methods() {
 #[actix_web::test]
 async fn keys() {
     let mut bench = Bench::new(Mood::Fine);
-    let hex = |text: &str| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    bench.state.keys = KeyRing::new(
-        Scope::ALL.map(|(scope, name)| ApiKey::new(name, &hex(name), vec![scope]).expect("a key")).to_vec(),
-    );
+    let key = |(scope, name): (Scope, &str)| ApiKeyConfig {
+        name: name.into(),
+        sha256: Sha256::digest(name).into(),
+        scopes: vec![scope],
+    };
+    bench.state.keys = KeyRing::new(Scope::ALL.map(key).to_vec());
     let state = Data::new(bench.state);
     let decide = || post("/v1/decide", TRANSACTION);
     let bearer = |request: TestRequest, key: &str| request.insert_header(("authorization", format!("Bearer {key}")));
@@ -233,14 +237,12 @@ async fn keys() {
 #[actix_web::test]
 async fn not_ready() {
     let mut bench = Bench::new(Mood::Fine);
-    bench.state.readiness = Box::new(|| ReadyReport {
-        checks: vec![
-            ReadyCheck { name: "rules", ok: true, detail: "loaded".to_owned() },
-            ReadyCheck { name: "shards", ok: false, detail: "1 of 2 recovered".to_owned() },
-        ],
-    });
+    let readiness = Readiness::new(2);
+    readiness.set_shard(1, true);
+    readiness.set_journal(Some("the disk is full".into()));
+    bench.state.readiness = Box::new(move || readiness.report());
     let rejected = bench.rejected.clone();
     let reply = check(&Data::new(bench.state), get("/readyz"), 503, "NOT_READY").await;
-    assert_eq!(reply.json()["detail"], "shards: 1 of 2 recovered");
+    assert_eq!(reply.json()["detail"], "1 of 2 shards have recovered their profiles; the disk is full");
     assert!(rejected.lock().expect("no panic").is_empty());
 }
