@@ -248,7 +248,7 @@ impl Service {
             keys: KeyRing::new(self.config.http.api_keys.clone()),
             readiness: Box::new(move || readiness.report()),
             metrics: Box::new(move || metrics.render()),
-            alerts: Box::new(alerts::Alerts(Arc::clone(&self.reviews))),
+            alerts: self.reviews.clone(),
             on_rejected: Box::new(move |reason| Rejected { reason }.emit(&rejections)),
             batches: Arc::new(Semaphore::new(http::MAX_BATCHES)),
         }))

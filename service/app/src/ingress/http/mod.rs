@@ -18,7 +18,7 @@ mod respond;
 mod tests;
 
 pub use access::KeyRing;
-pub use alerts::{AlertFilter, AlertPage, AlertReadError, AlertReader, ReviewStatus};
+pub use alerts::{AlertReader, AlertsUnavailable};
 pub use intake::Intake;
 
 use crate::telemetry::health::ReadinessReport;
@@ -52,7 +52,7 @@ pub struct HttpState {
     /// The text that `/metrics` answers with, in the Prometheus exposition format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Where alerts are read.
-    pub alerts: Box<dyn AlertReader>,
+    pub alerts: Arc<dyn AlertReader>,
     /// Called with the reason code of everything that is refused, lines of batches included.
     pub on_rejected: Box<dyn Fn(&'static str) + Send + Sync>,
     /// Permits for batches in memory.

@@ -105,7 +105,6 @@ fn described_answers_are_printed_answers() {
     out.clear();
     crate::wire::problem::Problem::new(404, "NOT_FOUND", "").to_json("/", &mut out);
     check("Problem", &out);
-    let alert =
-        crate::wire::alert::AlertJson { status: Some("open".to_owned()), ..crate::wire::alert::testing::alert() };
+    let alert = crate::wire::alert::testing::alert();
     check("Alert", &serde_json::to_vec(&alert).expect("printable"));
 }

@@ -6,14 +6,12 @@ mod contract;
 mod served;
 mod statuses;
 
-use super::{
-    AlertFilter, AlertPage, AlertReadError, AlertReader, Clock, HttpState, Intake, KeyRing, Limits, MAX_BATCHES,
-    configure,
-};
+use super::{AlertReader, AlertsUnavailable, Clock, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, configure};
 use crate::actors::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use crate::wire::alert::testing::alert;
+use crate::wire::alert::{AlertFilter, AlertPage};
 use crate::wire::decision::testing::answer_to;
 use crate::wire::testing::{NOON, rates};
 use actix_web::body::MessageBody;
@@ -128,17 +126,16 @@ impl Intake for Actors {
     }
 }
 
-/// A store with one alert, whose only cursor is `second`.
+/// A store with one alert, which is down behind cursor 13.
 struct Alerts;
 
 impl AlertReader for Alerts {
-    fn page(&self, filter: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertReadError>> {
+    fn page(&self, filter: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertsUnavailable>> {
         Box::pin(async move {
-            match filter.cursor.as_deref() {
-                None => Ok(AlertPage { alerts: vec![alert()], next_cursor: Some("second".to_owned()) }),
-                Some("second") => Ok(AlertPage { alerts: Vec::new(), next_cursor: None }),
-                Some("down") => Err(AlertReadError::Unavailable("disk I/O error".into())),
-                Some(_) => Err(AlertReadError::Cursor),
+            match filter.cursor {
+                None => Ok(AlertPage { alerts: vec![alert()], next_cursor: Some(41) }),
+                Some(13) => Err(AlertsUnavailable),
+                Some(_) => Ok(AlertPage { alerts: Vec::new(), next_cursor: None }),
             }
         })
     }
@@ -179,7 +176,7 @@ impl Bench {
             keys: KeyRing::default(),
             readiness: Box::new(|| readiness().report()),
             metrics: Box::new(|| "verdict_alerts_total 0\n".to_owned()),
-            alerts: Box::new(Alerts),
+            alerts: Arc::new(Alerts),
             on_rejected: Box::new(move |reason| hook.lock().expect("no panic under the lock").push(reason)),
             batches: Arc::new(Semaphore::new(MAX_BATCHES)),
         };

@@ -40,8 +40,8 @@ async fn answers() {
     assert_eq!(profile.json()["user_id"], "u-7");
     let page = check(&state, get("/v1/alerts?status=open&limit=1"), 200, "").await;
     assert_eq!(
-        (page.json()["alerts"][0]["alert_id"].as_str(), page.json()["next_cursor"].as_str()),
-        (Some("6f1f"), Some("second"))
+        (page.json()["alerts"][0]["transaction_id"].as_str(), page.json()["next_cursor"].as_str()),
+        (Some("t-81"), Some("41"))
     );
     assert_eq!(check(&state, get("/healthz"), 200, "").await.json()["status"], "ok");
     assert_eq!(check(&state, get("/readyz"), 200, "").await.json()["ready"], true);
@@ -193,7 +193,9 @@ async fn paths_and_methods() {
     assert_eq!(slash.json()["user_id"], "a/b c");
     check(&state, get("/v1/alerts?limit=0"), 422, "INVALID_QUERY").await;
     check(&state, get("/v1/alerts?cursor=other"), 422, "INVALID_QUERY").await;
-    check(&state, get("/v1/alerts?cursor=down"), 503, "ALERTS_UNAVAILABLE").await;
+    let last = check(&state, get("/v1/alerts?cursor=41"), 200, "").await;
+    assert_eq!(last.json(), serde_json::json!({"alerts": [], "next_cursor": null}));
+    check(&state, get("/v1/alerts?cursor=13"), 503, "ALERTS_UNAVAILABLE").await;
 }
 
 #[actix_web::test]
