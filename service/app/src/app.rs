@@ -61,7 +61,7 @@ impl Deciding {
         let rulebook = Rulebook::load(&config.rules.dir, &config.rules.set)?;
         let model = match &config.model.dir {
             Some(dir) => {
-                let search = Search::new(config.model.runtime_library.clone(), None);
+                let search = Search::new(config.model.runtime_library.clone());
                 Some(ModelHost::load(dir, &search)?)
             }
             None => None,
