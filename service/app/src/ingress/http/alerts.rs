@@ -1,6 +1,6 @@
 //! `GET /v1/alerts`: alerts with the state of their review, newest first, in pages.
 
-use super::{HttpState, decide, respond};
+use super::{HttpState, respond};
 use crate::config::Scope;
 use crate::wire::alert::{AlertFilter, AlertPage, MAX_PAGE, ReviewStatus};
 use crate::wire::problem::Problem;
@@ -31,7 +31,7 @@ pub(super) async fn get(request: HttpRequest, state: web::Data<HttpState>) -> Ht
 async fn page(request: &HttpRequest, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Review])?;
     let filter = parse(request.query_string())?;
-    let page = decide::within(state, state.limits.ingest_deadline, state.alerts.page(filter)).await?;
+    let page = respond::within(state.limits.read_deadline, state.alerts.page(filter)).await?;
     let page = page.map_err(|error| Problem::new(503, "ALERTS_UNAVAILABLE", error.to_string()).retry_after(5))?;
     let mut json = Vec::with_capacity(1_024 * page.alerts.len() + 64);
     page.to_json(&mut json);

@@ -79,12 +79,16 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Time for a decision whose caller names none.
     pub decide_deadline: Duration,
-    /// Time for a login, a label or a profile.
+    /// Time for a login or a label.
     pub ingest_deadline: Duration,
-    /// Time past the deadline after which a handler stops waiting for the shard, which answers by itself before.
-    pub deadline_grace: Duration,
+    /// Time for a profile or a page of alerts.
+    pub read_deadline: Duration,
     /// Lines of one batch in flight together.
     pub batch_window: usize,
+    /// How long a client may leave the answers to its batch unread before the rest is given up.
+    pub batch_stall: Duration,
+    /// How long a batch may take from its first line to its last answer.
+    pub batch_timeout: Duration,
 }
 
 /// Batches held in memory together, 16 MiB each at most.
@@ -98,8 +102,10 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(10),
             decide_deadline: Duration::from_millis(200),
             ingest_deadline: Duration::from_secs(5),
-            deadline_grace: Duration::from_millis(250),
+            read_deadline: Duration::from_secs(5),
             batch_window: 256,
+            batch_stall: Duration::from_secs(30),
+            batch_timeout: Duration::from_secs(600),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `GET /v1/users/{id}/profile`: what the service knows of a user.
 
-use super::{HttpState, decide, respond};
+use super::{HttpState, respond};
 use crate::config::Scope;
 use crate::wire::problem::Problem;
 use crate::wire::profile;
@@ -20,8 +20,8 @@ async fn view(request: &HttpRequest, state: &HttpState) -> Result<Vec<u8>, Probl
     if user_id.len() > MAX_ID_BYTES {
         return Err(unknown());
     }
-    let work = state.intake.profile(&user_id);
-    let view = decide::within(state, state.limits.ingest_deadline, work).await??.ok_or_else(unknown)?;
+    let view = respond::within(state.limits.read_deadline, state.intake.profile(&user_id)).await??;
+    let view = view.ok_or_else(unknown)?;
     let mut json = Vec::with_capacity(2_048);
     profile::to_json(&view, (state.rates)().base(), &mut json);
     Ok(json)

@@ -7,6 +7,8 @@ use crate::wire::{Fault, FaultCode};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, web};
+use std::future::Future;
+use std::time::Duration;
 
 /// Longest path and query in bytes.
 const MAX_URI_BYTES: usize = 8 * 1024;
@@ -19,6 +21,15 @@ pub(super) fn admit(request: &HttpRequest, state: &HttpState, any_of: &[crate::c
         return Err(Problem::new(414, "URI_TOO_LONG", detail));
     }
     state.keys.admit(request.headers().get(AUTHORIZATION), any_of)
+}
+
+/// Waits for what only reads, and may be asked for again at once. Events carry their deadline with them.
+pub(super) async fn within<T>(allowed: Duration, reading: impl Future<Output = T>) -> Result<T, Problem> {
+    tokio::time::timeout(allowed, reading).await.map_err(|_| {
+        let detail =
+            format!("expected to read this within {} s, found it takes longer now; retry", allowed.as_secs_f64());
+        Problem::new(503, "DEADLINE_EXCEEDED", detail).retry_after(1)
+    })
 }
 
 /// A JSON answer, or the problem that stands in its way.

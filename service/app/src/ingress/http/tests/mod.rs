@@ -56,7 +56,7 @@ enum Mood {
 struct Actors {
     mood: Mood,
     seen: Arc<Mutex<Vec<String>>>,
-    deadlines: Arc<Mutex<Vec<Option<Duration>>>>,
+    deadlines: Arc<Mutex<Vec<Duration>>>,
 }
 
 impl Actors {
@@ -68,6 +68,16 @@ impl Actors {
 
     fn seen(&self) -> Vec<String> {
         self.seen.lock().expect("no panic under the lock").clone()
+    }
+
+    /// Remembers how long an event may take; every event over HTTP has a deadline.
+    fn note_deadline<E>(&self, submission: &Submission<E>) {
+        let deadline = submission.deadline.expect("a deadline");
+        self.deadlines.lock().expect("no panic under the lock").push(deadline - submission.started);
+    }
+
+    fn deadlines(&self) -> Vec<Duration> {
+        self.deadlines.lock().expect("no panic under the lock").clone()
     }
 
     async fn reply<T>(&self, what: String, fine: impl FnOnce() -> T) -> Result<T, Refusal> {
@@ -88,8 +98,7 @@ impl Actors {
 
 impl Intake for Actors {
     fn decide(&self, submission: Submission<Transaction>) -> LocalBoxFuture<'_, Result<Answer, Refusal>> {
-        let mut deadlines = self.deadlines.lock().expect("no panic under the lock");
-        deadlines.push(submission.deadline.map(|deadline| deadline - submission.started));
+        self.note_deadline(&submission);
         let what = format!("decide {}", submission.event.transaction_id);
         Box::pin(self.reply(what, move || {
             let mut answer = answer_to(submission.event);
@@ -104,10 +113,12 @@ impl Intake for Actors {
     }
 
     fn login(&self, submission: Submission<Login>) -> LocalBoxFuture<'_, Result<Accepted, Refusal>> {
+        self.note_deadline(&submission);
         Box::pin(self.reply(format!("login {}", submission.event.login_id), || Accepted { duplicate: false }))
     }
 
     fn label(&self, submission: Submission<Label>) -> LocalBoxFuture<'_, Result<Accepted, Refusal>> {
+        self.note_deadline(&submission);
         Box::pin(self.reply(format!("label {}", submission.event.transaction_id), || Accepted { duplicate: true }))
     }
 
@@ -171,7 +182,7 @@ impl Bench {
             intake: Box::new(actors.clone()),
             rates: Box::new(|| Arc::new(rates())),
             bounds: AgeBounds::default(),
-            limits: Limits { deadline_grace: Duration::from_millis(5), ..Limits::default() },
+            limits: Limits::default(),
             clock: Clock { now: || NOON, instant },
             keys: KeyRing::default(),
             readiness: Box::new(|| readiness().report()),
