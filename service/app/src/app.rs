@@ -242,7 +242,7 @@ impl Service {
             },
             limits: Limits {
                 decide_deadline: Duration::from_millis(self.config.decide.deadline_ms.into()),
-                ..Limits::default()
+                ..Limits::within(self.config.decide.max_in_flight)
             },
             clock: http::Clock { now: clock::now, instant: clock::instant },
             keys: KeyRing::new(self.config.http.api_keys.clone()),

@@ -24,7 +24,7 @@ const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f0
 fn nothing_given_is_the_default() {
     let config = Config::from_sources(None, env(&[("PATH", "/bin"), ("VERDICT_OTHER", "x")])).unwrap();
     assert_eq!(config, Config::default());
-    assert_eq!(config.log_filter(), "info");
+    assert_eq!(config.log_filter(), "info,actix_server=warn");
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
     assert_eq!((config.data.dedupe_days, config.data.partitions, config.data.checkpoint_secs), (8, 12, 10));
     assert_eq!((config.decide.deadline_ms, config.decide.max_in_flight), (200, 4096));

@@ -3,6 +3,7 @@
 use super::{HttpState, respond};
 use crate::config::Scope;
 use crate::wire::alert::{AlertFilter, AlertPage, MAX_PAGE, ReviewStatus};
+use crate::wire::fault::shown;
 use crate::wire::problem::Problem;
 use crate::wire::{Fault, FaultCode, time};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -75,14 +76,20 @@ fn apply(filter: &mut AlertFilter, name: &str, value: &str) -> Result<(), String
         "user_id" => filter.user_id = Some(value.to_owned()),
         "cursor" => {
             let cursor = value.parse().ok().filter(|cursor| *cursor > 0);
-            filter.cursor = Some(cursor.ok_or("expected a cursor as next_cursor gave it")?);
+            filter.cursor = Some(
+                cursor.ok_or_else(|| format!("expected a cursor as next_cursor gave it, found {}", shown(value)))?,
+            );
         }
         "since" => filter.since = Some(time::parse(value)?),
         "limit" => {
             let limit = value.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
-            filter.limit = limit.ok_or_else(|| format!("expected a whole number from 1 to {MAX_PAGE}"))?;
+            filter.limit =
+                limit.ok_or_else(|| format!("expected a whole number from 1 to {MAX_PAGE}, found {}", shown(value)))?;
         }
-        _ => return Err("expected one of status, user_id, decision, since, cursor, limit".to_owned()),
+        _ => {
+            let known = "status, user_id, decision, since, cursor, limit";
+            return Err(format!("expected one of the parameters {known}, found {}", shown(name)));
+        }
     }
     Ok(())
 }
@@ -90,7 +97,7 @@ fn apply(filter: &mut AlertFilter, name: &str, value: &str) -> Result<(), String
 fn one_of<T: Copy>(value: &str, names: &[(T, &'static str)]) -> Result<T, String> {
     names.iter().find(|(_, name)| *name == value).map(|(found, _)| *found).ok_or_else(|| {
         let known: Vec<&str> = names.iter().map(|(_, name)| *name).collect();
-        format!("expected one of {}", known.join(", "))
+        format!("expected one of {}, found {}", known.join(", "), shown(value))
     })
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn submit(
     let answer = state.intake.decide(submission).await?;
     let full = answer.durable && answer.decided.decision.degraded.is_empty();
     if parsed.fallback == Fallback::Reject && !full {
-        let detail = "expected a normal and durable decision, as the request's fallback asks, found less; retry";
+        let detail = "expected a normal and durable decision, as fallback \"reject\" asks, found less; act on your own policy, or retry";
         return Err(Problem::new(503, "NOT_NORMAL", detail).retry_after(1));
     }
     Ok(answer)

@@ -149,7 +149,7 @@ async fn answer(state: web::Data<HttpState>, bytes: Bytes, number: u64) -> Vec<u
 async fn take(state: &HttpState, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
     let bytes = bytes.trim_ascii_end();
     if bytes.len() > state.limits.event_bytes {
-        return Err(body::too_large(state.limits.event_bytes));
+        return Err(body::too_large("a line", state.limits.event_bytes));
     }
     let (parsed, received_at) = state.parse(|context| line::parse_request(bytes, context));
     match parsed? {

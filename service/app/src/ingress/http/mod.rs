@@ -110,6 +110,15 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The defaults, with a window of batches that leaves half of what may be in flight to single requests.
+    #[must_use]
+    pub fn within(max_in_flight: usize) -> Self {
+        let default = Self::default();
+        Self { batch_window: (max_in_flight / 2 / MAX_BATCHES).clamp(1, default.batch_window), ..default }
+    }
+}
+
 impl HttpState {
     /// Runs `parse` with the rates in force, the age bounds and the time of receipt.
     fn parse<T>(&self, parse: impl FnOnce(&ParseContext<'_>) -> T) -> (T, Timestamp) {

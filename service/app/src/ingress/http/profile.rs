@@ -14,7 +14,7 @@ pub(super) async fn get(request: HttpRequest, state: web::Data<HttpState>) -> Ht
 
 async fn view(request: &HttpRequest, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Review, Scope::Admin])?;
-    let unknown = || Problem::new(404, "USER_NOT_FOUND", "expected the id of a user seen before, found none such");
+    let unknown = || Problem::new(404, "USER_NOT_FOUND", "expected the id of a user seen before, found an unknown one");
     // An id that cannot be decoded, or that no event could carry, names nobody.
     let user_id = web::Path::<String>::extract(request).await.map_err(|_| unknown())?;
     if user_id.len() > MAX_ID_BYTES {

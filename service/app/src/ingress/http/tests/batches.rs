@@ -2,7 +2,7 @@
 
 use super::{Bench, LOGIN, Mood, Reply, TRANSACTION, post, send};
 use crate::actors::messages::Refusal;
-use crate::ingress::http::configure;
+use crate::ingress::http::{Limits, configure};
 use actix_web::App;
 use actix_web::body::to_bytes;
 use actix_web::test::{call_service, init_service};
@@ -95,6 +95,13 @@ async fn empty_and_long_batches() {
     let lines = lines(&reply);
     assert_eq!(lines.len(), 5_000);
     assert!(lines.iter().enumerate().all(|(id, line)| line["transaction_id"] == format!("t-{id}")));
+}
+
+#[test]
+fn batches_leave_room_for_single_requests() {
+    for (max_in_flight, window) in [(4_096, 256), (1_000_000, 256), (1_024, 64), (16, 1), (1, 1)] {
+        assert_eq!(Limits::within(max_in_flight).batch_window, window, "{max_in_flight}");
+    }
 }
 
 #[actix_web::test]
