@@ -1,7 +1,8 @@
 //! The projection over a journal in memory and a real store: once each, through failures, restarts and a wiped store.
 
 use super::*;
-use crate::journal::{MemoryJournal, Partition, samples};
+use crate::journal::record::samples;
+use crate::journal::{MemoryJournal, Partition};
 use crate::wire::alert::{AlertFilter, AlertPage, ReviewStatus};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
