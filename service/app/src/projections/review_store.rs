@@ -115,7 +115,7 @@ pub struct StoredAlert {
     pub model: Option<StoredModel>,
 }
 
-/// A reason, as stored in JSON.
+/// A reason, as stored in JSON: the shape that a decision shows, in which a model band's has null for its rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredReason {
     /// Machine-readable reason code.
@@ -123,10 +123,10 @@ pub struct StoredReason {
     /// The sentence for people.
     pub message: String,
     /// The rule that gave it; none for a model band.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub rule_id: Option<String>,
     /// That rule's version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub rule_version: Option<u32>,
 }
 
