@@ -294,7 +294,8 @@ impl ShardContext {
         let account = ledger.get_mut(&partition).expect("an owned partition");
         let Tenure { epoch, next_n: n, .. } = account.tenure;
         account.tenure.next_n += 1;
-        if let Body::Decision(decided) = &body {
+        // Nobody waits for the first answer to a duplicate of a topic or a file.
+        if let (Body::Decision(decided), Source::Http) = (&body, &source) {
             self.recent.borrow_mut().put((partition, n), Arc::clone(decided));
         }
         let record = Record { partition, epoch, n, source, received_at, body };
