@@ -356,3 +356,6 @@ impl Index {
         different
     }
 }
+
+#[cfg(test)]
+mod tests;

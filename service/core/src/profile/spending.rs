@@ -114,6 +114,13 @@ pub(super) struct Spending {
 #[derive(Debug, Default)]
 pub(super) struct Derived(Option<Box<Index>>);
 
+#[cfg(test)]
+impl Derived {
+    pub(super) fn get(&self) -> Option<&Index> {
+        self.0.as_deref()
+    }
+}
+
 impl PartialEq for Derived {
     fn eq(&self, _: &Self) -> bool {
         true
