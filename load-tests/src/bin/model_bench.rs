@@ -144,7 +144,7 @@ fn measure(
     for from in 0..ROWS {
         let sum = &mut findings.scores;
         score(from, from + 1, &mut |scores| {
-            *sum += scores.iter().map(|score| u64::from(score.to_bits())).sum::<u64>()
+            *sum += scores.iter().map(|score| u64::from(score.to_bits())).sum::<u64>();
         })?;
     }
     for size in BATCHES {
