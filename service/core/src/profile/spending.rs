@@ -11,7 +11,7 @@ use crate::time::{DAY_MS, HOUR_MS, Timestamp};
 use std::collections::VecDeque;
 
 /// Payments up to which builds with debug assertions compare every answer of the index with the walk's.
-const CHECKED_PAYMENTS: usize = 256;
+const CHECKED_PAYMENTS: usize = 512;
 
 /// A transaction whose id is still known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,29 +248,21 @@ impl Spending {
         self.recent.iter().rev()
     }
 
+    /// Every window at `at`: see [`super::Profile::windows`].
     pub(super) fn windows(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
-        let mut windows = match &self.index.0 {
-            Some(index) => {
-                let payments = Payments { older: &self.older, recent: &self.recent };
-                let windows = index.windows(at, with, payments);
-                debug_assert!(
-                    self.len() > CHECKED_PAYMENTS || windows == self.walk(at, with),
-                    "the index and the walk disagree at {at}: {windows:?}, {:?}",
-                    self.walk(at, with)
-                );
-                windows
-            }
-            None => self.walk(at, with),
-        };
+        let Some(index) = &self.index.0 else { return self.walk(at, with) };
+        let mut windows = index.windows(at, with, Payments { older: &self.older, recent: &self.recent });
         self.add_buckets(at, &mut windows);
-        windows.is_first = self.older.is_empty()
-            && self.buckets.is_empty()
-            && self.first.is_none_or(|first| first > at)
-            && self.recent.front().is_none_or(|payment| payment.at > at);
+        windows.is_first = self.is_first(at, self.end_of(at));
+        debug_assert!(
+            self.len() > CHECKED_PAYMENTS || windows == self.walk(at, with),
+            "the index and the walk disagree at {at}: {windows:?}, {:?}",
+            self.walk(at, with)
+        );
         windows
     }
 
-    /// What the index answers, by walking back through the longest window: cheapest while payments are few.
+    /// The same by walking back through the longest window: cheapest while payments are few.
     fn walk(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
         let end = self.end_of(at);
         let mut walk = Walk::new(at);
@@ -293,7 +285,16 @@ impl Spending {
                 break;
             }
         }
-        Windows { merchants: merchants.count(), ..walk.finish() }
+        let mut windows = walk.finish();
+        self.add_buckets(at, &mut windows);
+        windows.merchants = merchants.count();
+        windows.is_first = self.is_first(at, end);
+        windows
+    }
+
+    /// Whether nothing is known up to `at`, after `end` recent payments.
+    fn is_first(&self, at: Timestamp, end: usize) -> bool {
+        end == 0 && self.older.is_empty() && self.buckets.is_empty() && self.first.is_none_or(|first| first > at)
     }
 
     /// Adds every bucket that overlaps a window: with so many events, too many is the safer error.
