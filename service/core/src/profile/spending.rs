@@ -250,7 +250,15 @@ impl Spending {
 
     /// Every window at `at`: see [`super::Profile::windows`].
     pub(super) fn windows(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
-        let Some(index) = &self.index.0 else { return self.walk(at, with) };
+        match &self.index.0 {
+            None => self.walk(at, with),
+            Some(index) => self.indexed(index, at, with),
+        }
+    }
+
+    /// By the index. Kept out of line, for the sake of the many users without one.
+    #[inline(never)]
+    fn indexed(&self, index: &Index, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
         let mut windows = index.windows(at, with, Payments { older: &self.older, recent: &self.recent });
         self.add_buckets(at, &mut windows);
         windows.is_first = self.is_first(at, self.end_of(at));
@@ -263,6 +271,7 @@ impl Spending {
     }
 
     /// The same by walking back through the longest window: cheapest while payments are few.
+    #[inline]
     fn walk(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
         let end = self.end_of(at);
         let mut walk = Walk::new(at);
@@ -298,6 +307,7 @@ impl Spending {
     }
 
     /// Adds every bucket that overlaps a window: with so many events, too many is the safer error.
+    #[inline]
     fn add_buckets(&self, at: Timestamp, windows: &mut Windows) {
         let day_start = at.day_start();
         for bucket in self.buckets.iter().rev() {
