@@ -8,6 +8,7 @@ mod labels;
 mod logins;
 mod parts;
 mod spending;
+mod walk;
 
 pub use labels::LabelEntry;
 pub use logins::LoginEntry;
