@@ -298,7 +298,7 @@ impl Serving {
                 _ => Profile::default(),
             };
             let actor = UserActor::new(Rc::clone(&id), partition, profile, Rc::clone(&self.context));
-            self.users.insert(id, User::Hot(actor.start()));
+            self.users.insert(id, User::Hot(actor.begin()));
         }
         match self.users.get(user_id) {
             Some(User::Hot(address)) => address,
