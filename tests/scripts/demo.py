@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_SECS = 60
 STOP_WITHIN_SECS = 15
 SECONDS_BETWEEN_APPROVALS = 0.5
+# Five times what real traffic has, so that a minute shows something.
+FRAUD_PERCENT = "5"
 # No proxy stands between this machine and itself.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 COLOURS = {"approve": "32", "challenge": "33", "review": "33", "block": "31"}
@@ -140,6 +142,7 @@ Try it from another terminal:
         print(f"Simulated customers and a few criminals, {self.args.rate:g} events a second{until}.")
         print("Shown: every alert, and an approval now and then.", flush=True)
         command = [self.args.binary, "simulate", "--target", self.url, "--rate", str(self.args.rate)]
+        command += ["--fraud", FRAUD_PERCENT]
         with (self.folder / "simulate.log").open("wb") as log:
             traffic = self.start(command, stdout=subprocess.PIPE, stderr=log)
         reader = threading.Thread(target=self.read_answers, args=(traffic.stdout,), daemon=True)

@@ -61,7 +61,7 @@ impl Deciding {
         let rulebook = Rulebook::load(&config.rules.dir, &config.rules.set)?;
         let model = match &config.model.dir {
             Some(dir) => {
-                let search = Search::new(config.model.runtime_library.clone(), None);
+                let search = Search::new(config.model.runtime_library.clone());
                 Some(ModelHost::load(dir, &search)?)
             }
             None => None,
@@ -242,13 +242,13 @@ impl Service {
             },
             limits: Limits {
                 decide_deadline: Duration::from_millis(self.config.decide.deadline_ms.into()),
-                ..Limits::default()
+                ..Limits::within(self.config.decide.max_in_flight)
             },
             clock: http::Clock { now: clock::now, instant: clock::instant },
             keys: KeyRing::new(self.config.http.api_keys.clone()),
             readiness: Box::new(move || readiness.report()),
             metrics: Box::new(move || metrics.render()),
-            alerts: Box::new(alerts::Alerts(Arc::clone(&self.reviews))),
+            alerts: self.reviews.clone(),
             on_rejected: Box::new(move |reason| Rejected { reason }.emit(&rejections)),
             batches: Arc::new(Semaphore::new(http::MAX_BATCHES)),
         }))

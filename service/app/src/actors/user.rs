@@ -8,7 +8,7 @@ use super::messages::{Accepted, Answer, Event, LastLogin, ProfileView, RecentTra
 use crate::journal::Partition;
 use crate::journal::record::{Body, Decided};
 use crate::telemetry::clock;
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler, Message};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -78,15 +78,6 @@ impl UserActor {
     /// A user with what is remembered.
     pub fn new(user_id: Rc<str>, partition: Partition, profile: Profile, shard: Rc<ShardContext>) -> Self {
         Self { user_id, partition, profile, shard, scoring: None, held: VecDeque::new() }
-    }
-
-    /// Starts the actor. Permits bound what is in flight, so that its mailbox never has to refuse what they let through;
-    /// that must hold from the first message on, many of which may come before the actor first runs.
-    pub fn begin(self) -> Addr<Self> {
-        Self::create(|ctx| {
-            ctx.set_mailbox_capacity(usize::from(u16::MAX));
-            self
-        })
     }
 
     fn take(&mut self, work: Work, ctx: &Context<Self>) {

@@ -124,12 +124,11 @@ async fn decide(
 }
 
 fn format(args: &BacktestArgs) -> Format {
-    match args.format {
-        Some(InputFormat::Csv) => Format::Csv,
-        Some(InputFormat::Ndjson) => Format::Ndjson,
-        None if is_csv(&args.input) => Format::Csv,
-        None => Format::Ndjson,
-    }
+    let is_csv = match args.format {
+        Some(format) => matches!(format, InputFormat::Csv),
+        None => is_csv(&args.input),
+    };
+    if is_csv { Format::Csv } else { Format::Ndjson }
 }
 
 fn is_csv(path: &Path) -> bool {

@@ -192,7 +192,7 @@ impl<'a> Replay<'a> {
 
     fn score(&mut self, sha256: &[u8; 32], features: &verdict_core::features::FeatureVector) -> anyhow::Result<f32> {
         if !self.models.contains_key(sha256) {
-            let search = Search::new(self.config.model.runtime_library.clone(), None);
+            let search = Search::new(self.config.model.runtime_library.clone());
             let host = ModelHost::load_archived(&self.config.data.dir, sha256, &search)?;
             self.models.insert(*sha256, host.scorer()?);
         }

@@ -24,8 +24,8 @@ use std::path::{Path, PathBuf};
 /// The file that is read when none is named and it exists.
 pub const DEFAULT_FILE: &str = "verdict.toml";
 
-/// Log filter when `RUST_LOG` is not set.
-const DEFAULT_LOG_FILTER: &str = "info";
+/// Log filter when `RUST_LOG` is not set; the HTTP server announces its threads, which `listening` says better.
+const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn";
 
 const SECTIONS: [&str; 6] = ["http", "data", "actors", "decide", "rules", "model"];
 
@@ -47,7 +47,7 @@ pub struct Config {
     pub rules: RulesConfig,
     /// `[model]`.
     pub model: ModelConfig,
-    /// Log directives in the syntax of `RUST_LOG`, which sets them; `None` stands for `info`.
+    /// Log directives in the syntax of `RUST_LOG`, which sets them; `None` stands for `info` and a quiet HTTP server.
     pub log_filter: Option<String>,
 }
 

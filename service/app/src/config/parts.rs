@@ -56,37 +56,29 @@ impl DataConfig {
     }
 }
 
-/// `[actors]`: shards and the users that they keep hot.
+/// `[actors]`: how the work is shared out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActorsConfig {
     /// Number of shards, each a thread; at most one a partition.
     pub shards: u16,
-    /// Users that keep an actor, over all shards; beyond it the one idle for longest is passivated.
-    pub hot_users: usize,
-    /// Time without an event after which a user is passivated, in seconds.
-    pub idle_secs: u32,
 }
 
 impl Default for ActorsConfig {
     fn default() -> Self {
-        Self { shards: 2, hot_users: 100_000, idle_secs: 300 }
+        Self { shards: 2 }
     }
 }
 
 impl ActorsConfig {
-    /// Two shards, so that routing is exercised, and few hot users, so that passivation is.
+    /// Two shards, so that routing is exercised.
     #[must_use]
     pub const fn for_testing() -> Self {
-        Self { shards: 2, hot_users: 64, idle_secs: 300 }
+        Self { shards: 2 }
     }
 
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let default = Self::default();
-        let config = Self {
-            shards: section.integer("shards", default.shards, 1..=1024),
-            hot_users: section.integer("hot_users", default.hot_users, 1..=100_000_000),
-            idle_secs: section.integer("idle_secs", default.idle_secs, 1..=86_400),
-        };
+        let config = Self { shards: section.integer("shards", default.shards, 1..=1024) };
         section.end();
         config
     }

@@ -24,7 +24,7 @@ const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f0
 fn nothing_given_is_the_default() {
     let config = Config::from_sources(None, env(&[("PATH", "/bin"), ("VERDICT_OTHER", "x")])).unwrap();
     assert_eq!(config, Config::default());
-    assert_eq!(config.log_filter(), "info");
+    assert_eq!(config.log_filter(), "info,actix_server=warn");
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
     assert_eq!((config.data.dedupe_days, config.data.partitions, config.data.checkpoint_secs), (8, 12, 10));
     assert_eq!((config.decide.deadline_ms, config.decide.max_in_flight), (200, 4096));
@@ -52,8 +52,6 @@ max_ahead_hours = 1
 checkpoint_secs = 60
 [actors]
 shards = 0x10
-hot_users = 1_000
-idle_secs = 60
 [decide]
 deadline_ms = 150
 max_in_flight = 10
@@ -72,7 +70,7 @@ runtime_library = "/opt/libonnxruntime.so"
     assert_eq!(key.scopes, [Scope::Decide, Scope::Ingest]);
     assert_eq!(config.data.dir, Path::new("/var/lib/verdict"));
     assert_eq!((config.data.dedupe_days, config.data.max_age_days, config.data.max_ahead_hours), (40, 30, 1));
-    assert_eq!(config.actors, ActorsConfig { shards: 16, hot_users: 1000, idle_secs: 60 });
+    assert_eq!(config.actors, ActorsConfig { shards: 16 });
     assert_eq!(config.rules.set, "eu_2026");
     assert_eq!(config.model.dir, None);
     assert_eq!(config.model.runtime_library.as_deref(), Some(Path::new("/opt/libonnxruntime.so")));
@@ -281,8 +279,7 @@ fn the_example_in_the_docs_shows_every_default() {
     let config = accepts(&uncommented.replace("# scopes", "scopes").replace("# runtime_", "runtime_"), &[]);
     assert_eq!((config.http.api_keys.len(), config.model.runtime_library.is_some()), (1, true));
     // Every key of the defaults is in it, under its own name.
-    for key in ["listen", "workers", "dedupe_days", "checkpoint_secs", "hot_users", "idle_secs", "max_in_flight", "set"]
-    {
+    for key in ["listen", "workers", "dedupe_days", "checkpoint_secs", "shards", "max_in_flight", "set"] {
         assert!(example.contains(&format!("\n{key} = ")), "{key} is not shown");
     }
 }

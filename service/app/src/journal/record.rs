@@ -9,6 +9,10 @@ use verdict_core::event::{Label, Login, Source, Transaction};
 use verdict_core::features::FeatureVector;
 use verdict_core::time::Timestamp;
 
+/// Records for the tests of whoever reads a journal.
+#[cfg(test)]
+pub(crate) use super::samples;
+
 /// One record of one partition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {

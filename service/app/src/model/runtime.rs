@@ -65,10 +65,8 @@ fn list(paths: &[PathBuf]) -> String {
 /// Where to look for the library.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// `[model] runtime_library`; nothing else is tried if it is set.
+    /// `[model] runtime_library`, or `ORT_DYLIB_PATH`; nothing else is tried if it is set.
     pub configured: Option<PathBuf>,
-    /// `ORT_DYLIB_PATH`, as the configuration read it; nothing else is tried after it if it is set.
-    pub environment: Option<PathBuf>,
     /// The running binary: the library may be beside it, or in the cache folder of the project that built it.
     pub binary: Option<PathBuf>,
     /// The working directory, whose cache folder is tried last.
@@ -78,14 +76,13 @@ pub struct Search {
 impl Search {
     /// From the configuration, with the running binary and the working directory filled in.
     #[must_use]
-    pub fn new(configured: Option<PathBuf>, environment: Option<PathBuf>) -> Self {
-        let (binary, working_dir) = (std::env::current_exe().ok(), std::env::current_dir().ok());
-        Self { configured, environment, binary, working_dir }
+    pub fn new(configured: Option<PathBuf>) -> Self {
+        Self { configured, binary: std::env::current_exe().ok(), working_dir: std::env::current_dir().ok() }
     }
 
     /// Every place, in order.
     fn places(&self) -> Vec<PathBuf> {
-        if let Some(named) = self.configured.as_ref().or(self.environment.as_ref()) {
+        if let Some(named) = &self.configured {
             return vec![named.clone()];
         }
         let file = format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
@@ -170,12 +167,10 @@ mod tests {
     fn a_named_library_is_the_only_place() {
         let search = Search {
             configured: Some("/a/lib.so".into()),
-            environment: Some("/b/lib.so".into()),
             binary: Some("/c/verdict".into()),
             working_dir: Some("/d".into()),
         };
         assert_eq!(search.places(), [PathBuf::from("/a/lib.so")]);
-        assert_eq!(Search { configured: None, ..search }.places(), [PathBuf::from("/b/lib.so")]);
     }
 
     #[test]

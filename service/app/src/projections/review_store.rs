@@ -4,14 +4,13 @@
 //! [`super::alerts`] hands it, and never changes a row.
 
 use crate::sqlite::Layout;
-use serde::{Deserialize, Serialize};
+use crate::wire::alert::{Alert, AlertFilter, AlertModel, AlertPage, AlertRuleset, MAX_PAGE, ReviewStatus};
 use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
 use sqlx::{Connection, QueryBuilder, Row, Sqlite};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::Mutex;
-use verdict_core::decision::Outcome;
 use verdict_core::time::Timestamp;
 
 const LAYOUT: Layout = Layout {
@@ -23,8 +22,6 @@ const LAYOUT: Layout = Layout {
     cache_kib: 8_192,
 };
 
-/// Most alerts on a page.
-pub const MAX_PAGE: u32 = 500;
 /// Alerts in one statement of 19 parameters each; SQLite allows 32,766.
 const ROWS_PER_STATEMENT: usize = 64;
 
@@ -42,129 +39,6 @@ pub enum ReviewError {
         /// The row, and what is wrong with it.
         what: Arc<str>,
     },
-}
-
-/// Where an alert stands with its reviewers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AlertStatus {
-    /// Nobody has looked at it.
-    Open,
-    /// Somebody does.
-    InReview,
-    /// It was fraud.
-    ConfirmedFraud,
-    /// It was none.
-    FalsePositive,
-}
-
-impl AlertStatus {
-    /// Every status, with its name on the wire.
-    pub const ALL: [(Self, &'static str); 4] = [
-        (Self::Open, "open"),
-        (Self::InReview, "in_review"),
-        (Self::ConfirmedFraud, "confirmed_fraud"),
-        (Self::FalsePositive, "false_positive"),
-    ];
-
-    /// The name on the wire.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::InReview => "in_review",
-            Self::ConfirmedFraud => "confirmed_fraud",
-            Self::FalsePositive => "false_positive",
-        }
-    }
-}
-
-/// One alert, ready for the wire.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredAlert {
-    /// UUID, derived from the transaction.
-    pub alert_id: String,
-    /// Version of the alert's shape.
-    pub schema_version: u32,
-    /// The transaction that was decided.
-    pub transaction_id: String,
-    /// Its user.
-    pub user_id: String,
-    /// The outcome's name.
-    pub decision: String,
-    /// The model's probability of fraud, if it answered.
-    pub score: Option<f32>,
-    /// The risk level's name.
-    pub risk_level: String,
-    /// Why, the most severe first.
-    pub reasons: Vec<StoredReason>,
-    /// Decimal string in the transaction's currency.
-    pub amount: String,
-    /// ISO 4217 code.
-    pub currency: String,
-    /// Who was to be paid.
-    pub merchant_id: String,
-    /// When the transaction happened, in milliseconds since the Unix epoch.
-    pub timestamp_ms: i64,
-    /// When it was decided, in milliseconds since the Unix epoch.
-    pub detected_at_ms: i64,
-    /// Name of the rule set.
-    pub ruleset_name: String,
-    /// Version of the rule set: SHA-256, hexadecimal.
-    pub ruleset_version: String,
-    /// The model, if one was configured.
-    pub model: Option<StoredModel>,
-}
-
-/// A reason, as stored in JSON: the shape that a decision shows, in which a model band's has null for its rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredReason {
-    /// Machine-readable reason code.
-    pub code: String,
-    /// The sentence for people.
-    pub message: String,
-    /// The rule that gave it; none for a model band.
-    #[serde(default)]
-    pub rule_id: Option<String>,
-    /// That rule's version.
-    #[serde(default)]
-    pub rule_version: Option<u32>,
-}
-
-/// A model, as alerts name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredModel {
-    /// Name in the manifest.
-    pub name: String,
-    /// Version in the manifest.
-    pub version: String,
-    /// SHA-256 of the model file, hexadecimal.
-    pub sha256: String,
-}
-
-/// Which alerts to show; every part that is given must hold.
-#[derive(Clone, Debug, Default)]
-pub struct AlertFilter {
-    /// Where it stands; until reviews exist every alert is open.
-    pub status: Option<AlertStatus>,
-    /// Whose.
-    pub user_id: Option<String>,
-    /// With this outcome.
-    pub decision: Option<Outcome>,
-    /// Decided at or after this.
-    pub since: Option<Timestamp>,
-    /// `next_cursor` of the page before.
-    pub cursor: Option<i64>,
-    /// Alerts on the page, 1 to [`MAX_PAGE`]; other values are brought into that range.
-    pub limit: u32,
-}
-
-/// A page of alerts, the last to arrive first. Alerts that arrive later do not move what the next pages show.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AlertPage {
-    /// The alerts.
-    pub alerts: Vec<StoredAlert>,
-    /// For the next page; `None` on the last.
-    pub next_cursor: Option<i64>,
 }
 
 /// The store; shared by the projection and the API, each on its own connection.
@@ -199,7 +73,7 @@ impl ReviewStore {
     }
 
     /// Writes alerts and the positions that reflect them, all or nothing; alerts that are there already stay.
-    pub(super) async fn apply(&self, alerts: &[StoredAlert], positions: &[u64]) -> Result<(), ReviewError> {
+    pub(super) async fn apply(&self, alerts: &[Alert], positions: &[u64]) -> Result<(), ReviewError> {
         let mut writer = self.writer.lock().await;
         let applied = async {
             let mut transaction = writer.begin().await?;
@@ -221,7 +95,7 @@ impl ReviewStore {
     /// # Errors
     /// When the file cannot be read, or a row is damaged.
     pub async fn alerts(&self, filter: &AlertFilter) -> Result<AlertPage, ReviewError> {
-        if filter.status.is_some_and(|status| status != AlertStatus::Open) {
+        if filter.status.is_some_and(|status| status != ReviewStatus::Open) {
             return Ok(AlertPage { alerts: Vec::new(), next_cursor: None });
         }
         let limit = filter.limit.clamp(1, MAX_PAGE) as usize;
@@ -249,7 +123,7 @@ impl ReviewStore {
     }
 }
 
-async fn insert(connection: &mut SqliteConnection, alerts: &[StoredAlert]) -> Result<(), sqlx::Error> {
+async fn insert(connection: &mut SqliteConnection, alerts: &[Alert]) -> Result<(), sqlx::Error> {
     let reasons: Vec<String> = alerts
         .iter()
         .map(|alert| serde_json::to_string(&alert.reasons))
@@ -274,10 +148,10 @@ async fn insert(connection: &mut SqliteConnection, alerts: &[StoredAlert]) -> Re
             .push_bind(&alert.amount)
             .push_bind(&alert.currency)
             .push_bind(&alert.merchant_id)
-            .push_bind(alert.timestamp_ms)
-            .push_bind(alert.detected_at_ms)
-            .push_bind(&alert.ruleset_name)
-            .push_bind(&alert.ruleset_version)
+            .push_bind(alert.timestamp.as_millis())
+            .push_bind(alert.detected_at.as_millis())
+            .push_bind(&alert.ruleset.name)
+            .push_bind(&alert.ruleset.version)
             .push_bind(model.map(|model| &model.name))
             .push_bind(model.map(|model| &model.version))
             .push_bind(model.map(|model| &model.sha256));
@@ -306,23 +180,23 @@ fn select(filter: &AlertFilter, rows: usize) -> QueryBuilder<Sqlite> {
     statement
 }
 
-fn alert_of(row: &SqliteRow) -> Result<(i64, StoredAlert), String> {
+fn alert_of(row: &SqliteRow) -> Result<(i64, Alert), String> {
     let seq: i64 = row.try_get("seq").map_err(|error| error.to_string())?;
     let alert = columns_of(row).map_err(|error| format!("alert {seq}: {error}"))?;
     let reasons: &str = row.try_get("reasons").map_err(|error| format!("alert {seq}: {error}"))?;
     let reasons = serde_json::from_str(reasons).map_err(|error| format!("the reasons of alert {seq}: {error}"))?;
-    Ok((seq, StoredAlert { reasons, ..alert }))
+    Ok((seq, Alert { reasons, ..alert }))
 }
 
 /// Everything but the reasons.
-fn columns_of(row: &SqliteRow) -> Result<StoredAlert, sqlx::Error> {
+fn columns_of(row: &SqliteRow) -> Result<Alert, sqlx::Error> {
     let model = match row.try_get::<Option<String>, _>("model_name")? {
         Some(name) => {
-            Some(StoredModel { name, version: row.try_get("model_version")?, sha256: row.try_get("model_sha256")? })
+            Some(AlertModel { name, version: row.try_get("model_version")?, sha256: row.try_get("model_sha256")? })
         }
         None => None,
     };
-    Ok(StoredAlert {
+    Ok(Alert {
         alert_id: row.try_get("alert_id")?,
         schema_version: row.try_get("schema_version")?,
         transaction_id: row.try_get("transaction_id")?,
@@ -334,10 +208,11 @@ fn columns_of(row: &SqliteRow) -> Result<StoredAlert, sqlx::Error> {
         amount: row.try_get("amount")?,
         currency: row.try_get("currency")?,
         merchant_id: row.try_get("merchant_id")?,
-        timestamp_ms: row.try_get("timestamp_ms")?,
-        detected_at_ms: row.try_get("detected_at_ms")?,
-        ruleset_name: row.try_get("ruleset_name")?,
-        ruleset_version: row.try_get("ruleset_version")?,
+        timestamp: Timestamp::from_millis(row.try_get("timestamp_ms")?),
+        detected_at: Timestamp::from_millis(row.try_get("detected_at_ms")?),
+        ruleset: AlertRuleset { name: row.try_get("ruleset_name")?, version: row.try_get("ruleset_version")? },
         model,
+        // Until reviews are stored every alert is open.
+        status: Some(ReviewStatus::Open),
     })
 }

@@ -4,8 +4,8 @@ use super::time::Rfc3339;
 use super::{Hex, append};
 use crate::actors::messages::Answer;
 use crate::journal::record::{Generation, ModelRef};
-use serde::ser::{SerializeMap, SerializeSeq};
-use serde::{Serialize, Serializer};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 use verdict_core::decision::{Degradation, Reason};
 use verdict_core::features::{CATALOGUE, FeatureType, FeatureVector};
@@ -104,32 +104,45 @@ impl Serialize for Id {
 /// Reasons as an array; `rule_id` and `rule_version` are null for a model band.
 struct Reasons<'a>(&'a [Reason]);
 
-#[derive(Serialize)]
-struct ReasonJson<'a> {
-    code: &'a str,
-    message: &'a str,
-    rule_id: Option<&'a str>,
-    rule_version: Option<u32>,
+/// A reason, borrowed from a decision or kept by an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonJson<S> {
+    /// Machine-readable reason code.
+    pub code: S,
+    /// The sentence for people.
+    pub message: S,
+    /// The rule that gave it; none for a model band.
+    pub rule_id: Option<S>,
+    /// That rule's version.
+    pub rule_version: Option<u32>,
+}
+
+impl<'a> ReasonJson<&'a str> {
+    /// The shape of a reason.
+    pub(super) fn of(reason: &'a Reason) -> Self {
+        Self {
+            code: &reason.code,
+            message: &reason.message,
+            rule_id: reason.rule.as_ref().map(|rule| &*rule.id),
+            rule_version: reason.rule.as_ref().map(|rule| rule.version),
+        }
+    }
+
+    /// The same with other texts.
+    pub(super) fn map<T>(self, text: impl Fn(&str) -> T) -> ReasonJson<T> {
+        ReasonJson {
+            code: text(self.code),
+            message: text(self.message),
+            rule_id: self.rule_id.map(&text),
+            rule_version: self.rule_version,
+        }
+    }
 }
 
 impl Serialize for Reasons<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut array = serializer.serialize_seq(Some(self.0.len()))?;
-        for reason in self.0 {
-            array.serialize_element(&ReasonJson {
-                code: &reason.code,
-                message: &reason.message,
-                rule_id: reason.rule.as_ref().map(|rule| &*rule.id),
-                rule_version: reason.rule.as_ref().map(|rule| rule.version),
-            })?;
-        }
-        array.end()
+        serializer.collect_seq(self.0.iter().map(ReasonJson::of))
     }
-}
-
-/// Appends reasons as a JSON array, in the shape that answers and alerts share.
-pub fn reasons_to_json(reasons: &[Reason], out: &mut Vec<u8>) {
-    append(&Reasons(reasons), out);
 }
 
 struct Causes<'a>(&'a [Degradation]);
@@ -141,11 +154,7 @@ struct CauseJson {
 
 impl Serialize for Causes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut array = serializer.serialize_seq(Some(self.0.len()))?;
-        for cause in self.0 {
-            array.serialize_element(&CauseJson { code: cause.code() })?;
-        }
-        array.end()
+        serializer.collect_seq(self.0.iter().map(|cause| CauseJson { code: cause.code() }))
     }
 }
 

@@ -172,7 +172,7 @@ impl Rejection {
 }
 
 /// The first characters of an input, for a message.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const SHOWN_CHARS: usize = 40;
     let mut chars = text.chars();
     let start: String = chars.by_ref().take(SHOWN_CHARS).collect();

@@ -23,6 +23,7 @@ pub mod transaction;
 pub use fault::{Fault, FaultCode, ParseError};
 
 use serde::{Serialize, Serializer};
+use std::fmt;
 use verdict_core::money::Rates;
 use verdict_core::time::{DAY_MS, Timestamp};
 
@@ -69,15 +70,28 @@ fn append(shape: &impl Serialize, out: &mut Vec<u8>) {
 #[derive(Clone, Copy, Debug)]
 struct Hex<'a>(&'a [u8; 32]);
 
-impl Serialize for Hex<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Hex<'_> {
+    /// Hands the digits to a writer, without a buffer on the heap.
+    fn with_digits<T>(&self, write: impl FnOnce(&str) -> T) -> T {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut digits = [0_u8; 64];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
             pair[0] = DIGITS[usize::from(byte >> 4)];
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
-        serializer.serialize_str(std::str::from_utf8(&digits).unwrap_or_default())
+        write(std::str::from_utf8(&digits).unwrap_or_default())
+    }
+}
+
+impl Serialize for Hex<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.with_digits(|digits| serializer.serialize_str(digits))
+    }
+}
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with_digits(|digits| f.write_str(digits))
     }
 }
 

@@ -51,7 +51,12 @@ fn explain(text: &str, error: &serde_json::Error) -> ParseError {
     let error = syntax.as_ref().unwrap_or(error);
     let full = error.to_string();
     let message = full.rsplit_once(" at line ").map_or(full.as_str(), |(message, _)| message);
-    ParseError::NotJson { message: message.to_owned(), line: error.line(), column: error.column() }
+    let message = match message.strip_prefix("EOF while parsing ") {
+        Some(_) if text.trim_ascii().is_empty() => "found an empty body".to_owned(),
+        Some(what) => format!("found the end of the body within {what}"),
+        None => message.to_owned(),
+    };
+    ParseError::NotJson { message, line: error.line(), column: error.column() }
 }
 
 /// The JSON type that a text starts as, for messages.
@@ -221,7 +226,8 @@ mod tests {
         check(b"null", "found null");
         check(b" 12", "found a number");
         check(b"\"{}\"", "found a string");
-        check(b"", "1:0 EOF");
+        check(b"", "1:0 found an empty body");
+        check(b" \n", "2:0 found an empty body");
         check(b"{} {}", "trailing characters");
         check(b"{\"a\":1,}", "1:8 ");
         check(b"{\"a\":01}", "invalid number");
@@ -232,7 +238,7 @@ mod tests {
         check(b"{\"user_id\":1,\n\"user_id\":1}", "expected each key once, found \"user_id\" again");
         check(b"{\"user_id\":1,\"user\\u005fid\":1}", "found \"user_id\" again");
         check(b"{\"x\":1,\"y\":2,\"x\":null}", "found \"x\" again");
-        check(b"{\"x\":1,\"x\":1", "EOF");
+        check(b"{\"x\":1,\"x\":1", "found the end of the body within an object");
         check(b"{\"x at line 7 column 9\":1,\"x at line 7 column 9\":1}", "1:5");
         check(b"{\"\\ud800\":1}", "hex escape");
     }

@@ -141,7 +141,7 @@ mod tests {
                 r#""detail":"amount: expected at most 2 decimals for USD, found 3 (and 1 more in errors)","#,
                 r#""instance":"/v1/decide","code":"AMOUNT_TOO_PRECISE","errors":["#,
                 r#"{"pointer":"/amount","code":"AMOUNT_TOO_PRECISE","message":"expected at most 2 decimals for USD, found 3"},"#,
-                r#"{"pointer":"/timestamp","code":"MISSING_FIELD","message":"expected timestamp, found none"}]}"#
+                r#"{"pointer":"/timestamp","code":"MISSING_FIELD","message":"expected a value, found none"}]}"#
             )
         );
     }

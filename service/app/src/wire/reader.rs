@@ -61,7 +61,7 @@ impl<'s, 'c, 'a, V: Values<'a>> Reader<'s, 'c, V> {
     fn present(&mut self, field: Field) -> bool {
         let present = self.values.has(field);
         if !present {
-            self.refuse(field, FaultCode::MissingField, format!("expected {}, found none", field.name()));
+            self.refuse(field, FaultCode::MissingField, "expected a value, found none");
         }
         present
     }

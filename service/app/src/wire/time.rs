@@ -90,7 +90,7 @@ pub fn print(at: Timestamp, out: &mut Vec<u8>) {
     }
 }
 
-/// The text that [`print`] appends.
+/// The text that [`print()`] appends.
 #[must_use]
 pub fn to_text(at: Timestamp) -> String {
     let mut out = Vec::with_capacity(24);

@@ -77,7 +77,7 @@ pub struct History {
 }
 
 enum Lines {
-    Csv { reader: Box<csv::Reader<Box<dyn BufRead>>>, columns: CsvHistory, row: csv::ByteRecord },
+    Csv { reader: Box<csv::Reader<Box<dyn BufRead>>>, columns: Box<CsvHistory>, row: csv::ByteRecord },
     Ndjson { reader: Box<dyn BufRead>, line: Vec<u8>, number: u64 },
 }
 
@@ -111,7 +111,7 @@ impl History {
                 let header = reader.byte_headers().map_err(|error| io_error(error.into()))?;
                 let columns = CsvHistory::new(header, currency)
                     .map_err(|source| HistoryError::Header { path: path.to_owned(), source })?;
-                Lines::Csv { reader: Box::new(reader), columns, row: csv::ByteRecord::new() }
+                Lines::Csv { reader: Box::new(reader), columns: Box::new(columns), row: csv::ByteRecord::new() }
             }
         };
         Ok(Self { path: path.to_owned(), bytes_read, bytes_total, lines })

@@ -130,7 +130,7 @@ impl Run<'_> {
             while state.in_flight.len() >= self.window {
                 state.settle_oldest(sink).await?;
             }
-            if state.summary.rows % PROGRESS_EVERY == 0 {
+            if state.summary.rows.is_multiple_of(PROGRESS_EVERY) {
                 sink.progress(state.summary.rows, history.bytes_read());
             }
         }
@@ -245,7 +245,7 @@ impl State {
             },
             InFlight::Other(line, kind, reply) => match reply.await.unwrap_or(Err(Refusal::Recovering)) {
                 Ok(Accepted { duplicate: true }) => {
-                    self.summary.duplicates += u64::from(!matches!(kind, Kind::RowLabel))
+                    self.summary.duplicates += u64::from(!matches!(kind, Kind::RowLabel));
                 }
                 Ok(Accepted { duplicate: false }) => match kind {
                     Kind::Login => self.summary.logins += 1,

@@ -1,7 +1,7 @@
 //! Who may call: bearer keys with scopes, compared by their SHA-256 in constant time.
 //!
-//! A server without keys is open, and therefore refuses to listen anywhere but on the loopback. Only hashes are kept;
-//! nothing here prints a key.
+//! A server without keys is open to whoever reaches it; the configuration lets only a loopback address be so. Only
+//! hashes are kept; nothing here prints a key.
 
 use crate::config::{ApiKeyConfig, Scope};
 use crate::wire::problem::Problem;
@@ -94,36 +94,5 @@ mod tests {
         }
         assert!(KeyRing::default().admit(None, &[Scope::Admin]).is_ok());
         assert!(!format!("{ring:?}").contains("sha256"));
-    }
-
-    #[test]
-    fn hashes() {
-        let error = |hex: &str| ApiKey::new("k", hex, vec![Scope::Admin]).expect_err("no hash").to_string();
-        assert!(error("secret").contains("found 6 characters"));
-        assert!(!error("secret").contains("secret"));
-        assert!(error(&"g".repeat(64)).contains("64 hexadecimal digits"));
-        assert!(error(&"é".repeat(32)).contains("found 32 characters"));
-        assert!(ApiKey::new("k", &"0".repeat(64), vec![]).is_err());
-        for (scope, name) in Scope::ALL {
-            assert_eq!((Scope::from_name(name), scope.name()), (Some(scope), name));
-        }
-    }
-
-    #[test]
-    fn listening() {
-        let check = |address: &str, has_keys: bool, fine: bool| {
-            let address = address.parse().expect("an address");
-            assert_eq!(check_listen(address, has_keys).is_ok(), fine, "{address}");
-        };
-        check("127.0.0.1:8080", false, true);
-        check("127.9.9.9:8080", false, true);
-        check("[::1]:8080", false, true);
-        check("[::ffff:127.0.0.1]:8080", false, true);
-        check("0.0.0.0:8080", false, false);
-        check("[::]:8080", false, false);
-        check("192.0.2.1:8080", false, false);
-        check("0.0.0.0:8080", true, true);
-        let error = check_listen("0.0.0.0:80".parse().expect("an address"), false).expect_err("open");
-        assert!(error.to_string().contains("api_keys"), "{error}");
     }
 }

@@ -1,97 +1,27 @@
 //! `GET /v1/alerts`: alerts with the state of their review, newest first, in pages.
 
-use super::{HttpState, decide, respond};
+use super::{HttpState, respond};
 use crate::config::Scope;
-use crate::wire::alert::{self, AlertJson};
+use crate::wire::alert::{AlertFilter, AlertPage, MAX_PAGE, ReviewStatus};
+use crate::wire::fault::shown;
 use crate::wire::problem::Problem;
 use crate::wire::{Fault, FaultCode, time};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::BoxFuture;
-use std::sync::Arc;
 use thiserror::Error;
 use verdict_core::decision::Outcome;
-use verdict_core::time::Timestamp;
 
 /// Alerts on a page unless the caller asks for another number.
 const DEFAULT_LIMIT: u32 = 50;
-/// Most alerts on a page.
-const MAX_LIMIT: u32 = 500;
-
-/// Where the review of an alert stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReviewStatus {
-    /// Nobody has looked at it.
-    Open,
-    /// Somebody looks at it.
-    InReview,
-    /// It was fraud.
-    ConfirmedFraud,
-    /// It was none.
-    FalsePositive,
-}
-
-impl ReviewStatus {
-    /// Every status, with its name on the wire.
-    pub const ALL: [(Self, &'static str); 4] = [
-        (Self::Open, "open"),
-        (Self::InReview, "in_review"),
-        (Self::ConfirmedFraud, "confirmed_fraud"),
-        (Self::FalsePositive, "false_positive"),
-    ];
-
-    /// The name on the wire.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::InReview => "in_review",
-            Self::ConfirmedFraud => "confirmed_fraud",
-            Self::FalsePositive => "false_positive",
-        }
-    }
-}
-
-/// Which alerts are asked for; what is `None` does not narrow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AlertFilter {
-    /// Only of this review status.
-    pub status: Option<ReviewStatus>,
-    /// Only of this user.
-    pub user_id: Option<String>,
-    /// Only with this outcome.
-    pub decision: Option<Outcome>,
-    /// Only detected at or after this instant.
-    pub since: Option<Timestamp>,
-    /// Where the last page ended, as the reader wrote it.
-    pub cursor: Option<String>,
-    /// Most alerts on the page, 1 to 500.
-    pub limit: u32,
-}
-
-/// A page of alerts.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AlertPage {
-    /// Newest first.
-    pub alerts: Vec<AlertJson>,
-    /// What to send for the next page; `None` on the last.
-    pub next_cursor: Option<String>,
-}
-
-/// Why alerts cannot be read.
-#[derive(Clone, Debug, Error)]
-pub enum AlertReadError {
-    /// The cursor is none that the reader wrote (422).
-    #[error("expected a cursor as next_cursor gave it")]
-    Cursor,
-    /// The store is down (503).
-    #[error("the alert store cannot be read: {0}")]
-    Unavailable(Arc<str>),
-}
+/// The store of alerts cannot be read; whoever runs it has logged why (503).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("alerts cannot be read now; decisions go on; retry")]
+pub struct AlertsUnavailable;
 
 /// Where alerts are read.
 pub trait AlertReader: Send + Sync {
     /// One page of the alerts that pass the filter.
-    fn page(&self, filter: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertReadError>>;
+    fn page(&self, filter: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertsUnavailable>>;
 }
 
 pub(super) async fn get(request: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
@@ -102,13 +32,11 @@ pub(super) async fn get(request: HttpRequest, state: web::Data<HttpState>) -> Ht
 async fn page(request: &HttpRequest, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Review])?;
     let filter = parse(request.query_string())?;
-    let page = decide::within(state, state.limits.ingest_deadline, state.alerts.page(filter)).await?;
-    let page = page.map_err(|error| match error {
-        AlertReadError::Cursor => invalid(vec![fault("cursor", error.to_string())]),
-        AlertReadError::Unavailable(_) => Problem::new(503, "ALERTS_UNAVAILABLE", error.to_string()).retry_after(5),
-    })?;
-    alert::page_to_json(&page.alerts, page.next_cursor.as_deref())
-        .map_err(|error| Problem::new(503, "ALERTS_UNAVAILABLE", error.to_string()).retry_after(5))
+    let page = respond::within(state.limits.read_deadline, state.alerts.page(filter)).await?;
+    let page = page.map_err(|error| Problem::new(503, "ALERTS_UNAVAILABLE", error.to_string()).retry_after(5))?;
+    let mut json = Vec::with_capacity(1_024 * page.alerts.len() + 64);
+    page.to_json(&mut json);
+    Ok(json)
 }
 
 fn fault(parameter: &str, message: String) -> Fault {
@@ -126,8 +54,7 @@ fn parse(query: &str) -> Result<AlertFilter, Problem> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
         .map_err(|error| invalid(vec![fault("query", error.to_string())]))?
         .into_inner();
-    let mut filter =
-        AlertFilter { status: None, user_id: None, decision: None, since: None, cursor: None, limit: DEFAULT_LIMIT };
+    let mut filter = AlertFilter { limit: DEFAULT_LIMIT, ..AlertFilter::default() };
     let mut faults = Vec::new();
     for (place, (name, value)) in pairs.iter().enumerate() {
         let again = pairs[..place].iter().any(|(earlier, _)| earlier == name);
@@ -147,13 +74,22 @@ fn apply(filter: &mut AlertFilter, name: &str, value: &str) -> Result<(), String
         "status" => filter.status = Some(one_of(value, &ReviewStatus::ALL)?),
         "decision" => filter.decision = Some(one_of(value, &Outcome::ALL)?),
         "user_id" => filter.user_id = Some(value.to_owned()),
-        "cursor" => filter.cursor = Some(value.to_owned()),
+        "cursor" => {
+            let cursor = value.parse().ok().filter(|cursor| *cursor > 0);
+            filter.cursor = Some(
+                cursor.ok_or_else(|| format!("expected a cursor as next_cursor gave it, found {}", shown(value)))?,
+            );
+        }
         "since" => filter.since = Some(time::parse(value)?),
         "limit" => {
-            let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-            filter.limit = limit.ok_or_else(|| format!("expected a whole number from 1 to {MAX_LIMIT}"))?;
+            let limit = value.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
+            filter.limit =
+                limit.ok_or_else(|| format!("expected a whole number from 1 to {MAX_PAGE}, found {}", shown(value)))?;
         }
-        _ => return Err("expected one of status, user_id, decision, since, cursor, limit".to_owned()),
+        _ => {
+            let known = "status, user_id, decision, since, cursor, limit";
+            return Err(format!("expected one of the parameters {known}, found {}", shown(name)));
+        }
     }
     Ok(())
 }
@@ -161,7 +97,7 @@ fn apply(filter: &mut AlertFilter, name: &str, value: &str) -> Result<(), String
 fn one_of<T: Copy>(value: &str, names: &[(T, &'static str)]) -> Result<T, String> {
     names.iter().find(|(_, name)| *name == value).map(|(found, _)| *found).ok_or_else(|| {
         let known: Vec<&str> = names.iter().map(|(_, name)| *name).collect();
-        format!("expected one of {}", known.join(", "))
+        format!("expected one of {}, found {}", known.join(", "), shown(value))
     })
 }
 
@@ -174,10 +110,11 @@ mod tests {
     fn queries() {
         let filter = parse("").expect("no filter");
         assert_eq!((filter.limit, filter.status, &filter.user_id), (50, None, &None));
-        let full = "status=in_review&user_id=u%2F7&decision=block&since=2026-11-23T13:00:00%2B01:00&cursor=c&limit=500";
+        let full =
+            "status=in_review&user_id=u%2F7&decision=block&since=2026-11-23T13:00:00%2B01:00&cursor=41&limit=500";
         let filter = parse(full).expect("a filter");
         assert_eq!((filter.status, filter.decision), (Some(ReviewStatus::InReview), Some(Outcome::Block)));
-        assert_eq!((filter.user_id.as_deref(), filter.cursor.as_deref(), filter.limit), (Some("u/7"), Some("c"), 500));
+        assert_eq!((filter.user_id.as_deref(), filter.cursor, filter.limit), (Some("u/7"), Some(41), 500));
         assert_eq!(filter.since.map(to_text).as_deref(), Some("2026-11-23T12:00:00.000Z"));
 
         let check = |query: &str, expected: &[&str]| {
@@ -190,12 +127,7 @@ mod tests {
         check("user=u-7", &["/user"]);
         check("a/b~c=1", &["/a~1b~0c"]);
         check("limit=1&limit=1", &["/limit"]);
-    }
-
-    #[test]
-    fn statuses() {
-        for (status, name) in ReviewStatus::ALL {
-            assert_eq!(status.name(), name);
-        }
+        check("cursor=next", &["/cursor"]);
+        check("cursor=0", &["/cursor"]);
     }
 }

@@ -29,26 +29,27 @@ pub(super) async fn read(
     kind: Kind,
 ) -> Result<Bytes, Problem> {
     check_type(request, kind)?;
-    let limit = match kind {
-        Kind::Event => state.limits.event_bytes,
-        Kind::Batch => state.limits.batch_bytes,
+    let (limit, what) = match kind {
+        Kind::Event => (state.limits.event_bytes, "a body"),
+        Kind::Batch => (state.limits.batch_bytes, "a batch"),
     };
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
-        return Err(too_large(limit));
+        return Err(too_large(what, limit));
     }
-    let whole = tokio::time::timeout(state.limits.body_timeout, collect(payload, limit));
+    let collected = collect(payload, limit, || too_large(what, limit));
+    let whole = tokio::time::timeout(state.limits.body_timeout, collected);
     whole.await.unwrap_or_else(|_| Err(too_slow(state.limits.body_timeout)))
 }
 
 /// Collects chunks; a body that came in one piece, as nearly all do, is not copied.
-async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
+async fn collect(mut payload: Payload, limit: usize, too_large: impl Fn() -> Problem) -> Result<Bytes, Problem> {
     let mut whole = Bytes::new();
     let mut several = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| broken(&error))?;
         if whole.len() + several.len() + chunk.len() > limit {
-            return Err(too_large(limit));
+            return Err(too_large());
         }
         if whole.is_empty() && several.is_empty() {
             whole = chunk;
@@ -69,13 +70,11 @@ fn check_type(request: &HttpRequest, kind: Kind) -> Result<(), Problem> {
         return Err(Problem::new(415, "UNSUPPORTED_ENCODING", detail));
     }
     let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(()) };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let is = |name: &str| essence.eq_ignore_ascii_case(name);
     let (fits, expected) = match kind {
-        Kind::Event => (
-            essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")),
-            "application/json",
-        ),
-        Kind::Batch => (matches!(&*essence, "application/x-ndjson" | "application/ndjson"), "application/x-ndjson"),
+        Kind::Event => (is("application/json") || is_json_dialect(essence), "application/json"),
+        Kind::Batch => (is("application/x-ndjson") || is("application/ndjson"), "application/x-ndjson"),
     };
     if fits {
         return Ok(());
@@ -84,9 +83,17 @@ fn check_type(request: &HttpRequest, kind: Kind) -> Result<(), Problem> {
     Err(Problem::new(415, "UNSUPPORTED_MEDIA_TYPE", detail))
 }
 
+/// Whether a media type is `application/...+json` (RFC 6839).
+fn is_json_dialect(essence: &str) -> bool {
+    let bytes = essence.as_bytes();
+    let starts = bytes.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"application/"));
+    let ends = bytes.len().checked_sub(5).is_some_and(|at| bytes[at..].eq_ignore_ascii_case(b"+json"));
+    starts && ends
+}
+
 /// The problem of a body, or a line of one, over its limit.
-pub(super) fn too_large(limit: usize) -> Problem {
-    Problem::new(413, "TOO_LARGE", format!("expected at most {limit} bytes, found more"))
+pub(super) fn too_large(what: &str, limit: usize) -> Problem {
+    Problem::new(413, "TOO_LARGE", format!("expected {what} of at most {limit} bytes, found more"))
 }
 
 fn too_slow(limit: Duration) -> Problem {

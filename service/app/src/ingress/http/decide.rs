@@ -8,7 +8,6 @@ use crate::wire::problem::Problem;
 use crate::wire::transaction::{Fallback, ParsedTransaction};
 use crate::wire::{decision, transaction};
 use actix_web::{HttpRequest, HttpResponse, web};
-use std::future::Future;
 use std::time::Duration;
 use verdict_core::event::Source;
 use verdict_core::time::Timestamp;
@@ -47,23 +46,11 @@ pub(super) async fn submit(
         deadline: Some(started + allowed),
         original: None,
     };
-    let answer = within(state, allowed, state.intake.decide(submission)).await??;
+    let answer = state.intake.decide(submission).await?;
     let full = answer.durable && answer.decided.decision.degraded.is_empty();
     if parsed.fallback == Fallback::Reject && !full {
-        let detail = "expected a normal and durable decision, as the request's fallback asks, found less; retry";
+        let detail = "expected a normal and durable decision, as fallback \"reject\" asks, found less; act on your own policy, or retry";
         return Err(Problem::new(503, "NOT_NORMAL", detail).retry_after(1));
     }
     Ok(answer)
-}
-
-/// Waits for a shard, which minds the deadline itself; a little longer only, should it not.
-pub(super) async fn within<T>(
-    state: &HttpState,
-    allowed: Duration,
-    work: impl Future<Output = T>,
-) -> Result<T, Problem> {
-    tokio::time::timeout(allowed + state.limits.deadline_grace, work).await.map_err(|_| {
-        let detail = "no answer came within the deadline; a retry gets the decision, if one was made";
-        Problem::new(503, "DEADLINE_EXCEEDED", detail).retry_after(1)
-    })
 }

@@ -1,7 +1,7 @@
 //! `POST /v1/logins` and `POST /v1/labels`: events that are remembered, answered once durable.
 
 use super::body::{self, Kind};
-use super::{HttpState, decide, respond};
+use super::{HttpState, respond};
 use crate::actors::messages::{Accepted, Submission};
 use crate::config::Scope;
 use crate::wire::problem::Problem;
@@ -33,8 +33,7 @@ async fn take_login(request: &HttpRequest, payload: web::Payload, state: &HttpSt
 
 /// Has a login remembered.
 pub(super) async fn submit_login(state: &HttpState, login: Login, received_at: Timestamp) -> Result<Accepted, Problem> {
-    let work = state.intake.login(submission(state, login, received_at));
-    Ok(decide::within(state, state.limits.ingest_deadline, work).await??)
+    Ok(state.intake.login(submission(state, login, received_at)).await?)
 }
 
 pub(super) async fn post_label(
@@ -52,8 +51,7 @@ async fn take_label(request: &HttpRequest, payload: web::Payload, state: &HttpSt
     let (parsed, received_at) = state.parse(|context| label::parse(&body, context));
     let label = parsed?;
     let (transaction_id, user_id, source) = (label.transaction_id.clone(), label.user_id.clone(), label.source);
-    let work = state.intake.label(submission(state, label, received_at));
-    let accepted = decide::within(state, state.limits.ingest_deadline, work).await??;
+    let accepted = state.intake.label(submission(state, label, received_at)).await?;
     let mut json = Vec::new();
     label::accepted_to_json((&transaction_id, &user_id, source), accepted.duplicate, &mut json);
     Ok(json)

@@ -6,7 +6,8 @@ use futures_util::future::LocalBoxFuture;
 use verdict_core::event::{Label, Login, Transaction};
 
 /// Takes events and answers questions. An event goes to its shard when the future is first polled, so that futures
-/// polled in order keep the order of a user's events.
+/// polled in order keep the order of a user's events. The future of an event ends by the event's deadline, whatever
+/// becomes of the event.
 pub trait Intake: Send + Sync {
     /// Decides a transaction and waits until the decision is durable.
     fn decide(&self, submission: Submission<Transaction>) -> LocalBoxFuture<'_, Result<Answer, Refusal>>;

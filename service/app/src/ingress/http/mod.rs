@@ -18,7 +18,7 @@ mod respond;
 mod tests;
 
 pub use access::KeyRing;
-pub use alerts::{AlertFilter, AlertPage, AlertReadError, AlertReader, ReviewStatus};
+pub use alerts::{AlertReader, AlertsUnavailable};
 pub use intake::Intake;
 
 use crate::telemetry::health::ReadinessReport;
@@ -52,7 +52,7 @@ pub struct HttpState {
     /// The text that `/metrics` answers with, in the Prometheus exposition format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Where alerts are read.
-    pub alerts: Box<dyn AlertReader>,
+    pub alerts: Arc<dyn AlertReader>,
     /// Called with the reason code of everything that is refused, lines of batches included.
     pub on_rejected: Box<dyn Fn(&'static str) + Send + Sync>,
     /// Permits for batches in memory.
@@ -79,12 +79,16 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Time for a decision whose caller names none.
     pub decide_deadline: Duration,
-    /// Time for a login, a label or a profile.
+    /// Time for a login or a label.
     pub ingest_deadline: Duration,
-    /// Time past the deadline after which a handler stops waiting for the shard, which answers by itself before.
-    pub deadline_grace: Duration,
+    /// Time for a profile or a page of alerts.
+    pub read_deadline: Duration,
     /// Lines of one batch in flight together.
     pub batch_window: usize,
+    /// How long a client may leave the answers to its batch unread before the rest is given up.
+    pub batch_stall: Duration,
+    /// How long a batch may take from its first line to its last answer.
+    pub batch_timeout: Duration,
 }
 
 /// Batches held in memory together, 16 MiB each at most.
@@ -98,9 +102,20 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(10),
             decide_deadline: Duration::from_millis(200),
             ingest_deadline: Duration::from_secs(5),
-            deadline_grace: Duration::from_millis(250),
+            read_deadline: Duration::from_secs(5),
             batch_window: 256,
+            batch_stall: Duration::from_secs(30),
+            batch_timeout: Duration::from_secs(600),
         }
+    }
+}
+
+impl Limits {
+    /// The defaults, with a window of batches that leaves half of what may be in flight to single requests.
+    #[must_use]
+    pub fn within(max_in_flight: usize) -> Self {
+        let default = Self::default();
+        Self { batch_window: (max_in_flight / 2 / MAX_BATCHES).clamp(1, default.batch_window), ..default }
     }
 }
 

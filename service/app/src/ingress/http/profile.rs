@@ -1,6 +1,6 @@
 //! `GET /v1/users/{id}/profile`: what the service knows of a user.
 
-use super::{HttpState, decide, respond};
+use super::{HttpState, respond};
 use crate::config::Scope;
 use crate::wire::problem::Problem;
 use crate::wire::profile;
@@ -14,14 +14,14 @@ pub(super) async fn get(request: HttpRequest, state: web::Data<HttpState>) -> Ht
 
 async fn view(request: &HttpRequest, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Review, Scope::Admin])?;
-    let unknown = || Problem::new(404, "USER_NOT_FOUND", "expected the id of a user seen before, found none such");
+    let unknown = || Problem::new(404, "USER_NOT_FOUND", "expected the id of a user seen before, found an unknown one");
     // An id that cannot be decoded, or that no event could carry, names nobody.
     let user_id = web::Path::<String>::extract(request).await.map_err(|_| unknown())?;
     if user_id.len() > MAX_ID_BYTES {
         return Err(unknown());
     }
-    let work = state.intake.profile(&user_id);
-    let view = decide::within(state, state.limits.ingest_deadline, work).await??.ok_or_else(unknown)?;
+    let view = respond::within(state.limits.read_deadline, state.intake.profile(&user_id)).await??;
+    let view = view.ok_or_else(unknown)?;
     let mut json = Vec::with_capacity(2_048);
     profile::to_json(&view, (state.rates)().base(), &mut json);
     Ok(json)

@@ -3,10 +3,17 @@
 use super::HttpState;
 use crate::actors::messages::Refusal;
 use crate::wire::problem::{MEDIA_TYPE, Problem};
-use crate::wire::{Fault, FaultCode};
+use crate::wire::{Fault, FaultCode, time};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use actix_web::{HttpRequest, HttpResponse, web};
+use std::future::Future;
+use std::time::Duration;
+
+/// The media type of answers.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Longest path and query in bytes.
 const MAX_URI_BYTES: usize = 8 * 1024;
@@ -21,10 +28,19 @@ pub(super) fn admit(request: &HttpRequest, state: &HttpState, any_of: &[crate::c
     state.keys.admit(request.headers().get(AUTHORIZATION), any_of)
 }
 
+/// Waits for what only reads, and may be asked for again at once. Events carry their deadline with them.
+pub(super) async fn within<T>(allowed: Duration, reading: impl Future<Output = T>) -> Result<T, Problem> {
+    tokio::time::timeout(allowed, reading).await.map_err(|_| {
+        let detail =
+            format!("expected to read this within {} s, found it takes longer now; retry", allowed.as_secs_f64());
+        Problem::new(503, "DEADLINE_EXCEEDED", detail).retry_after(1)
+    })
+}
+
 /// A JSON answer, or the problem that stands in its way.
 pub(super) fn answer(request: &HttpRequest, state: &HttpState, result: Result<Vec<u8>, Problem>) -> HttpResponse {
     match result {
-        Ok(json) => HttpResponse::Ok().content_type("application/json").body(json),
+        Ok(json) => HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(json),
         Err(problem) => refuse(request, state, &problem),
     }
 }
@@ -53,9 +69,9 @@ pub(super) fn print(request: &HttpRequest, problem: &Problem) -> HttpResponse {
 
 /// Answers a path that is no route.
 pub(super) async fn not_found(request: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
-    let problem = admit(&request, &state, &[])
-        .err()
-        .unwrap_or_else(|| Problem::new(404, "NOT_FOUND", "expected a path of /openapi.json, found none of them"));
+    let problem = admit(&request, &state, &[]).err().unwrap_or_else(|| {
+        Problem::new(404, "NOT_FOUND", "expected one of the paths that GET /openapi.json lists, found none of them")
+    });
     refuse(&request, &state, &problem)
 }
 
@@ -67,13 +83,23 @@ pub(super) async fn method_not_allowed(
 ) -> HttpResponse {
     let detail = format!("expected {allow}, found {}", request.method());
     let mut response = refuse(&request, &state, &Problem::new(405, "METHOD_NOT_ALLOWED", detail));
-    response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(allow));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
 }
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let detail = refusal.to_string();
+        let detail = match &refusal {
+            Refusal::TooOld { floor } => format!(
+                "expected a time after {}; at or before it, duplicates of this user's events can no longer be told",
+                time::to_text(*floor)
+            ),
+            // The cause names files of the server; it is in the log.
+            Refusal::JournalUnavailable(_) => {
+                "the journal cannot be written now; the service recovers by itself; retry".to_owned()
+            }
+            other => other.to_string(),
+        };
         let later = |status, code, seconds| Self::new(status, code, detail.clone()).retry_after(seconds);
         match refusal {
             Refusal::TooOld { .. } => {

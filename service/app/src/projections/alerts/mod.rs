@@ -7,19 +7,15 @@
 #[cfg(test)]
 mod tests;
 
-use super::review_store::{ReviewError, ReviewStore, StoredAlert, StoredModel, StoredReason};
-use crate::journal::record::{Body, Decided, Record};
+use super::review_store::{ReviewError, ReviewStore};
+use crate::journal::record::{Body, Record};
 use crate::journal::{Cursor, Journal, JournalError};
+use crate::wire::alert::Alert;
 use futures_util::TryStreamExt;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
-use verdict_core::alert::alert_id;
-
-/// Version of the alert's shape on the wire.
-pub const SCHEMA_VERSION: u32 = 1;
 
 /// Alerts in one transaction.
 const MAX_ALERTS: usize = 512;
@@ -93,7 +89,7 @@ pub struct AlertProjection {
     /// The first record of each partition that was not read.
     next: Vec<u64>,
     /// Alerts that were read and not written.
-    unwritten: Vec<StoredAlert>,
+    unwritten: Vec<Alert>,
     /// Records read since the position was stored.
     unsaved: u64,
     reflected: watch::Sender<Vec<u64>>,
@@ -195,7 +191,7 @@ impl AlertProjection {
         if let Body::Decision(decided) = &record.body
             && decided.decision.alert
         {
-            self.unwritten.push(alert_of(decided));
+            self.unwritten.push(Alert::of(decided));
         }
         // invariant: a journal gives no record of a partition that it does not have
         if let Some(next) = self.next.get_mut(usize::from(record.partition)) {
@@ -219,47 +215,4 @@ impl AlertProjection {
             advanced
         });
     }
-}
-
-fn alert_of(decided: &Decided) -> StoredAlert {
-    let (transaction, decision, generation) = (&decided.transaction, &decided.decision, &decided.generation);
-    StoredAlert {
-        alert_id: alert_id(transaction).to_string(),
-        schema_version: SCHEMA_VERSION,
-        transaction_id: transaction.transaction_id.to_string(),
-        user_id: transaction.user_id.to_string(),
-        decision: decision.outcome.name().to_owned(),
-        score: decision.score,
-        risk_level: decision.risk_level.name().to_owned(),
-        reasons: decision
-            .reasons
-            .iter()
-            .map(|reason| StoredReason {
-                code: reason.code.to_string(),
-                message: reason.message.to_string(),
-                rule_id: reason.rule.as_ref().map(|rule| rule.id.to_string()),
-                rule_version: reason.rule.as_ref().map(|rule| rule.version),
-            })
-            .collect(),
-        amount: transaction.amount.decimal(),
-        currency: transaction.amount.currency().code().to_owned(),
-        merchant_id: transaction.merchant_id.to_string(),
-        timestamp_ms: transaction.at.as_millis(),
-        detected_at_ms: decided.evaluated_at.as_millis(),
-        ruleset_name: generation.ruleset_name.to_string(),
-        ruleset_version: hex(&generation.ruleset_hash),
-        model: generation.model.as_ref().map(|model| StoredModel {
-            name: model.name.to_string(),
-            version: model.version.to_string(),
-            sha256: hex(&model.sha256),
-        }),
-    }
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -1,8 +1,9 @@
 //! The projection over a journal in memory and a real store: once each, through failures, restarts and a wiped store.
 
 use super::*;
-use crate::journal::{MemoryJournal, Partition, samples};
-use crate::projections::review_store::{AlertFilter, AlertPage, AlertStatus};
+use crate::journal::record::samples;
+use crate::journal::{MemoryJournal, Partition};
+use crate::wire::alert::{AlertFilter, AlertPage, ReviewStatus};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use std::path::Path;
@@ -67,33 +68,7 @@ async fn an_alert_keeps_what_the_decision_said() {
     let Body::Decision(decided) = &record.body else { panic!("expected a decision") };
     room.journal.append(vec![record.clone()]).await.expect("appends");
     room.projection().catch_up().await.expect("catches up");
-    let reason = |code: &str, message: &str, rule: Option<&str>| StoredReason {
-        code: code.into(),
-        message: message.into(),
-        rule_id: rule.map(Into::into),
-        rule_version: rule.map(|_| 1),
-    };
-    let expected = StoredAlert {
-        alert_id: alert_id(&decided.transaction).to_string(),
-        schema_version: 1,
-        transaction_id: "t-0-0".into(),
-        user_id: "u-7".into(),
-        decision: "review".into(),
-        score: Some(0.62),
-        risk_level: "elevated".into(),
-        reasons: vec![
-            reason("DAILY_SPEND", "Daily spend threshold exceeded: 5,130.00 USD today", Some("daily_spend")),
-            reason("MODEL_ELEVATED", "Model score above 0.5", None),
-        ],
-        amount: "123.45".into(),
-        currency: "USD".into(),
-        merchant_id: "m-3".into(),
-        timestamp_ms: decided.transaction.at.as_millis(),
-        detected_at_ms: decided.evaluated_at.as_millis(),
-        ruleset_name: "default".into(),
-        ruleset_version: "11".repeat(32),
-        model: Some(StoredModel { name: "default".into(), version: "2026.11.1".into(), sha256: "22".repeat(32) }),
-    };
+    let expected = Alert { status: Some(ReviewStatus::Open), ..Alert::of(decided) };
     let page = room.page(first(10)).await;
     assert_eq!(page, AlertPage { alerts: vec![expected], next_cursor: None });
     let mut reader =
@@ -173,8 +148,8 @@ async fn filters_hold_together() {
         (AlertFilter { since: Some(noon + 6), user_id: Some("u-0".into()), ..first(9) }, vec!["t-0-6"]),
         (AlertFilter { decision: Some(Outcome::Block), ..first(9) }, vec![]),
         (AlertFilter { decision: Some(Outcome::Review), ..first(1) }, vec!["t-0-9"]),
-        (AlertFilter { status: Some(AlertStatus::Open), ..first(2) }, vec!["t-0-9", "t-0-6"]),
-        (AlertFilter { status: Some(AlertStatus::ConfirmedFraud), ..first(2) }, vec![]),
+        (AlertFilter { status: Some(ReviewStatus::Open), ..first(2) }, vec!["t-0-9", "t-0-6"]),
+        (AlertFilter { status: Some(ReviewStatus::ConfirmedFraud), ..first(2) }, vec![]),
     ];
     for (filter, expected) in table {
         assert_eq!(room.ids(filter.clone()).await, expected, "{filter:?}");

@@ -2,8 +2,13 @@
 
 use super::{Bench, LOGIN, Mood, Reply, TRANSACTION, post, send};
 use crate::actors::messages::Refusal;
+use crate::ingress::http::{Limits, configure};
+use actix_web::App;
+use actix_web::body::to_bytes;
+use actix_web::test::{call_service, init_service};
 use actix_web::web::Data;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 fn transaction(id: usize) -> String {
@@ -92,6 +97,13 @@ async fn empty_and_long_batches() {
     assert!(lines.iter().enumerate().all(|(id, line)| line["transaction_id"] == format!("t-{id}")));
 }
 
+#[test]
+fn batches_leave_room_for_single_requests() {
+    for (max_in_flight, window) in [(4_096, 256), (1_000_000, 256), (1_024, 64), (16, 1), (1, 1)] {
+        assert_eq!(Limits::within(max_in_flight).batch_window, window, "{max_in_flight}");
+    }
+}
+
 #[actix_web::test]
 async fn batches_in_memory_are_bounded() {
     let mut bench = Bench::new(Mood::Fine);
@@ -106,4 +118,38 @@ async fn batches_in_memory_are_bounded() {
         assert_eq!(lines(&send(&state, post("/v1/events", TRANSACTION)).await).len(), 1);
     }
     assert_eq!(state.batches.available_permits(), 1);
+}
+
+#[actix_web::test]
+async fn a_batch_is_given_up_when_its_answers_are_not_read_or_do_not_come() {
+    for (mood, stall_ms, timeout_ms) in [(Mood::Fine, 5, 60_000), (Mood::Silent, 60_000, 5)] {
+        let mut bench = Bench::new(mood);
+        bench.state.batches = Arc::new(Semaphore::new(1));
+        bench.state.limits.batch_stall = Duration::from_millis(stall_ms);
+        bench.state.limits.batch_timeout = Duration::from_millis(timeout_ms);
+        let (rejected, state) = (bench.rejected, Data::new(bench.state));
+        let (batches, served) = (Arc::clone(&state.batches), state.clone());
+        let app = init_service(App::new().configure(move |config| configure(config, served))).await;
+        let body: Vec<String> = (0..500).map(transaction).collect();
+        let unread = call_service(&app, post("/v1/events", body.join("\n")).to_request()).await;
+        assert_eq!(unread.status(), 200);
+        drop(batches.acquire().await.expect("the batch lets its permit go, read or not"));
+        assert_eq!(*rejected.lock().expect("no panic"), ["BATCH_GIVEN_UP"]);
+        // A client that comes back to it finds that it broke off.
+        assert!(to_bytes(unread.into_body()).await.is_err());
+    }
+}
+
+#[actix_web::test]
+async fn a_batch_of_a_client_that_left_is_dropped() {
+    let mut bench = Bench::new(Mood::Fine);
+    bench.state.batches = Arc::new(Semaphore::new(1));
+    let (rejected, state) = (bench.rejected, Data::new(bench.state));
+    let (batches, served) = (Arc::clone(&state.batches), state.clone());
+    let app = init_service(App::new().configure(move |config| configure(config, served))).await;
+    let body: Vec<String> = (0..500).map(transaction).collect();
+    drop(call_service(&app, post("/v1/events", body.join("\n")).to_request()).await);
+    drop(batches.acquire().await.expect("a permit"));
+    assert!(bench.actors.seen().len() < 500, "the rest is not begun");
+    assert!(rejected.lock().expect("no panic").is_empty());
 }

@@ -100,10 +100,11 @@ fn described_answers_are_printed_answers() {
     out.clear();
     label::accepted_to_json(("t", "u", verdict_core::event::LabelSource::Analyst), false, &mut out);
     check("AcceptedLabel", &out);
+    let ready: Value = serde_json::from_str(&super::readiness().report().detail).expect("JSON");
+    assert_eq!(schema("Ready")["examples"][0], ready);
     out.clear();
     crate::wire::problem::Problem::new(404, "NOT_FOUND", "").to_json("/", &mut out);
     check("Problem", &out);
-    let alert =
-        crate::wire::alert::AlertJson { status: Some("open".to_owned()), ..crate::wire::alert::testing::alert() };
+    let alert = crate::wire::alert::testing::alert();
     check("Alert", &serde_json::to_vec(&alert).expect("printable"));
 }

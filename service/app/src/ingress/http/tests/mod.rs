@@ -6,13 +6,12 @@ mod contract;
 mod served;
 mod statuses;
 
-use super::{
-    AlertFilter, AlertPage, AlertReadError, AlertReader, Clock, HttpState, Intake, KeyRing, Limits, MAX_BATCHES,
-    ReadyCheck, ReadyReport, configure,
-};
+use super::{AlertReader, AlertsUnavailable, Clock, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, configure};
 use crate::actors::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
+use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use crate::wire::alert::testing::alert;
+use crate::wire::alert::{AlertFilter, AlertPage};
 use crate::wire::decision::testing::answer_to;
 use crate::wire::testing::{NOON, rates};
 use actix_web::body::MessageBody;
@@ -57,7 +56,7 @@ enum Mood {
 struct Actors {
     mood: Mood,
     seen: Arc<Mutex<Vec<String>>>,
-    deadlines: Arc<Mutex<Vec<Option<Duration>>>>,
+    deadlines: Arc<Mutex<Vec<Duration>>>,
 }
 
 impl Actors {
@@ -69,6 +68,16 @@ impl Actors {
 
     fn seen(&self) -> Vec<String> {
         self.seen.lock().expect("no panic under the lock").clone()
+    }
+
+    /// Remembers how long an event may take; every event over HTTP has a deadline.
+    fn note_deadline<E>(&self, submission: &Submission<E>) {
+        let deadline = submission.deadline.expect("a deadline");
+        self.deadlines.lock().expect("no panic under the lock").push(deadline - submission.started);
+    }
+
+    fn deadlines(&self) -> Vec<Duration> {
+        self.deadlines.lock().expect("no panic under the lock").clone()
     }
 
     async fn reply<T>(&self, what: String, fine: impl FnOnce() -> T) -> Result<T, Refusal> {
@@ -89,8 +98,7 @@ impl Actors {
 
 impl Intake for Actors {
     fn decide(&self, submission: Submission<Transaction>) -> LocalBoxFuture<'_, Result<Answer, Refusal>> {
-        let mut deadlines = self.deadlines.lock().expect("no panic under the lock");
-        deadlines.push(submission.deadline.map(|deadline| deadline - submission.started));
+        self.note_deadline(&submission);
         let what = format!("decide {}", submission.event.transaction_id);
         Box::pin(self.reply(what, move || {
             let mut answer = answer_to(submission.event);
@@ -105,10 +113,12 @@ impl Intake for Actors {
     }
 
     fn login(&self, submission: Submission<Login>) -> LocalBoxFuture<'_, Result<Accepted, Refusal>> {
+        self.note_deadline(&submission);
         Box::pin(self.reply(format!("login {}", submission.event.login_id), || Accepted { duplicate: false }))
     }
 
     fn label(&self, submission: Submission<Label>) -> LocalBoxFuture<'_, Result<Accepted, Refusal>> {
+        self.note_deadline(&submission);
         Box::pin(self.reply(format!("label {}", submission.event.transaction_id), || Accepted { duplicate: true }))
     }
 
@@ -127,17 +137,16 @@ impl Intake for Actors {
     }
 }
 
-/// A store with one alert, whose only cursor is `second`.
+/// A store with one alert, which is down behind cursor 13.
 struct Alerts;
 
 impl AlertReader for Alerts {
-    fn page(&self, filter: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertReadError>> {
+    fn page(&self, filter: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertsUnavailable>> {
         Box::pin(async move {
-            match filter.cursor.as_deref() {
-                None => Ok(AlertPage { alerts: vec![alert()], next_cursor: Some("second".to_owned()) }),
-                Some("second") => Ok(AlertPage { alerts: Vec::new(), next_cursor: None }),
-                Some("down") => Err(AlertReadError::Unavailable("disk I/O error".into())),
-                Some(_) => Err(AlertReadError::Cursor),
+            match filter.cursor {
+                None => Ok(AlertPage { alerts: vec![alert()], next_cursor: Some(41) }),
+                Some(13) => Err(AlertsUnavailable),
+                Some(_) => Ok(AlertPage { alerts: Vec::new(), next_cursor: None }),
             }
         })
     }
@@ -146,6 +155,15 @@ impl AlertReader for Alerts {
 #[expect(clippy::disallowed_methods, reason = "a monotonic clock for tests that never look at how it moves")]
 fn instant() -> Instant {
     Instant::now()
+}
+
+/// Two shards that serve and a projection that follows.
+fn readiness() -> Readiness {
+    let readiness = Readiness::new(2);
+    readiness.set_shard(0, true);
+    readiness.set_shard(1, true);
+    readiness.set_projection_lag("alerts", 0);
+    readiness
 }
 
 /// What the tests look at afterwards.
@@ -164,14 +182,12 @@ impl Bench {
             intake: Box::new(actors.clone()),
             rates: Box::new(|| Arc::new(rates())),
             bounds: AgeBounds::default(),
-            limits: Limits { deadline_grace: Duration::from_millis(5), ..Limits::default() },
+            limits: Limits::default(),
             clock: Clock { now: || NOON, instant },
             keys: KeyRing::default(),
-            readiness: Box::new(|| ReadyReport {
-                checks: vec![ReadyCheck { name: "shards", ok: true, detail: "2 of 2 recovered".to_owned() }],
-            }),
+            readiness: Box::new(|| readiness().report()),
             metrics: Box::new(|| "verdict_alerts_total 0\n".to_owned()),
-            alerts: Box::new(Alerts),
+            alerts: Arc::new(Alerts),
             on_rejected: Box::new(move |reason| hook.lock().expect("no panic under the lock").push(reason)),
             batches: Arc::new(Semaphore::new(MAX_BATCHES)),
         };

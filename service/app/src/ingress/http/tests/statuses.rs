@@ -2,7 +2,9 @@
 
 use super::{Bench, LABEL, LOGIN, Mood, Reply, TRANSACTION, get, post, send, send_with};
 use crate::actors::messages::Refusal;
-use crate::ingress::http::{ApiKey, HttpState, KeyRing, ReadyCheck, ReadyReport, Scope};
+use crate::config::{ApiKeyConfig, Scope};
+use crate::ingress::http::{HttpState, KeyRing};
+use crate::telemetry::health::Readiness;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::Method;
@@ -38,11 +40,11 @@ async fn answers() {
     assert_eq!(profile.json()["user_id"], "u-7");
     let page = check(&state, get("/v1/alerts?status=open&limit=1"), 200, "").await;
     assert_eq!(
-        (page.json()["alerts"][0]["alert_id"].as_str(), page.json()["next_cursor"].as_str()),
-        (Some("6f1f"), Some("second"))
+        (page.json()["alerts"][0]["transaction_id"].as_str(), page.json()["next_cursor"].as_str()),
+        (Some("t-81"), Some("41"))
     );
     assert_eq!(check(&state, get("/healthz"), 200, "").await.json()["status"], "ok");
-    assert_eq!(check(&state, get("/readyz"), 200, "").await.json()["status"], "ready");
+    assert_eq!(check(&state, get("/readyz"), 200, "").await.json()["ready"], true);
     let metrics = check(&state, get("/metrics"), 200, "").await;
     assert_eq!(&metrics.body[..], b"verdict_alerts_total 0\n");
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -74,6 +76,9 @@ async fn refusals_of_bodies() {
         ("application/json", 200),
         ("Application/JSON ; charset=utf-8", 200),
         ("application/vnd.acme+json", 200),
+        ("APPLICATION/vnd.acme+JSON", 200),
+        ("text/vnd.acme+json", 415),
+        ("+json", 415),
         ("text/plain", 415),
         ("application/x-www-form-urlencoded", 415),
         ("", 415),
@@ -88,7 +93,7 @@ async fn refusals_of_bodies() {
     let identity = post("/v1/decide", TRANSACTION).insert_header(("content-encoding", "identity"));
     check(&state, identity, 200, "").await;
     let counted = rejected.lock().expect("no panic").clone();
-    assert_eq!(counted.len(), 12, "{counted:?}");
+    assert_eq!(counted.len(), 14, "{counted:?}");
     assert_eq!(&counted[..4], ["NOT_JSON", "NOT_JSON", "MISSING_FIELD", "TOO_OLD"]);
 }
 
@@ -128,6 +133,8 @@ async fn refusals_of_the_actors() {
         let state = Data::new(bench.state);
         for request in [post("/v1/decide", TRANSACTION), post("/v1/logins", LOGIN), post("/v1/labels", LABEL)] {
             let reply = check(&state, request, status, code).await;
+            let detail = reply.json()["detail"].to_string();
+            assert!(!detail.contains("disk full") && !detail.contains(" ms"), "{detail}");
             assert_eq!(reply.header("retry-after"), retry_after);
         }
         assert_eq!(*rejected.lock().expect("no panic"), [code; 3]);
@@ -136,17 +143,20 @@ async fn refusals_of_the_actors() {
 
 #[actix_web::test]
 async fn deadlines() {
-    let mut bench = Bench::new(Mood::Silent);
-    bench.state.limits.ingest_deadline = Duration::from_millis(5);
+    let bench = Bench::new(Mood::Fine);
     let (actors, state) = (bench.actors, Data::new(bench.state));
-    let hurried = TRANSACTION.replace('}', ",\"deadline_ms\":3}");
-    check(&state, post("/v1/decide", hurried), 503, "DEADLINE_EXCEEDED").await;
-    check(&state, post("/v1/logins", LOGIN), 503, "DEADLINE_EXCEEDED").await;
-    check(&state, get("/v1/users/u-7/profile"), 503, "DEADLINE_EXCEEDED").await;
-    check(&state, post("/v1/decide", TRANSACTION.replace('}', ",\"deadline_ms\":0}")), 422, "DEADLINE_INVALID").await;
-    check(&state, post("/v1/decide", TRANSACTION), 503, "DEADLINE_EXCEEDED").await;
-    let deadlines = actors.deadlines.lock().expect("no panic").clone();
-    assert_eq!(deadlines, [Some(Duration::from_millis(3)), Some(Duration::from_millis(200))]);
+    let with = |field: &str| post("/v1/decide", TRANSACTION.replace('}', &format!(",{field}}}")));
+    check(&state, with("\"deadline_ms\":3"), 200, "").await;
+    check(&state, with("\"deadline_ms\":0"), 422, "DEADLINE_INVALID").await;
+    check(&state, post("/v1/decide", TRANSACTION), 200, "").await;
+    check(&state, post("/v1/logins", LOGIN), 200, "").await;
+    check(&state, post("/v1/labels", LABEL), 200, "").await;
+    let deadlines: Vec<u128> = actors.deadlines().iter().map(Duration::as_millis).collect();
+    assert_eq!(deadlines, [3, 200, 5_000, 5_000], "events carry their deadline; whoever takes them keeps to it");
+
+    let mut bench = Bench::new(Mood::Silent);
+    bench.state.limits.read_deadline = Duration::from_millis(5);
+    check(&Data::new(bench.state), get("/v1/users/u-7/profile"), 503, "DEADLINE_EXCEEDED").await;
 }
 
 #[actix_web::test]
@@ -191,16 +201,20 @@ async fn paths_and_methods() {
     assert_eq!(slash.json()["user_id"], "a/b c");
     check(&state, get("/v1/alerts?limit=0"), 422, "INVALID_QUERY").await;
     check(&state, get("/v1/alerts?cursor=other"), 422, "INVALID_QUERY").await;
-    check(&state, get("/v1/alerts?cursor=down"), 503, "ALERTS_UNAVAILABLE").await;
+    let last = check(&state, get("/v1/alerts?cursor=41"), 200, "").await;
+    assert_eq!(last.json(), serde_json::json!({"alerts": [], "next_cursor": null}));
+    check(&state, get("/v1/alerts?cursor=13"), 503, "ALERTS_UNAVAILABLE").await;
 }
 
 #[actix_web::test]
 async fn keys() {
     let mut bench = Bench::new(Mood::Fine);
-    let hex = |text: &str| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    bench.state.keys = KeyRing::new(
-        Scope::ALL.map(|(scope, name)| ApiKey::new(name, &hex(name), vec![scope]).expect("a key")).to_vec(),
-    );
+    let key = |(scope, name): (Scope, &str)| ApiKeyConfig {
+        name: name.into(),
+        sha256: Sha256::digest(name).into(),
+        scopes: vec![scope],
+    };
+    bench.state.keys = KeyRing::new(Scope::ALL.map(key).to_vec());
     let state = Data::new(bench.state);
     let decide = || post("/v1/decide", TRANSACTION);
     let bearer = |request: TestRequest, key: &str| request.insert_header(("authorization", format!("Bearer {key}")));
@@ -233,14 +247,12 @@ async fn keys() {
 #[actix_web::test]
 async fn not_ready() {
     let mut bench = Bench::new(Mood::Fine);
-    bench.state.readiness = Box::new(|| ReadyReport {
-        checks: vec![
-            ReadyCheck { name: "rules", ok: true, detail: "loaded".to_owned() },
-            ReadyCheck { name: "shards", ok: false, detail: "1 of 2 recovered".to_owned() },
-        ],
-    });
+    let readiness = Readiness::new(2);
+    readiness.set_shard(1, true);
+    readiness.set_journal(Some("the disk is full".into()));
+    bench.state.readiness = Box::new(move || readiness.report());
     let rejected = bench.rejected.clone();
     let reply = check(&Data::new(bench.state), get("/readyz"), 503, "NOT_READY").await;
-    assert_eq!(reply.json()["detail"], "shards: 1 of 2 recovered");
+    assert_eq!(reply.json()["detail"], "1 of 2 shards have recovered their profiles; the disk is full");
     assert!(rejected.lock().expect("no panic").is_empty());
 }
