@@ -7,4 +7,5 @@ mod checkpoints;
 mod disk;
 mod files;
 mod journal;
+mod locks;
 mod refusals;

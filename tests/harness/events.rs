@@ -89,10 +89,14 @@ pub fn timeless(mut profile: Value) -> Value {
 /// # Panics
 /// The variable is set to something else.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "tests have no configuration file")]
 pub fn setting(variable: &str, default: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")),
-        Err(_) => default,
-    }
+    let parse = |text: String| text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}"));
+    text_setting(variable).map_or(default, parse)
+}
+
+/// A text that a test takes from the environment.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration file")]
+pub fn text_setting(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
 }

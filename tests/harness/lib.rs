@@ -25,5 +25,5 @@ pub use answer::{Answer, Client};
 pub use binary::{verdict, workspace};
 pub use clock::{DAY_MS, Stopwatch, now_ms, rfc3339, until, within};
 pub use command::{Ended, command, finish, replay, run, sqlite, verify};
-pub use events::{Payment, label, lasting, login, setting, timeless};
+pub use events::{Payment, label, lasting, login, setting, text_setting, timeless};
 pub use service::{Builder, Service, Stopped};

@@ -1,0 +1,75 @@
+//! Another program holds a file for a while, as a backup or a curious person does: slow is not lost.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use verdict_tests::{Payment, Service, until, verify};
+
+/// A program that holds the write lock of a SQLite file until it is dropped.
+struct Lock(Child);
+
+impl Lock {
+    fn hold(file: &Path) -> Self {
+        let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30); \
+                      c.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()";
+        let mut python = Command::new("python3");
+        python.args(["-c", script]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = python.spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "held\n");
+        Self(child)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The lock goes with the process.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_late_journal_is_answered_with_503_and_a_retry_gets_the_decision() {
+    let service = Service::start();
+    let payment = Payment::new("u", "t-1", "10.00").with("deadline_ms", 100);
+    let lock = Lock::hold(&service.folder().join("data/journal.db"));
+    let late = service.post("/v1/decide", &payment.text());
+    assert_eq!((late.status, &late.json()["code"]), (503, &"JOURNAL_LATE".into()), "{}", late.body);
+    let again = service.post("/v1/decide", &payment.text());
+    assert_eq!(again.status, 503, "a duplicate of what is not durable waits as well: {}", again.body);
+    drop(lock);
+    let answer = until("the decision", || {
+        let answer = service.post("/v1/decide", &payment.text());
+        (answer.status == 200).then(|| answer.json())
+    });
+    assert_eq!((&answer["durable"], &answer["duplicate"]), (&true.into(), &true.into()), "{answer}");
+    let profile = service.get("/v1/users/u/profile").json();
+    assert_eq!(profile["features"]["user_count_24h"], 1, "{profile}");
+    verify(service.terminate().folder.path());
+}
+
+#[test]
+fn alerts_that_cannot_be_written_hold_nothing_up_and_catch_up() {
+    let service = Service::builder().arg("--model").arg("").start();
+    let lock = Lock::hold(&service.folder().join("data/review.db"));
+    for number in 0..20 {
+        let decision = service.post("/v1/decide", &Payment::new(&format!("u-{number}"), "t", "5000.01").text());
+        assert_eq!((decision.status, &decision.json()["durable"]), (200, &true.into()), "{}", decision.body);
+    }
+    let lag = |service: &Service| {
+        let ready = service.get("/readyz");
+        assert_eq!(ready.status, 200, "a projection behind holds nothing up: {}", ready.body);
+        ready.json()["components"]["projections"]["alerts"]["lag_records"].as_u64()
+    };
+    until("the lag to show", || (lag(&service) == Some(20)).then_some(()));
+    assert_eq!(service.get("/v1/alerts").json()["alerts"].as_array().map(Vec::len), Some(0));
+    drop(lock);
+    until("all alerts", || {
+        let alerts = service.get("/v1/alerts?limit=500").json()["alerts"].as_array().unwrap().len();
+        assert!(alerts <= 20);
+        (alerts == 20).then_some(())
+    });
+    until("no more lag", || (lag(&service) == Some(0)).then_some(()));
+}
