@@ -9,7 +9,7 @@ DENY := .cache/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 # `make demo DEMO_SECONDS=30` stops by itself; 0 runs until Ctrl-C.
 DEMO_SECONDS ?= 0
 DEMO_PORT ?= 8080
-DEMO_RATE ?= 20
+DEMO_RATE ?= 200
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo train test verify fmt lint deny docs

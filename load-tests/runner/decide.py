@@ -47,7 +47,8 @@ def measure(subject, options, scratch, seed, rate=None):
         generator = [
             "taskset", "-c", str(options.generator_core), str(machine.RELEASE / "generate"), server.address,
             "--connections", str(options.connections), "--seconds", str(options.seconds), "--warmup", str(options.warmup),
-            "--users", str(options.users), "--zipf", str(options.zipf), "--seed", str(seed),
+            "--users", str(options.users), "--zipf", str(options.zipf), "--median", str(options.median),
+            "--seed", str(seed),
         ]  # fmt: skip
         if rate is not None:
             generator += ["--rate", f"{rate:.0f}"]

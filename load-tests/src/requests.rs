@@ -32,6 +32,8 @@ pub struct Workload {
     pub users: u32,
     /// Exponent of Zipf's law over users.
     pub zipf: f64,
+    /// Median amount in US dollars.
+    pub median: f64,
     /// Share of requests that are logins, 0 to 1.
     pub login_share: f64,
     /// Caller's deadline in the body of each transaction.
@@ -124,7 +126,7 @@ impl Requests {
 
 impl Template {
     fn decide(workload: &Workload, run: &str, random: &mut Xoshiro256PlusPlus) -> Self {
-        let amount = amount(random);
+        let amount = amount(workload.median, random);
         let merchant = random.random_range(0..2_000);
         let category = [5411, 5812, 5541, 5999, 4121][random.random_range(0..5)];
         let (latitude, longitude) = place(random);
@@ -163,12 +165,12 @@ impl Template {
     }
 }
 
-/// A payment in US dollars: lognormal with a median of 20 and a long tail (90 % below 72, 1 in 1,000 above 440).
-fn amount(random: &mut Xoshiro256PlusPlus) -> f64 {
+/// A payment in US dollars: lognormal with a long tail (with a median of 20, 90 % below 72 and 1 in 1,000 above 440).
+fn amount(median: f64, random: &mut Xoshiro256PlusPlus) -> f64 {
     // Box-Muller: a normal number from two uniform ones.
     let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
     let normal = radius * (TAU * random.random::<f64>()).cos();
-    normal.mul_add(1.0, 20_f64.ln()).exp().clamp(0.5, 20_000.0)
+    (median * normal.exp()).clamp(0.01, 20_000.0)
 }
 
 /// Somewhere within some 20 miles, so that ordinary traffic is no geographic anomaly.
@@ -194,6 +196,7 @@ mod tests {
             headers: vec!["authorization: Bearer k".into()],
             users: 1_000,
             zipf: 1.1,
+            median: 20.0,
             login_share: 0.25,
             deadline_ms: Some(150),
             seed: 3,

@@ -17,6 +17,7 @@ pub struct Tally {
     span: (Instant, Instant),
     decides: Latencies,
     logins: Latencies,
+    by_second: Vec<u64>,
     counts: Counts,
     durable: Finder<'static>,
     duplicate: Finder<'static>,
@@ -54,6 +55,8 @@ pub struct Findings {
     pub decisions: u64,
     /// Decisions a second.
     pub decisions_per_s: f64,
+    /// Decisions in each second of the measured span: shows whether a service slows down as histories grow.
+    pub by_second: Vec<u64>,
     /// Latency of decisions.
     pub latency: Percentiles,
     /// Logins in the measured span.
@@ -74,6 +77,7 @@ impl Tally {
             span: (from, to),
             decides: Latencies::default(),
             logins: Latencies::default(),
+            by_second: Vec::new(),
             counts: Counts::default(),
             durable: Finder::new(br#""durable":true"#),
             duplicate: Finder::new(br#""duplicate":true"#),
@@ -92,15 +96,21 @@ impl Tally {
         if self.counts.answered % IDENTITY_SAMPLE == 1 && memchr::memmem::find(answer.body, id).is_none() {
             self.counts.mismatched += 1;
         }
-        let latencies = match kind {
+        if kind == Kind::Decide {
+            self.look_at_decision(answer.body);
+        }
+        if finished < self.span.0 || finished >= self.span.1 {
+            return;
+        }
+        let latency = finished.saturating_duration_since(due);
+        match kind {
             Kind::Decide => {
-                self.look_at_decision(answer.body);
-                &mut self.decides
+                self.decides.record(latency);
+                let second = finished.saturating_duration_since(self.span.0).as_secs() as usize;
+                self.by_second.resize(self.by_second.len().max(second + 1), 0);
+                self.by_second[second] += 1;
             }
-            Kind::Login => &mut self.logins,
-        };
-        if self.span.0 <= finished && finished < self.span.1 {
-            latencies.record(finished.saturating_duration_since(due));
+            Kind::Login => self.logins.record(latency),
         }
     }
 
@@ -132,6 +142,7 @@ impl Tally {
             seconds,
             decisions: self.decides.count(),
             decisions_per_s: self.decides.count() as f64 / seconds,
+            by_second: self.by_second.clone(),
             latency: self.decides.percentiles(),
             logins: self.logins.count(),
             login_latency: self.logins.percentiles(),
@@ -164,6 +175,7 @@ mod tests {
         answer(200, good, "t-1", 2_999, 3_000); // after the end
         let found = tally.findings(Some(Duration::from_secs(1)), Duration::from_secs(4));
         assert_eq!((found.decisions, found.decisions_per_s), (2, 1.0));
+        assert_eq!(found.by_second, [2]);
         assert_eq!((found.latency.p50_us, found.latency.max_us), (1_001, 200_000));
         assert_eq!(found.generator_cpu, Some(0.25));
         let counts = found.counts;

@@ -16,8 +16,14 @@
 
 mod answer;
 mod binary;
+mod clock;
+mod command;
+mod events;
 mod service;
 
-pub use answer::Answer;
+pub use answer::{Answer, Client};
 pub use binary::{verdict, workspace};
+pub use clock::{DAY_MS, Stopwatch, now_ms, rfc3339, until, within};
+pub use command::{Ended, command, finish, replay, run, sqlite, verify};
+pub use events::{Payment, label, lasting, login, setting, timeless};
 pub use service::{Builder, Service, Stopped};

@@ -1,8 +1,8 @@
 //! A running `verdict serve`: started on a free port in a temporary folder, waited for, and never left behind.
 
-use super::answer::{Answer, send};
+use super::answer::{Answer, Client};
 use super::binary::verdict;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 use tempfile::TempDir;
-use ureq::http::Request;
 
 /// Time between two looks at whether something has happened.
 const POLL: Duration = Duration::from_millis(10);
@@ -114,6 +113,17 @@ impl Builder {
                 result => return result,
             }
         }
+    }
+
+    /// Starts the service and waits for nothing.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    #[must_use]
+    #[track_caller]
+    pub fn spawn_only(mut self) -> Service {
+        let folder = self.folder.take().unwrap_or_else(|| TempDir::new().expect("a temporary folder"));
+        self.spawn(folder)
     }
 
     #[track_caller]
@@ -224,11 +234,24 @@ impl Service {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Result<Answer, Box<ureq::Error>> {
-        let mut request = Request::builder().method(method).uri(self.url(path));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        send(request.body(body.as_bytes().to_vec()).expect("method, path and headers are HTTP")).map_err(Box::new)
+        Client::new(self.addr).request(method, path, headers, body.as_bytes())
+    }
+
+    /// A client that keeps its connection.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.addr)
+    }
+
+    /// Lets the process make no file longer than this; `None` lifts the limit. What it writes beyond it fails, if it
+    /// was started with the signal for that ignored.
+    ///
+    /// # Panics
+    /// The limit cannot be set.
+    #[track_caller]
+    pub fn limit_file_bytes(&self, limit: Option<u64>) {
+        let limit = Rlimit { current: limit, maximum: None };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).expect("a limit on a child");
     }
 
     /// A bare connection, for requests that no client would send.

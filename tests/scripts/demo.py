@@ -24,6 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_SECS = 60
 STOP_WITHIN_SECS = 15
+SECONDS_BETWEEN_APPROVALS = 0.5
+# Five times what real traffic has, so that a minute shows something.
+FRAUD_PERCENT = "5"
 # No proxy stands between this machine and itself.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 COLOURS = {"approve": "32", "challenge": "33", "review": "33", "block": "31"}
@@ -72,6 +75,7 @@ class Demo:
         self.log = self.folder / "service.log"
         self.children = []
         self.counts = Counter()
+        self.next_approval = 0.0
         self.refused = None
 
     def start(self, command, **streams):
@@ -134,9 +138,11 @@ Try it from another terminal:
         )
 
     def simulate(self):
-        until = f", for {self.args.seconds} s" if self.args.seconds else "; Ctrl-C stops"
-        print(f"Simulated customers and a few criminals, {self.args.rate} events a second{until}:", flush=True)
+        until = f", for {self.args.seconds:g} s" if self.args.seconds else "; Ctrl-C stops"
+        print(f"Simulated customers and a few criminals, {self.args.rate:g} events a second{until}.")
+        print("Shown: every alert, and an approval now and then.", flush=True)
         command = [self.args.binary, "simulate", "--target", self.url, "--rate", str(self.args.rate)]
+        command += ["--fraud", FRAUD_PERCENT]
         with (self.folder / "simulate.log").open("wb") as log:
             traffic = self.start(command, stdout=subprocess.PIPE, stderr=log)
         reader = threading.Thread(target=self.read_answers, args=(traffic.stdout,), daemon=True)
@@ -159,12 +165,21 @@ Try it from another terminal:
                 continue
             if "decision" in answer:
                 self.counts[answer["decision"]] += 1
-                show(answer)
+                self.show_some(answer)
             elif "login_id" in answer or answer.get("accepted"):
                 self.counts["other events"] += 1
             else:
                 self.counts["refused"] += 1
                 self.refused = self.refused or line.decode(errors="replace").strip()
+
+    def show_some(self, answer):
+        """Everything but approvals, and of those as many as a person can read."""
+        now = time.monotonic()
+        if answer["decision"] == "approve":
+            if now < self.next_approval:
+                return
+            self.next_approval = now + SECONDS_BETWEEN_APPROVALS
+        show(answer)
 
     def summarise(self):
         status, text = call(f"{self.url}/metrics")
@@ -208,7 +223,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", required=True, help="the verdict binary")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--rate", type=float, default=20, help="events a second")
+    parser.add_argument("--rate", type=float, default=200, help="events a second")
     parser.add_argument("--seconds", type=float, default=0, help="stop after so long; 0 runs until Ctrl-C")
     args = parser.parse_args()
     args.binary = os.path.abspath(args.binary)

@@ -42,6 +42,10 @@ struct Args {
     /// Exponent of Zipf's law over users.
     #[arg(long, default_value_t = 1.1)]
     zipf: f64,
+    /// Median amount in US dollars. The busiest users of Zipf's law spend any limit in seconds; a low one keeps most
+    /// decisions approvals.
+    #[arg(long, default_value_t = 20.0)]
+    median: f64,
     /// Share of requests that are logins.
     #[arg(long, default_value_t = 0.0)]
     login_share: f64,
@@ -122,6 +126,7 @@ async fn generate(args: Args) -> Result<Findings, GenerateError> {
         headers: args.headers,
         users: args.users,
         zipf: args.zipf,
+        median: args.median,
         login_share: args.login_share,
         deadline_ms: args.deadline_ms,
         seed: args.seed,

@@ -4,7 +4,7 @@ use crate::journal::checkpoint::{CheckpointStore, Totals, check_against};
 use crate::journal::record::{Body, Record};
 use crate::journal::{Journal, JournalError, Partition, Tenure, profile_v1};
 use futures_util::TryStreamExt;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use verdict_core::profile::{Change, Profile, Retention};
 
 /// What a shard starts from.
@@ -15,6 +15,9 @@ pub struct Recovered {
     pub users: HashMap<Box<str>, Box<Profile>>,
     /// The books of every partition.
     pub totals: HashMap<Partition, Totals>,
+    /// Users whose saved profile is behind: the replay changed them. The next checkpoint must hold them, as its position
+    /// lies beyond the records that did.
+    pub changed: HashSet<Box<str>>,
     /// Records replayed.
     pub replayed: u64,
 }
@@ -48,26 +51,34 @@ pub async fn recover(
             users.insert(snapshot.user_id, Box::new(profile));
         }
     }
-    let mut replayed = 0;
+    let (mut replayed, mut changed) = (0, HashSet::new());
     let mut records = journal.replay(cursor.into_iter().collect());
     while let Some(record) = records.try_next().await? {
         replayed += 1;
         totals.entry(record.partition).or_default().count(&record);
-        fold(&mut users, &record, retention);
+        if let Some(user_id) = fold(&mut users, &record, retention)
+            && !changed.contains(user_id)
+        {
+            changed.insert(user_id.into());
+        }
     }
     drop(records);
-    Ok(Recovered { tenures, users, totals, replayed })
+    Ok(Recovered { tenures, users, totals, changed, replayed })
 }
 
-/// Applies a record to the profile that it changes, if it changes one.
-pub fn fold(users: &mut HashMap<Box<str>, Box<Profile>>, record: &Record, retention: &Retention) {
+/// Applies a record to the profile that it changes, if it changes one; says whose.
+pub fn fold<'r>(
+    users: &mut HashMap<Box<str>, Box<Profile>>,
+    record: &'r Record,
+    retention: &Retention,
+) -> Option<&'r str> {
     let (user_id, change) = match &record.body {
         Body::Decision(decided) => {
             (&decided.transaction.user_id, Change::Decided(&decided.transaction, &decided.decision))
         }
         Body::Login(login) => (&login.user_id, Change::LoggedIn(login)),
         Body::Label(label) => (&label.user_id, Change::Labelled(label)),
-        Body::Duplicate { .. } | Body::DeadLetter { .. } => return,
+        Body::Duplicate { .. } | Body::DeadLetter { .. } => return None,
     };
     if !users.contains_key(user_id) {
         users.insert(user_id.clone(), Box::default());
@@ -75,4 +86,5 @@ pub fn fold(users: &mut HashMap<Box<str>, Box<Profile>>, record: &Record, retent
     if let Some(profile) = users.get_mut(user_id) {
         profile.apply(change, record.n, retention);
     }
+    Some(user_id)
 }

@@ -34,6 +34,9 @@ const AFTER_MODEL: Duration = Duration::from_millis(2);
 /// Pause before a recovery that failed is tried again.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
+/// Messages that a user's mailbox takes: more than any number of permits.
+const USER_MAILBOX: usize = 1 << 20;
+
 /// What a shard is made of.
 pub struct ShardSettings {
     /// Number of the shard.
@@ -189,7 +192,7 @@ impl ShardActor {
             Err(error) => {
                 error!(shard = shard.settings.shard, %error, "cannot recover; trying again");
                 shard.settings.readiness.set_journal(Some(error.to_string().into()));
-                ctx.run_later(RECOVERY_PAUSE, |shard, ctx| shard.recover(ctx));
+                ctx.run_later(RECOVERY_PAUSE, Self::recover);
             }
         });
         ctx.spawn(work);
@@ -205,6 +208,7 @@ impl ShardActor {
         });
         let context =
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
+        recovered.changed.iter().for_each(|id| context.mark_dirty(&Rc::from(&**id)));
         let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
         self.serving = Some(Serving { context: Rc::new(context), users });
         // Those who no longer wait are no error.
@@ -297,7 +301,12 @@ impl Serving {
                 _ => Profile::default(),
             };
             let actor = UserActor::new(Rc::clone(&id), partition, profile, Rc::clone(&self.context));
-            self.users.insert(id, User::Hot(actor.start()));
+            let address = UserActor::create(|ctx| {
+                // Before the first message: permits bound what is in flight, so the mailbox never has to refuse.
+                ctx.set_mailbox_capacity(USER_MAILBOX);
+                actor
+            });
+            self.users.insert(id, User::Hot(address));
         }
         match self.users.get(user_id) {
             Some(User::Hot(address)) => address,

@@ -246,11 +246,6 @@ impl UserActor {
 
 impl Actor for UserActor {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Context<Self>) {
-        // Permits bound what is in flight; the mailbox never has to refuse what they let through.
-        ctx.set_mailbox_capacity(usize::from(u16::MAX));
-    }
 }
 
 impl Handler<Work> for UserActor {

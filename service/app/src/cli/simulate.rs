@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use verdict_core::time::HOUR_MS;
 
 /// Start of a history on stdout unless `--start` says otherwise, so that a seed alone fixes every byte: a Monday.
 const DEFAULT_START: &str = "2026-01-05T00:00:00Z";
@@ -17,10 +18,16 @@ const DEFAULT_COUNT: u64 = 10_000;
 /// People of a history, and of live traffic that is sent as fast as it is taken.
 const DEFAULT_USERS: u32 = 2_000;
 const DEFAULT_LIVE_USERS: u32 = 100_000;
+/// How much faster than the clock a live world lives unless `--users` says otherwise: fast enough that an account
+/// takeover runs its course within a minute, slow enough that nobody spends a week's money in an hour.
+const LIVE_TIME_LAPSE: f64 = 30.0;
 /// Most people who are made up for a high `--rate`; beyond it each is busier instead. About 60 MB.
 const MAX_DEFAULT_USERS: f64 = 300_000.0;
 /// Live, three weeks until a chargeback become a quarter of an hour.
 const LIVE_LABEL_DELAY_SCALE: f64 = 1.0 / 2_000.0;
+/// How long the simulated world has been running when it is first seen live, so that purchases and thieves are under way:
+/// a world that starts now would only log in for the first quarter of an hour.
+const WARM_UP_MS: i64 = 3 * HOUR_MS;
 /// Events a request; at a low rate fewer, so that none waits longer than this.
 const CHUNK: usize = 256;
 const CHUNK_SECS: f64 = 0.05;
@@ -35,7 +42,7 @@ const CHUNK_SECS: f64 = 0.05;
   verdict simulate --count 100000 --seed 7 | verdict backtest --input -
   verdict simulate --target http://127.0.0.1:8080 --rate 200")]
 pub struct SimulateArgs {
-    /// Number of people [default: 2000; for a service, as many as make --rate at about two purchases a day]
+    /// Number of people [default: 2000; for a service 1200 for each event a second of --rate]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     users: Option<u32>,
     /// Number of events to write [default: 10000; for a service, endless]
@@ -53,6 +60,9 @@ pub struct SimulateArgs {
     /// Days of event time that the events take [default: what is natural for so many people]
     #[arg(long, value_name = "D")]
     days: Option<f64>,
+    /// Share of transactions that are fraud
+    #[arg(long, value_name = "PCT", default_value_t = 1.0)]
+    fraud: f64,
     /// Where events go: "-" is stdout, http://HOST:PORT a running service
     #[arg(long, value_name = "URL|-", default_value = "-")]
     target: String,
@@ -84,6 +94,9 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
             return Err(UsageError(format!("--{name}: expected a number above 0, found {found}")).into());
         }
     }
+    if !(0.0..=50.0).contains(&args.fraud) {
+        return Err(UsageError(format!("--fraud: expected a percentage from 0 to 50, found {}", args.fraud)).into());
+    }
     let result = if args.target == "-" { write_history(args) } else { send_live(args) };
     result.or_else(|error| match error.downcast_ref::<io::Error>() {
         // A reader that went away (`| head`) is no failure.
@@ -93,7 +106,8 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
 }
 
 fn shape(args: &SimulateArgs, users: u32, start_ms: i64) -> Shape {
-    let shape = Shape::natural(users, args.count.unwrap_or(DEFAULT_COUNT), args.seed, start_ms);
+    let natural = Shape::natural(users, args.count.unwrap_or(DEFAULT_COUNT), args.seed, start_ms);
+    let shape = Shape { fraud_share: args.fraud / 100.0, ..natural };
     args.days.map_or(shape, |days| shape.over_days(days))
 }
 
@@ -143,16 +157,18 @@ fn send_live(args: &SimulateArgs) -> anyhow::Result<()> {
     let key = args.api_key_file.as_deref().map(read_key).transpose()?;
     let target =
         Target::new(&args.target, key.as_deref(), std::thread::sleep).map_err(|error| UsageError(error.to_string()))?;
-    let natural =
-        args.rate.map_or(DEFAULT_LIVE_USERS, |rate| Shape::users_for_rate(rate).min(MAX_DEFAULT_USERS) as u32);
-    let shape = shape(args, args.users.unwrap_or(natural.max(1)), clock::now().as_millis());
+    let for_rate = |rate| (Shape::users_for_rate(rate) / LIVE_TIME_LAPSE).min(MAX_DEFAULT_USERS) as u32;
+    let users = args.users.unwrap_or_else(|| args.rate.map_or(DEFAULT_LIVE_USERS, for_rate).max(1));
+    let shape = shape(args, users, clock::now().as_millis() - WARM_UP_MS);
     let shape = Shape { label_delay_scale: LIVE_LABEL_DELAY_SCALE, ..shape };
     let mut courier = Courier::new(target, args.rate, progress(args.count, !io::stdout().is_terminal()));
     let writer = LineWriter::new(&shape, args.with_truth);
     let mut noise = noise(args)?;
     let mut pace = Pace::new(args.rate);
     let mut line = Vec::with_capacity(512);
-    for event in Generator::new(shape) {
+    let mut generator = Generator::new(shape);
+    generator.run_until(shape.start_ms + WARM_UP_MS);
+    for event in generator {
         if args.count.is_some_and(|count| courier.taken + courier.pending.len() as u64 >= count) {
             break;
         }

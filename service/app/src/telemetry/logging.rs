@@ -15,6 +15,9 @@ pub fn init(filter: &str) -> Result<(), ParseError> {
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .with_target(false)
+        // A line that cannot be written, to a full disk for example, is lost: the complaint about it would panic on the
+        // same stderr, and end whatever thread was logging.
+        .log_internal_errors(false)
         .finish();
     // The only error is that there is a subscriber already, as in a test process.
     let _ = tracing::subscriber::set_global_default(subscriber);

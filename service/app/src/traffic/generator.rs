@@ -5,11 +5,14 @@
 use super::dice::Dice;
 use super::population::{MEAN_APPETITE, User};
 use super::world::{Currency, Merchants};
-use super::{Client, DAY_MS, Event, FRAUD_SHARE, Kind, Label, Login, Purchase, SHARE_FROM_START, Shape};
+use super::{Client, DAY_MS, Event, Kind, Label, Login, Purchase, SHARE_FROM_START, Shape};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 const HOUR_MS: f64 = 3_600_000.0;
+/// A stolen purchase counts when it is planned if it comes within this time, so that episodes do not pile up, and else
+/// when it happens, so that a leaked card of next week does not stand for the fraud of today.
+const FRAUD_COUNTED_AHEAD_MS: i64 = 3_600_000;
 
 /// Something that is going to happen.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,7 @@ struct Scheduled {
     sequence: u64,
     user: u32,
     plan: Plan,
+    planned_ms: i64,
 }
 
 impl Ord for Scheduled {
@@ -82,8 +86,12 @@ pub struct Generator {
     sequence: u64,
     purchases: u64,
     logins: u64,
-    /// Fraudulent purchases, those still to come included.
-    fraud_planned: u64,
+    /// The present of this world.
+    now_ms: i64,
+    /// Fraudulent purchases that were counted when they were planned or when they happened.
+    fraud_counted: u64,
+    /// Purchases up to this number were not shown to anyone, so nobody reports them.
+    unseen: u64,
 }
 
 impl Generator {
@@ -100,7 +108,9 @@ impl Generator {
             sequence: 0,
             purchases: 0,
             logins: 0,
-            fraud_planned: 0,
+            now_ms: shape.start_ms,
+            fraud_counted: 0,
+            unseen: 0,
             shape,
         };
         let from_start = ((f64::from(shape.users) * SHARE_FROM_START) as u32).max(1);
@@ -111,13 +121,22 @@ impl Generator {
         world
     }
 
+    /// Lets the world run without anyone looking: the events before this time are gone, reports about them included.
+    pub fn run_until(&mut self, at_ms: i64) {
+        while self.queue.peek().is_some_and(|next| next.at_ms < at_ms) {
+            self.step();
+        }
+        self.unseen = self.purchases;
+    }
+
     /// Puts something on the agenda.
     pub(super) fn plan(&mut self, at_ms: i64, user: u32, plan: Plan) {
-        if let Plan::Purchase(Basket { fraud: true, .. }) = plan {
-            self.fraud_planned += 1;
+        let soon = at_ms < self.now_ms + FRAUD_COUNTED_AHEAD_MS;
+        if soon && matches!(plan, Plan::Purchase(Basket { fraud: true, .. })) {
+            self.fraud_counted += 1;
         }
         self.sequence += 1;
-        self.queue.push(Scheduled { at_ms, sequence: self.sequence, user, plan });
+        self.queue.push(Scheduled { at_ms, sequence: self.sequence, user, plan, planned_ms: self.now_ms });
     }
 
     fn arrive(&mut self, at_ms: i64) {
@@ -150,11 +169,14 @@ impl Generator {
         self.plan_session(user, at_ms);
     }
 
-    fn purchase(&mut self, user: u32, at_ms: i64, basket: Basket) -> Purchase {
+    fn purchase(&mut self, user: u32, at_ms: i64, basket: Basket, planned_ms: i64) -> Purchase {
         self.purchases += 1;
+        if basket.fraud && at_ms >= planned_ms + FRAUD_COUNTED_AHEAD_MS {
+            self.fraud_counted += 1;
+        }
         let number = self.purchases;
         // Chance spreads the starts; the comparison keeps the share.
-        if (self.fraud_planned as f64) < FRAUD_SHARE * self.purchases as f64 && self.dice.chance(0.1) {
+        if (self.fraud_counted as f64) < self.shape.fraud_share * self.purchases as f64 && self.dice.chance(0.1) {
             self.start_episode(at_ms);
         }
         if basket.fraud {
@@ -188,7 +210,8 @@ impl Generator {
     /// Does what is next; `None` if nothing came of it that the service would see.
     fn step(&mut self) -> Option<Event> {
         // invariant: every session plans the next one, so the queue never runs empty.
-        let Scheduled { at_ms, user, plan, .. } = self.queue.pop()?;
+        let Scheduled { at_ms, user, plan, planned_ms, .. } = self.queue.pop()?;
+        self.now_ms = at_ms;
         let kind = match plan {
             Plan::Arrival => {
                 self.arrive(at_ms);
@@ -199,11 +222,12 @@ impl Generator {
                 self.session(user, at_ms);
                 return None;
             }
-            Plan::Purchase(basket) => Kind::Purchase(self.purchase(user, at_ms, basket)),
+            Plan::Purchase(basket) => Kind::Purchase(self.purchase(user, at_ms, basket, planned_ms)),
             Plan::Login(client, success) => {
                 self.logins += 1;
                 Kind::Login(Login { number: self.logins, client, success })
             }
+            Plan::Label(label) if label.purchase <= self.unseen => return None,
             Plan::Label(label) => Kind::Label(label),
         };
         Some(Event { at_ms, user, kind })
@@ -253,6 +277,51 @@ mod tests {
             let a_day = events.len() as f64 / days / 1_500.0 / super::super::MEAN_SHARE_PRESENT;
             assert!((a_day / EVENTS_PER_USER_DAY - 1.0).abs() < 0.1, "seed {seed}: {a_day} events a user and day");
         }
+    }
+
+    #[test]
+    fn the_first_hours_have_their_share_of_fraud() {
+        let mut fraud = 0.0;
+        let mut all = 0.0;
+        for seed in 0..5 {
+            for (_, purchase) in purchases(&events(50_000, 15_000, seed)) {
+                all += 1.0;
+                fraud += f64::from(u8::from(purchase.fraud));
+            }
+        }
+        assert!((0.005..0.013).contains(&(fraud / all)), "{fraud} of {all}");
+    }
+
+    #[test]
+    fn the_share_of_fraud_can_be_set() {
+        for share in [0.0, 0.05, 0.2] {
+            let shape = Shape { fraud_share: share, ..Shape::natural(1_000, 60_000, 4, START_MS) };
+            let events: Vec<Event> = Generator::new(shape).take(60_000).collect();
+            let fraud = purchases(&events).filter(|(_, p)| p.fraud).count() as f64;
+            let found = fraud / purchases(&events).count() as f64;
+            assert!((share * 0.7..=share * 1.2).contains(&found), "expected {share}, found {found}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_saw_is_not_reported() {
+        let shape = Shape { label_delay_scale: 0.001, ..Shape::natural(500, 20_000, 6, START_MS) };
+        let mut world = Generator::new(shape);
+        let from_ms = START_MS + 2 * DAY_MS as i64;
+        world.run_until(from_ms);
+        let events: Vec<Event> = world.take(20_000).collect();
+        assert!(events[0].at_ms >= from_ms);
+        let seen: std::collections::HashSet<u64> = purchases(&events).map(|(_, purchase)| purchase.number).collect();
+        let labels = events.iter().filter_map(|event| match event.kind {
+            Kind::Label(label) => Some(label.purchase),
+            _ => None,
+        });
+        let mut reported = 0;
+        for purchase in labels {
+            assert!(seen.contains(&purchase), "purchase {purchase} was never seen");
+            reported += 1;
+        }
+        assert!(reported > 20, "{reported}");
     }
 
     #[test]

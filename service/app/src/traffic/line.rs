@@ -35,6 +35,7 @@ impl LineWriter {
             shape.span_ms as u64,
             shape.pace.to_bits(),
             shape.label_delay_scale.to_bits(),
+            shape.fraud_share.to_bits(),
         ];
         let run = parts.into_iter().fold(0, |hash, part| mix(hash ^ part)) as u32;
         Self { run, with_truth }

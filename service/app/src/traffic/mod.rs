@@ -26,8 +26,8 @@ const STREAM_USERS: u64 = 2;
 const STREAM_EVENTS: u64 = 3;
 const STREAM_NOISE: u64 = 4;
 
-/// Share of purchases that are fraud.
-pub const FRAUD_SHARE: f64 = 0.01;
+/// Share of purchases that are fraud, unless a shape says otherwise.
+const FRAUD_SHARE: f64 = 0.01;
 
 /// Share of the users who are there from the start; the others arrive evenly over the span, so that a first purchase
 /// says nothing about fraud.
@@ -53,6 +53,8 @@ pub struct Shape {
     pub pace: f64,
     /// Time until fraud is reported, relative to what is natural (hours to weeks).
     pub label_delay_scale: f64,
+    /// Share of purchases that are fraud.
+    pub fraud_share: f64,
 }
 
 impl Shape {
@@ -60,7 +62,8 @@ impl Shape {
     #[must_use]
     pub fn natural(users: u32, events: u64, seed: u64, start_ms: i64) -> Self {
         let days = events as f64 / (f64::from(users.max(1)) * MEAN_SHARE_PRESENT * EVENTS_PER_USER_DAY);
-        Self { users, seed, start_ms, span_ms: (days * DAY_MS) as i64, pace: 1.0, label_delay_scale: 1.0 }
+        let span_ms = (days * DAY_MS) as i64;
+        Self { users, seed, start_ms, span_ms, pace: 1.0, label_delay_scale: 1.0, fraud_share: FRAUD_SHARE }
     }
 
     /// The same people, busier or idler, so that the events take about this many days.

@@ -3,6 +3,7 @@
 //! `admit_*` asks whether an event is new, `features::compute` looks at the history as if the event were already in it,
 //! and `apply` is the only way in, live and on replay alike. Nothing here knows where events come from.
 
+mod index;
 mod labels;
 mod logins;
 mod parts;
@@ -39,12 +40,14 @@ pub struct Retention {
     pub max_logins: usize,
     /// Labels kept; beyond it the oldest are forgotten.
     pub max_labels: usize,
+    /// Transactions kept exactly from which on they are indexed; changes what an answer costs, never the answer.
+    pub index_from: usize,
 }
 
 impl Default for Retention {
-    /// 8 days, and the bounds of the contract.
+    /// 8 days, the bounds of the contract, and the count about where a walk begins to cost more than an index.
     fn default() -> Self {
-        Self { dedupe_ms: 8 * DAY_MS, max_payments: 20_000, max_logins: 2_000, max_labels: 1_000 }
+        Self { dedupe_ms: 8 * DAY_MS, max_payments: 20_000, max_logins: 2_000, max_labels: 1_000, index_from: 64 }
     }
 }
 

@@ -82,6 +82,7 @@ impl Profile {
                 buckets: parts.buckets.into(),
                 first: parts.first,
                 dropped: parts.dropped,
+                ..Spending::default()
             },
             logins: Logins {
                 recent: parts.logins.into(),

@@ -1,12 +1,17 @@
 //! What a user spent: transactions in event time, exact sliding windows over them, and the ids that tell duplicates.
 //!
 //! Three ages of history: `recent` keeps ids (the dedupe horizon and the merchant window beyond it), `older` keeps time
-//! and amount (the longest window beyond that), and `buckets` stand in by the hour for what exceeds the bound.
+//! and amount (the longest window beyond that), and `buckets` stand in by the hour for what exceeds the bound. Few
+//! payments are walked, which nothing beats; many have an index beside them, which gives the same answers.
 
+use super::index::{Index, Payments};
 use super::{Admission, LONGEST_WINDOW_MS, MERCHANT_WINDOW_MS, Retention};
 use crate::event::{Transaction, id_hash};
 use crate::time::{DAY_MS, HOUR_MS, Timestamp};
 use std::collections::VecDeque;
+
+/// Payments up to which builds with debug assertions compare every answer of the index with the walk's.
+const CHECKED_PAYMENTS: usize = 256;
 
 /// A transaction whose id is still known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +60,7 @@ pub struct WindowTotals {
 }
 
 impl WindowTotals {
-    fn add(&mut self, minor: i64) {
+    pub(super) fn add(&mut self, minor: i64) {
         self.add_totals(Self { count: 1, sum_minor: minor, max_minor: minor });
     }
 
@@ -100,6 +105,32 @@ pub(super) struct Spending {
     pub(super) first: Option<Timestamp>,
     /// The newest timestamp whose id was dropped.
     pub(super) dropped: Option<Timestamp>,
+    /// Of `older` and `recent`, while they are many.
+    pub(super) index: Derived,
+}
+
+/// An index that may be there. What derives from the rest is no part of a profile's value: two with the same payments are
+/// equal, indexed or not, and a copy (a snapshot, as a rule) starts without.
+#[derive(Debug, Default)]
+pub(super) struct Derived(Option<Box<Index>>);
+
+#[cfg(test)]
+impl Derived {
+    pub(super) fn get(&self) -> Option<&Index> {
+        self.0.as_deref()
+    }
+}
+
+impl PartialEq for Derived {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Clone for Derived {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
 }
 
 impl Spending {
@@ -109,12 +140,21 @@ impl Spending {
         if transaction.at <= floor {
             return Admission::TooOld { floor };
         }
-        let id = id_hash(&transaction.transaction_id);
-        match self.recent.iter().rev().take_while(|payment| payment.at > floor).find(|payment| payment.id == id) {
+        match self.known(id_hash(&transaction.transaction_id), floor) {
             None => Admission::New,
             Some(known) if known.content == transaction.content_hash() => Admission::Duplicate { n: known.n },
             Some(_) => Admission::IdReused,
         }
+    }
+
+    /// The latest payment of an id above the floor.
+    fn known(&self, id: u64, floor: Timestamp) -> Option<&Payment> {
+        let end = match &self.index.0 {
+            Some(index) => self.end_of(index.latest(id).filter(|at| *at > floor)?),
+            None => self.recent.len(),
+        };
+        let above = self.recent.range(..end).rev().take_while(|payment| payment.at > floor);
+        above.into_iter().find(|payment| payment.id == id)
     }
 
     /// Puts a transaction where it belongs in time and retires what `newest`, the profile's newest timestamp, leaves
@@ -130,8 +170,19 @@ impl Spending {
         };
         let place = self.end_of(payment.at);
         self.recent.insert(place, payment);
+        let payments = Payments { older: &self.older, recent: &self.recent };
+        if !self.index.0.as_mut().is_none_or(|index| index.inserted(self.older.len() + place, &payment, payments)) {
+            self.index.0 = None;
+        }
         self.first = Some(self.first.map_or(payment.at, |first| first.min(payment.at)));
         self.retire(newest, retention);
+        // Not below half of the bound: a count that moves about it must not build an index every time.
+        if self.len() < retention.index_from.div_ceil(2) {
+            self.index.0 = None;
+        } else if self.len() >= retention.index_from && self.index.0.is_none() {
+            let payments = Payments { older: &self.older, recent: &self.recent };
+            self.index.0 = Index::of(payments).map(Box::new);
+        }
     }
 
     /// Index after the last recent payment at or before `at`.
@@ -149,12 +200,19 @@ impl Spending {
         while let Some(payment) = self.recent.pop_front_if(|payment| payment.at <= horizon - MERCHANT_WINDOW_MS) {
             // A longer horizon, should the configuration change, must not forget that this id is gone.
             self.dropped = self.dropped.max(Some(payment.at));
+            if let Some(index) = &mut self.index.0 {
+                index.aged(self.older.len(), &payment);
+            }
             // In front of what is newer: a decision that was answered elsewhere may arrive below the floor.
             let place = self.older.partition_point(|spent| spent.at <= payment.at);
             self.older.insert(place, Spent { at: payment.at, minor: payment.minor });
         }
         let window_end = horizon - LONGEST_WINDOW_MS;
-        while self.older.pop_front_if(|spent| spent.at <= window_end).is_some() {}
+        while self.older.pop_front_if(|spent| spent.at <= window_end).is_some() {
+            if let Some(index) = &mut self.index.0 {
+                index.forgot_oldest();
+            }
+        }
         while self.buckets.pop_front_if(|bucket| bucket.hour + HOUR_MS <= window_end).is_some() {}
         while self.len() > retention.max_payments {
             self.bucket_oldest();
@@ -165,9 +223,15 @@ impl Spending {
         let oldest = self.older.pop_front().or_else(|| {
             let payment = self.recent.pop_front()?;
             self.dropped = self.dropped.max(Some(payment.at));
+            if let Some(index) = &mut self.index.0 {
+                index.aged(0, &payment);
+            }
             Some(Spent { at: payment.at, minor: payment.minor })
         });
         let Some(spent) = oldest else { return };
+        if let Some(index) = &mut self.index.0 {
+            index.forgot_oldest();
+        }
         let hour = spent.at - spent.at.as_millis().rem_euclid(HOUR_MS);
         let place = self.buckets.binary_search_by_key(&hour, |bucket| bucket.hour).unwrap_or_else(|place| {
             self.buckets.insert(place, Bucket { hour, totals: WindowTotals::default() });
@@ -185,6 +249,29 @@ impl Spending {
     }
 
     pub(super) fn windows(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
+        let mut windows = match &self.index.0 {
+            Some(index) => {
+                let payments = Payments { older: &self.older, recent: &self.recent };
+                let windows = index.windows(at, with, payments);
+                debug_assert!(
+                    self.len() > CHECKED_PAYMENTS || windows == self.walk(at, with),
+                    "the index and the walk disagree at {at}: {windows:?}, {:?}",
+                    self.walk(at, with)
+                );
+                windows
+            }
+            None => self.walk(at, with),
+        };
+        self.add_buckets(at, &mut windows);
+        windows.is_first = self.older.is_empty()
+            && self.buckets.is_empty()
+            && self.first.is_none_or(|first| first > at)
+            && self.recent.front().is_none_or(|payment| payment.at > at);
+        windows
+    }
+
+    /// What the index answers, by walking back through the longest window: cheapest while payments are few.
+    fn walk(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
         let end = self.end_of(at);
         let mut walk = Walk::new(at);
         let mut merchants = Merchants::default();
@@ -206,12 +293,7 @@ impl Spending {
                 break;
             }
         }
-        let mut windows = walk.finish();
-        self.add_buckets(at, &mut windows);
-        windows.merchants = merchants.count();
-        windows.is_first =
-            end == 0 && self.older.is_empty() && self.buckets.is_empty() && self.first.is_none_or(|first| first > at);
-        windows
+        Windows { merchants: merchants.count(), ..walk.finish() }
     }
 
     /// Adds every bucket that overlaps a window: with so many events, too many is the safer error.

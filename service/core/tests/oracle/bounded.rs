@@ -30,9 +30,17 @@ const ALWAYS_EXACT: [&str; 10] = [
 
 fn small() -> impl Strategy<Value = Retention> {
     let dedupe_ms = select(vec![8 * DAY_MS, 8 * DAY_MS, 2 * DAY_MS, HOUR_MS]);
-    (dedupe_ms, 1..=24_usize, 1..=8_usize, 1..=6_usize).prop_map(|(dedupe_ms, max_payments, max_logins, max_labels)| {
-        Retention { dedupe_ms, max_payments, max_logins, max_labels }
-    })
+    // Most of these bounds are below most of these counts: both ways to answer are asked, and changes between them.
+    let index_from = prop_oneof![3 => 1..=24_usize, 1 => 25..=100_usize];
+    (dedupe_ms, 1..=24_usize, 1..=8_usize, 1..=6_usize, index_from).prop_map(
+        |(dedupe_ms, max_payments, max_logins, max_labels, index_from)| Retention {
+            dedupe_ms,
+            max_payments,
+            max_logins,
+            max_labels,
+            index_from,
+        },
+    )
 }
 
 fn value(features: &FeatureVector, name: &str) -> f64 {

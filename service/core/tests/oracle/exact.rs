@@ -229,7 +229,11 @@ fn compare(story: &[Event], retention: Retention, base: Currency) -> Result<(), 
 
 fn retentions() -> impl Strategy<Value = Retention> {
     let dedupe_ms = select(vec![8 * DAY_MS, 8 * DAY_MS, 8 * DAY_MS, 2 * DAY_MS, HOUR_MS, 30 * DAY_MS]);
-    dedupe_ms.prop_map(|dedupe_ms| Retention { dedupe_ms, ..Retention::default() })
+    (dedupe_ms, prop_oneof![3 => 1..=24_usize, 1 => 25..=100_usize]).prop_map(|(dedupe_ms, index_from)| Retention {
+        dedupe_ms,
+        index_from,
+        ..Retention::default()
+    })
 }
 
 fn bases() -> impl Strategy<Value = Currency> {

@@ -1,0 +1,102 @@
+//! Alerts: one for every decision that is no approve, to be found by filters and in pages that hold still.
+
+use super::{by_rules, decide};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use verdict_tests::{Payment, Service, now_ms, rfc3339, until};
+
+/// So many alerts of different users, and some payments that raise none.
+fn raise(service: &Service, prefix: &str, count: usize) {
+    for number in 0..count {
+        decide(service, &Payment::new(&format!("{prefix}-{number}"), "t-1", "5000.01"));
+        decide(service, &Payment::new(&format!("{prefix}-{number}-fine"), "t-1", "1.00"));
+    }
+}
+
+fn page(service: &Service, query: &str) -> (Vec<Value>, Option<String>) {
+    let answer = service.get(&format!("/v1/alerts{query}"));
+    assert_eq!(answer.status, 200, "{query}: {}", answer.body);
+    let page = answer.json();
+    (page["alerts"].as_array().unwrap().clone(), page["next_cursor"].as_str().map(str::to_owned))
+}
+
+fn all(service: &Service, count: usize) -> Vec<Value> {
+    until("all alerts", || {
+        let (alerts, _) = page(service, "?limit=500");
+        assert!(alerts.len() <= count, "{} alerts of {count}", alerts.len());
+        (alerts.len() == count).then_some(alerts)
+    })
+}
+
+#[test]
+fn an_alert_says_what_the_decision_said() {
+    let service = Service::start();
+    let payment = Payment::new("u-7", "t-81", "5130.00");
+    let decision = decide(&service, &payment);
+    decide(&service, &payment);
+    let alert = all(&service, 1).remove(0);
+    for field in ["transaction_id", "user_id", "decision", "score", "risk_level", "reasons", "ruleset", "model"] {
+        assert_eq!(alert[field], decision[field], "{field}");
+    }
+    assert_eq!(alert["detected_at"], decision["evaluated_at"]);
+    for field in ["amount", "currency", "merchant_id", "timestamp"] {
+        assert_eq!(alert[field], payment.body[field], "{field}");
+    }
+    assert_eq!((&alert["schema_version"], &alert["status"]), (&json!(1), &json!("open")));
+    assert_eq!(alert["alert_id"].as_str().unwrap().len(), 36);
+    assert_ne!(alert["alert_id"], decision["decision_id"]);
+    assert_eq!(alert.as_object().unwrap().len(), 16, "{alert}");
+}
+
+#[test]
+fn filters_narrow() {
+    let service = by_rules();
+    let before = now_ms();
+    raise(&service, "u", 5);
+    let alerts = all(&service, 5);
+    let count = |query: &str| page(&service, query).0.len();
+    assert_eq!(count("?user_id=u-3"), 1);
+    assert_eq!(count("?user_id=u-3-fine"), 0);
+    assert_eq!(count("?user_id=nobody"), 0);
+    assert_eq!((count("?decision=review"), count("?decision=block"), count("?decision=approve")), (5, 0, 0));
+    assert_eq!((count("?status=open"), count("?status=in_review"), count("?status=confirmed_fraud")), (5, 0, 0));
+    assert_eq!(count(&format!("?since={}", rfc3339(before - 1))), 5);
+    assert_eq!(count(&format!("?since={}", rfc3339(now_ms() + 60_000))), 0);
+    let third = alerts[2]["detected_at"].as_str().unwrap();
+    let expected = alerts.iter().filter(|alert| alert["detected_at"].as_str().unwrap() >= third).count();
+    assert_eq!(count(&format!("?since={third}")), expected, "since includes its instant");
+    assert_eq!(count("?decision=review&user_id=u-1&status=open&limit=500"), 1);
+    for query in
+        ["?limit=0", "?limit=501", "?status=new", "?decision=maybe", "?since=yesterday", "?users=u", "?cursor=x"]
+    {
+        let answer = service.get(&format!("/v1/alerts{query}"));
+        assert_eq!((answer.status, &answer.json()["code"]), (422, &json!("INVALID_QUERY")), "{query}: {}", answer.body);
+        assert!(!answer.json()["errors"].as_array().unwrap().is_empty(), "{}", answer.body);
+    }
+}
+
+#[test]
+fn pages_hold_still_while_alerts_arrive() {
+    let service = by_rules();
+    raise(&service, "old", 23);
+    let known: Vec<Value> = all(&service, 23);
+    let mut seen = Vec::new();
+    let mut cursor = None;
+    loop {
+        let query = cursor.map_or("?limit=5".to_owned(), |cursor| format!("?limit=5&cursor={cursor}"));
+        let (alerts, next) = page(&service, &query);
+        assert!(!alerts.is_empty() && alerts.len() <= 5);
+        seen.extend(alerts);
+        // New ones arrive between two pages and must move nothing.
+        raise(&service, &format!("new-{}", seen.len()), 2);
+        cursor = next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, known, "the same alerts in the same order, each once");
+    let ids: BTreeSet<&str> = seen.iter().map(|alert| alert["alert_id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 23);
+    let (newest, _) = page(&service, "?limit=1");
+    assert!(newest[0]["user_id"].as_str().unwrap().starts_with("new-"), "newest first: {newest:?}");
+}

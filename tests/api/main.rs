@@ -1,0 +1,41 @@
+//! The HTTP contract (DESIGN 4), from outside: a real service on a real port, asked as its clients ask.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+
+mod access;
+mod alerts;
+mod answers;
+mod events;
+mod operate;
+mod restart;
+mod rules;
+mod statuses;
+
+use serde_json::Value;
+use verdict_tests::{Payment, Service};
+
+/// A service that decides by rules alone, so that outcomes are those of the rule set's boundaries.
+fn by_rules() -> Service {
+    Service::builder().arg("--model").arg("").start()
+}
+
+/// Has a payment decided.
+#[track_caller]
+fn decide(service: &Service, payment: &Payment) -> Value {
+    let answer = service.post("/v1/decide", &payment.text());
+    assert_eq!(answer.status, 200, "{payment:?}: {}", answer.body);
+    answer.json()
+}
+
+/// Has a login or a label remembered.
+#[track_caller]
+fn remember(service: &Service, path: &str, event: &Value) -> Value {
+    let answer = service.post(path, &event.to_string());
+    assert_eq!(answer.status, 200, "{event}: {}", answer.body);
+    answer.json()
+}
+
+/// The reason codes of a decision, in order.
+fn codes(decision: &Value) -> Vec<&str> {
+    decision["reasons"].as_array().unwrap().iter().map(|reason| reason["code"].as_str().unwrap()).collect()
+}
