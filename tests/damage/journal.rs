@@ -42,7 +42,7 @@ fn a_torn_log_leaves_a_consistent_beginning() {
         }
         let service = Service::builder().folder(folder).start();
         known.push(history.known_prefix(&service));
-        verify(&service.kill().folder.path().to_owned());
+        verify(service.kill().folder.path());
     }
     println!("of {} payments, torn logs kept {known:?}", history.payments.len());
     let whole = Service::builder().folder(origin).start();

@@ -27,13 +27,9 @@ fn start(folder: TempDir) -> Service {
     builder(folder).start()
 }
 
-/// Checkpoints every second, and few users that keep an actor, so that a kill hits both at work.
+/// Checkpoints every second, so that a kill hits one at work.
 fn builder(folder: TempDir) -> verdict_tests::Builder {
-    Service::builder()
-        .folder(folder)
-        .env("VERDICT__DATA__CHECKPOINT_SECS", "1")
-        .env("VERDICT__ACTORS__HOT_USERS", "16")
-        .env("VERDICT__ACTORS__IDLE_SECS", "1")
+    Service::builder().folder(folder).env("VERDICT__DATA__CHECKPOINT_SECS", "1")
 }
 
 /// Starts it and kills it before or while it recovers.
