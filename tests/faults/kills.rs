@@ -27,7 +27,7 @@ fn start(folder: TempDir) -> Service {
     builder(folder).start()
 }
 
-/// Checkpoints every second, so that a kill hits one now and then.
+/// Checkpoints every second, so that a kill hits one at work.
 fn builder(folder: TempDir) -> verdict_tests::Builder {
     Service::builder().folder(folder).env("VERDICT__DATA__CHECKPOINT_SECS", "1")
 }
