@@ -12,7 +12,7 @@ DEMO_PORT ?= 8080
 DEMO_RATE ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train test verify fmt lint deny docs
+.PHONY: help setup demo train bench test verify fmt lint deny docs
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +29,9 @@ train: ## Train models/default again: traffic, features, ONNX, golden rows, card
 	$(CARGO) build --locked --release -p verdict
 	python3 models/train.py --verdict $(TARGET_DIR)/release/verdict
 	models/.venv/bin/python -m unittest discover --start-directory models/tests
+
+bench: setup ## Measure speed against baselines, in alternate rounds (load-tests/REPORT.md)
+	load-tests/run
 
 # The first line builds the binary that the black-box tests start, together with the tests, so that both share everything.
 test: setup ## Build and run all tests

@@ -76,6 +76,41 @@ pub fn cpu_time() -> Option<Duration> {
     Some(Duration::from_millis((user + system) * 10))
 }
 
+/// Measures work of the calling thread by the CPU time that the kernel gave it, so that what else the machine does
+/// counts little. Where the kernel keeps no such books it is the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch {
+    start: Instant,
+    cpu: Option<Duration>,
+}
+
+impl Stopwatch {
+    /// Starts it.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { cpu: thread_cpu_time(), start: now() }
+    }
+
+    /// Wall time since the start: cheap, to know when to stop.
+    #[must_use]
+    pub fn wall(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// CPU time since the start. The kernel's books lag by up to a tick (4 ms), so measure for half a second or more.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        let used = thread_cpu_time().zip(self.cpu).map(|(after, before)| after.saturating_sub(before));
+        used.unwrap_or_else(|| self.wall())
+    }
+}
+
+/// Nanoseconds on a core are the first number of `schedstat`.
+fn thread_cpu_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,11 +127,14 @@ mod tests {
     #[test]
     fn cpu_time_is_counted() {
         let before = cpu_time().expect("a Linux /proc");
+        let stopwatch = Stopwatch::start();
         let mut sum = 0_u64;
         let start = now();
         while start.elapsed() < Duration::from_millis(60) {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(cpu_time().expect("a Linux /proc") > before);
+        let (cpu, wall) = (stopwatch.cpu(), stopwatch.wall());
+        assert!(Duration::from_millis(1) < cpu && cpu <= wall + Duration::from_millis(10), "{cpu:?} of {wall:?}");
     }
 }

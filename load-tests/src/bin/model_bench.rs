@@ -15,7 +15,7 @@ use std::time::Duration;
 use thiserror::Error;
 use verdict::model::{ModelError, ModelHost, ScoreError, Search, disable_telemetry};
 use verdict_core::features::{FeatureVector, SLOTS, Slot, lookup};
-use verdict_load::clock;
+use verdict_load::clock::Stopwatch;
 
 /// Rows in a batch.
 const BATCHES: [usize; 3] = [1, 16, 64];
@@ -76,6 +76,7 @@ struct Findings {
 #[derive(Debug, Serialize)]
 struct Batch {
     rows: usize,
+    /// CPU time in microseconds.
     us_a_row: f64,
 }
 
@@ -149,16 +150,15 @@ fn measure(
     }
     for size in BATCHES {
         let mut scored = 0_usize;
-        let start = clock::now();
+        let stopwatch = Stopwatch::start();
         let took = loop {
             let from = scored % ROWS;
             score(from, from + size, &mut |scores| {
                 black_box(scores);
             })?;
             scored += size;
-            let took = start.elapsed();
-            if took >= length {
-                break took;
+            if stopwatch.wall() >= length {
+                break stopwatch.cpu();
             }
         };
         findings.batches.push(Batch { rows: size, us_a_row: took.as_nanos() as f64 / 1e3 / scored as f64 });

@@ -6,7 +6,8 @@
 use super::context::Ticket;
 use super::messages::{Accepted, Answer, ProfileView, Refusal, Settled, Submission};
 use super::partition::partition_of;
-use super::shard::{Checkpoint, Refuse, ShardActor, Stop, Submit, TellWhenServing, View};
+use super::requests::{Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
+use super::shard::ShardActor;
 use super::user::Work;
 use crate::journal::Partition;
 use actix::Addr;

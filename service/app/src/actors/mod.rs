@@ -10,5 +10,6 @@ pub mod gateway;
 pub mod messages;
 pub mod partition;
 pub mod recovery;
+pub mod requests;
 pub mod shard;
 pub mod user;

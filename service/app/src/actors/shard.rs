@@ -5,10 +5,11 @@
 //! closes the context of that epoch, and recovers under a new one.
 
 use super::checkpointing;
-use super::context::{Clock, Completion, Judge, Outbox, ShardContext, Ticket, Wake};
-use super::messages::{Accepted, ProfileView, Refusal};
+use super::context::{Clock, Completion, Judge, Outbox, ShardContext, Wake};
+use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
-use super::user::{CopyProfile, Scored, UserActor, Work, view};
+use super::requests::{Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
+use super::user::{CopyProfile, Scored, UserActor, view};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
@@ -84,65 +85,6 @@ enum User {
     /// An actor.
     Hot(Addr<UserActor>),
 }
-
-/// An event for one of the shard's users.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Submit {
-    /// The user's partition.
-    pub partition: Partition,
-    /// The user.
-    pub user_id: Box<str>,
-    /// The event.
-    pub work: Work,
-}
-
-/// Something that a source delivered and that is no event; it leaves a dead letter (I6).
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Refuse {
-    /// The partition that the dead letter goes to.
-    pub partition: Partition,
-    /// Reason code.
-    pub reason: &'static str,
-    /// For people.
-    pub detail: Box<str>,
-    /// Carries the bytes as they came.
-    pub ticket: Ticket<Accepted>,
-}
-
-/// Asks what is known of a user.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct View {
-    /// The user.
-    pub user_id: Box<str>,
-    /// The way back.
-    pub reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
-}
-
-impl View {
-    /// A caller that has gone away is no error.
-    fn answer(
-        reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
-        found: Result<Option<ProfileView>, Refusal>,
-    ) {
-        let _ = reply.send(found);
-    }
-}
-
-/// Saves every changed profile; answers `false` when that failed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Checkpoint {
-    /// The way back.
-    pub done: Option<oneshot::Sender<bool>>,
-}
-
-/// Asks to be told when the shard serves.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct TellWhenServing(pub oneshot::Sender<()>);
 
 /// Rows or records wait.
 #[derive(Message)]
@@ -456,11 +398,6 @@ fn tell(done: Option<oneshot::Sender<bool>>, saved: bool) {
         let _ = done.send(saved);
     }
 }
-
-/// Ends the shard; what is in flight was drained before.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Stop;
 
 impl Handler<Stop> for ShardActor {
     type Result = ();

@@ -24,9 +24,7 @@ impl Scope {
     /// Every scope, with its name in the configuration.
     pub const ALL: [(Self, &'static str); 4] =
         [(Self::Decide, "decide"), (Self::Ingest, "ingest"), (Self::Review, "review"), (Self::Admin, "admin")];
-}
 
-impl Scope {
     /// The name in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -74,12 +72,6 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// A free port and one worker.
-    #[must_use]
-    pub fn for_testing() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), workers: 1, ..Self::default() }
-    }
-
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let default = Self::default();
         let config = Self {

@@ -63,20 +63,6 @@ pub struct Flag {
 }
 
 impl Config {
-    /// A service of the test's own: a free port, no model, everything it writes under `dir`.
-    #[must_use]
-    pub fn for_testing(dir: &Path) -> Self {
-        Self {
-            http: HttpConfig::for_testing(),
-            data: DataConfig::for_testing(dir.join("data")),
-            actors: ActorsConfig::for_testing(),
-            decide: DecideConfig::for_testing(),
-            rules: RulesConfig::for_testing(dir.join("rules")),
-            model: ModelConfig::for_testing(),
-            log_filter: None,
-        }
-    }
-
     /// The log directives to start with.
     #[must_use]
     pub fn log_filter(&self) -> &str {

@@ -35,12 +35,6 @@ impl Default for DataConfig {
 }
 
 impl DataConfig {
-    /// In a folder of the test's own, with few partitions.
-    #[must_use]
-    pub fn for_testing(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), partitions: 4, checkpoint_secs: 1, ..Self::default() }
-    }
-
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let default = Self::default();
         let config = Self {
@@ -70,12 +64,6 @@ impl Default for ActorsConfig {
 }
 
 impl ActorsConfig {
-    /// Two shards, so that routing is exercised.
-    #[must_use]
-    pub const fn for_testing() -> Self {
-        Self { shards: 2 }
-    }
-
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let default = Self::default();
         let config = Self { shards: section.integer("shards", default.shards, 1..=1024) };
@@ -100,12 +88,6 @@ impl Default for DecideConfig {
 }
 
 impl DecideConfig {
-    /// A deadline that a busy machine does not miss.
-    #[must_use]
-    pub const fn for_testing() -> Self {
-        Self { deadline_ms: 10_000, max_in_flight: 256 }
-    }
-
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let default = Self::default();
         let config = Self {
@@ -133,12 +115,6 @@ impl Default for RulesConfig {
 }
 
 impl RulesConfig {
-    /// The default set of a folder of the test's own.
-    #[must_use]
-    pub fn for_testing(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), ..Self::default() }
-    }
-
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let default = Self::default();
         let config = Self {
@@ -171,12 +147,6 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// No model.
-    #[must_use]
-    pub const fn for_testing() -> Self {
-        Self { dir: None, runtime_library: None }
-    }
-
     pub(super) fn read(mut section: Section<'_>, ort_dylib_path: Option<PathBuf>) -> Self {
         let default = Self::default();
         let config = Self {

@@ -164,23 +164,6 @@ impl InFlight {
     }
 }
 
-/// The number of users with an actor, sampled.
-#[derive(Clone, Copy, Debug)]
-pub struct HotUsers {
-    /// The shard.
-    pub shard: u16,
-    /// Its users.
-    pub users: usize,
-}
-
-impl HotUsers {
-    /// Records the level.
-    pub fn emit(self, metrics: &Metrics) {
-        let gauge = metrics.gauge("verdict_hot_users", "shard", self.shard.to_string());
-        gauge.set(approximate(self.users as u64));
-    }
-}
-
 /// How far a projection is behind the journal, sampled.
 #[derive(Clone, Copy, Debug)]
 pub struct ProjectionLag {
@@ -243,7 +226,6 @@ mod tests {
         CheckpointSaved { profiles: 7, seconds: 0.01 }.emit(&metrics);
         ShardRecovered { seconds: 2.0, replayed: 9 }.emit(&metrics);
         InFlight { requests: 5 }.emit(&metrics);
-        HotUsers { shard: 1, users: 64 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         metrics.run_upkeep();
         let text = metrics.clone().render();
@@ -271,7 +253,6 @@ mod tests {
             "verdict_shard_recovery_seconds_bucket{le=\"1\"} 0",
             "verdict_shard_recovery_seconds_bucket{le=\"5\"} 1",
             "verdict_in_flight_requests 5",
-            "verdict_hot_users{shard=\"1\"} 64",
             "verdict_projection_lag_records{projection=\"alerts\"} 3",
         ] {
             assert_line(&text, line);
@@ -284,12 +265,11 @@ mod tests {
         let metrics = Metrics::new();
         Rejected { reason: "SCHEMA" }.emit(&metrics);
         DeadLettered { reason: "TOO_OLD" }.emit(&metrics);
-        HotUsers { shard: 0, users: 1 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         let text = metrics.render();
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 18, "{text}");
+        assert_eq!(names.len(), 17, "{text}");
         for name in names {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} has no HELP");
         }

@@ -49,9 +49,8 @@ const COUNTERS: [(&str, &str); 10] = [
     ("verdict_shard_recoveries_total", "Shards that finished loading their profiles"),
     ("verdict_replayed_records_total", "Journal records read again to recover"),
 ];
-const GAUGES: [(&str, &str); 3] = [
+const GAUGES: [(&str, &str); 2] = [
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
-    ("verdict_hot_users", "Users that have an actor, by shard"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
 ];
 const HISTOGRAMS: [(&str, &[f64], &str); 5] = [
@@ -146,8 +145,8 @@ impl Metrics {
     }
 
     /// Looks a gauge with one label up, or makes it.
-    pub(super) fn gauge(&self, name: &'static str, label: &'static str, value: impl Into<SharedString>) -> Gauge {
-        let labels = vec![Label::new(label, value)];
+    pub(super) fn gauge(&self, name: &'static str, label: &'static str, value: &'static str) -> Gauge {
+        let labels = vec![Label::from_static_parts(label, value)];
         self.inner.recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
     }
 }

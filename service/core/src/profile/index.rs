@@ -159,9 +159,10 @@ impl Index {
             index.sums.push_back(sum);
             index.peak(seq, minor);
         }
-        for merchant in payments.merchants(index.position(index.merchants_from)..payments.len()) {
-            *index.merchants.entry(merchant).or_default() += 1;
-        }
+        let mut counted: Vec<u64> = payments.merchants(starts[DAY].max(split)..payments.len()).collect();
+        counted.sort_unstable();
+        let counted = counted.chunk_by(|one, other| one == other);
+        index.merchants = counted.map(|same| (same[0], same.len() as u32)).collect();
         Some(index)
     }
 

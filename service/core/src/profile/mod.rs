@@ -8,6 +8,7 @@ mod labels;
 mod logins;
 mod parts;
 mod spending;
+mod walk;
 
 pub use labels::LabelEntry;
 pub use logins::LoginEntry;
@@ -45,9 +46,9 @@ pub struct Retention {
 }
 
 impl Default for Retention {
-    /// 8 days, the bounds of the contract, and the count about where a walk begins to cost more than an index.
+    /// 8 days, the bounds of the contract, and the count about where an index is measured to cost less than walks.
     fn default() -> Self {
-        Self { dedupe_ms: 8 * DAY_MS, max_payments: 20_000, max_logins: 2_000, max_labels: 1_000, index_from: 64 }
+        Self { dedupe_ms: 8 * DAY_MS, max_payments: 20_000, max_logins: 2_000, max_labels: 1_000, index_from: 128 }
     }
 }
 

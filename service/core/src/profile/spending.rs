@@ -5,13 +5,14 @@
 //! payments are walked, which nothing beats; many have an index beside them, which gives the same answers.
 
 use super::index::{Index, Payments};
+use super::walk::{Merchants, Walk};
 use super::{Admission, LONGEST_WINDOW_MS, MERCHANT_WINDOW_MS, Retention};
 use crate::event::{Transaction, id_hash};
 use crate::time::{DAY_MS, HOUR_MS, Timestamp};
 use std::collections::VecDeque;
 
 /// Payments up to which builds with debug assertions compare every answer of the index with the walk's.
-const CHECKED_PAYMENTS: usize = 256;
+const CHECKED_PAYMENTS: usize = 512;
 
 /// A transaction whose id is still known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,29 +249,30 @@ impl Spending {
         self.recent.iter().rev()
     }
 
+    /// Every window at `at`: see [`super::Profile::windows`].
     pub(super) fn windows(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
-        let mut windows = match &self.index.0 {
-            Some(index) => {
-                let payments = Payments { older: &self.older, recent: &self.recent };
-                let windows = index.windows(at, with, payments);
-                debug_assert!(
-                    self.len() > CHECKED_PAYMENTS || windows == self.walk(at, with),
-                    "the index and the walk disagree at {at}: {windows:?}, {:?}",
-                    self.walk(at, with)
-                );
-                windows
-            }
+        match &self.index.0 {
             None => self.walk(at, with),
-        };
+            Some(index) => self.indexed(index, at, with),
+        }
+    }
+
+    /// By the index. Kept out of line, for the sake of the many users without one.
+    #[inline(never)]
+    fn indexed(&self, index: &Index, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
+        let mut windows = index.windows(at, with, Payments { older: &self.older, recent: &self.recent });
         self.add_buckets(at, &mut windows);
-        windows.is_first = self.older.is_empty()
-            && self.buckets.is_empty()
-            && self.first.is_none_or(|first| first > at)
-            && self.recent.front().is_none_or(|payment| payment.at > at);
+        windows.is_first = self.is_first(at, self.end_of(at));
+        debug_assert!(
+            self.len() > CHECKED_PAYMENTS || windows == self.walk(at, with),
+            "the index and the walk disagree at {at}: {windows:?}, {:?}",
+            self.walk(at, with)
+        );
         windows
     }
 
-    /// What the index answers, by walking back through the longest window: cheapest while payments are few.
+    /// The same by walking back through the longest window: cheapest while payments are few.
+    #[inline]
     fn walk(&self, at: Timestamp, with: Option<(i64, &str)>) -> Windows {
         let end = self.end_of(at);
         let mut walk = Walk::new(at);
@@ -293,10 +295,20 @@ impl Spending {
                 break;
             }
         }
-        Windows { merchants: merchants.count(), ..walk.finish() }
+        let mut windows = walk.finish();
+        self.add_buckets(at, &mut windows);
+        windows.merchants = merchants.count();
+        windows.is_first = self.is_first(at, end);
+        windows
+    }
+
+    /// Whether nothing is known up to `at`, after `end` recent payments.
+    fn is_first(&self, at: Timestamp, end: usize) -> bool {
+        end == 0 && self.older.is_empty() && self.buckets.is_empty() && self.first.is_none_or(|first| first > at)
     }
 
     /// Adds every bucket that overlaps a window: with so many events, too many is the safer error.
+    #[inline]
     fn add_buckets(&self, at: Timestamp, windows: &mut Windows) {
         let day_start = at.day_start();
         for bucket in self.buckets.iter().rev() {
@@ -317,82 +329,5 @@ impl Spending {
                 windows.today.add_totals(bucket.totals);
             }
         }
-    }
-}
-
-/// One walk back through history that closes each window as it leaves it: nested windows share their totals.
-struct Walk {
-    /// Start of each window, excluded: 1 h, 24 h, 7 d, 30 d.
-    starts: [Timestamp; 4],
-    day_start: Timestamp,
-    /// Windows of the same order; those before `open` are closed.
-    closed: [WindowTotals; 4],
-    open: usize,
-    running: WindowTotals,
-    today: WindowTotals,
-}
-
-impl Walk {
-    fn new(at: Timestamp) -> Self {
-        Self {
-            starts: [at - HOUR_MS, at - DAY_MS, at - 7 * DAY_MS, at - LONGEST_WINDOW_MS],
-            day_start: at.day_start(),
-            closed: [WindowTotals::default(); 4],
-            open: 0,
-            running: WindowTotals::default(),
-            today: WindowTotals::default(),
-        }
-    }
-
-    /// Takes the next older event; `false` once it lies before every window.
-    fn step(&mut self, at: Timestamp, minor: i64) -> bool {
-        while self.open < 4 && at <= self.starts[self.open] {
-            self.closed[self.open] = self.running;
-            self.open += 1;
-        }
-        if self.open == 4 {
-            return false;
-        }
-        self.running.add(minor);
-        if at >= self.day_start {
-            self.today.add(minor);
-        }
-        true
-    }
-
-    fn finish(mut self) -> Windows {
-        for totals in &mut self.closed[self.open..] {
-            *totals = self.running;
-        }
-        let [hour, day, week, month] = self.closed;
-        Windows { hour, day, week, month, today: self.today, ..Windows::default() }
-    }
-}
-
-/// A set of merchants: a scan while it is small, which it nearly always is, else sorted at the end.
-#[derive(Default)]
-struct Merchants {
-    few: [u64; 16],
-    len: usize,
-    many: Vec<u64>,
-}
-
-impl Merchants {
-    fn add(&mut self, merchant: u64) {
-        if self.few[..self.len].contains(&merchant) {
-            return;
-        }
-        if self.len < self.few.len() {
-            self.few[self.len] = merchant;
-            self.len += 1;
-        } else {
-            self.many.push(merchant);
-        }
-    }
-
-    fn count(mut self) -> u64 {
-        self.many.sort_unstable();
-        self.many.dedup();
-        (self.len + self.many.len()) as u64
     }
 }

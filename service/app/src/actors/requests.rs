@@ -1,0 +1,72 @@
+//! What a shard is asked, besides what is in an event.
+
+use super::context::Ticket;
+use super::messages::{Accepted, ProfileView, Refusal};
+use super::user::Work;
+use crate::journal::Partition;
+use actix::Message;
+use tokio::sync::oneshot;
+
+/// An event for one of the shard's users.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Submit {
+    /// The user's partition.
+    pub partition: Partition,
+    /// The user.
+    pub user_id: Box<str>,
+    /// The event.
+    pub work: Work,
+}
+
+/// Something that a source delivered and that is no event; it leaves a dead letter (I6).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Refuse {
+    /// The partition that the dead letter goes to.
+    pub partition: Partition,
+    /// Reason code.
+    pub reason: &'static str,
+    /// For people.
+    pub detail: Box<str>,
+    /// Carries the bytes as they came.
+    pub ticket: Ticket<Accepted>,
+}
+
+/// Asks what is known of a user.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct View {
+    /// The user.
+    pub user_id: Box<str>,
+    /// The way back.
+    pub reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
+}
+
+/// Saves every changed profile; answers `false` when that failed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Checkpoint {
+    /// The way back.
+    pub done: Option<oneshot::Sender<bool>>,
+}
+
+/// Asks to be told when the shard serves.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TellWhenServing(pub oneshot::Sender<()>);
+
+/// Ends the shard; what is in flight was drained before.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+impl View {
+    /// A caller that has gone away is no error.
+    pub(super) fn answer(
+        reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
+        found: Result<Option<ProfileView>, Refusal>,
+    ) {
+        let _ = reply.send(found);
+    }
+}
