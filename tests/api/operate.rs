@@ -3,6 +3,7 @@
 use super::decide;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs;
 use verdict_tests::{Payment, Service, login, now_ms, until};
 
 /// The samples of `/metrics`, by name with labels.
@@ -110,4 +111,28 @@ fn simulated_traffic_is_taken() {
         .sum();
     assert_eq!(counted, decided as f64);
     assert_eq!(Value::from(service.get("/readyz").status), json!(200));
+}
+
+/// Local addresses, in the system's hexadecimal form, of the sockets of a process.
+fn sockets(pid: u32) -> Vec<String> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let link = |entry: fs::DirEntry| fs::read_link(entry.path()).unwrap_or_default().display().to_string();
+    let own: Vec<String> = descriptors
+        .map(|entry| link(entry.unwrap()))
+        .filter_map(|link| Some(link.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
+        .collect();
+    let tables = ["tcp", "tcp6", "udp", "udp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")));
+    let rows = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
+    let cells = rows.map(|row| row.split_whitespace().collect::<Vec<_>>());
+    cells.filter(|cells| own.iter().any(|inode| inode == cells[9])).map(|cells| cells[1].to_owned()).collect()
+}
+
+#[test]
+fn no_connection_is_opened_that_nobody_asked_for() {
+    let service = Service::start();
+    decide(&service, &Payment::new("u", "t", "5000.01"));
+    let port = format!(":{:04X}", service.addr().port());
+    // The listener, and what clients opened to it: nothing else, with rules, model and alerts at work.
+    let found = sockets(service.pid());
+    assert!(!found.is_empty() && found.iter().all(|local| local.ends_with(&port)), "{found:?}, expected only {port}");
 }

@@ -127,8 +127,9 @@ fn a_journal_that_lost_its_end_is_behind_its_checkpoint() {
 
 #[test]
 fn a_file_that_is_no_journal_is_refused() {
-    let service = start();
-    let folder = service.terminate().folder;
+    let folder = start().terminate().folder;
+    // What a log still holds would stand in for the file.
+    merge_log(folder.path(), "journal.db");
     fs::write(folder.path().join("data/journal.db"), "not a database, but long enough to be one. ".repeat(200))
         .unwrap();
     let stopped = Service::builder().folder(folder).try_start().unwrap_err();
@@ -143,4 +144,25 @@ fn another_number_of_partitions_is_refused() {
     assert_eq!(stopped.status.code(), Some(1));
     assert!(stopped.stderr.contains("created with 12 partitions"), "{}", stopped.stderr);
     assert!(stopped.stderr.contains("set data.partitions = 12"), "{}", stopped.stderr);
+}
+
+#[test]
+fn a_replay_needs_the_rules_and_the_model_that_decided() {
+    let service = start();
+    History::send(&service, "archive", 3);
+    let folder = service.terminate().folder;
+    for part in ["rulesets", "models"] {
+        let archive = folder.path().join("data/archive").join(part);
+        let aside = folder.path().join("aside");
+        fs::rename(&archive, &aside).unwrap();
+        let ended = replay(folder.path());
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&archive.display().to_string()), "{}", ended.stderr);
+        fs::rename(&aside, &archive).unwrap();
+    }
+    verify(folder.path());
+    // A start with the same rules and model puts them back.
+    fs::remove_dir_all(folder.path().join("data/archive")).unwrap();
+    let folder = Service::builder().folder(folder).start().terminate().folder;
+    verify(folder.path());
 }

@@ -186,3 +186,22 @@ fn what_was_replayed_survives_the_start_after_the_next() {
     let profile = service.get("/v1/users/u-1/profile").json();
     assert_eq!(profile["features"]["user_count_24h"], 1, "{profile}");
 }
+
+#[test]
+fn the_very_first_start_may_be_killed_at_any_moment() {
+    let seed = setting("VERDICT_SEED", now_ms().unsigned_abs());
+    println!("VERDICT_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    for _ in 0..8 {
+        let mut folder = TempDir::new().unwrap();
+        for _ in 0..2 {
+            let service = builder(folder).spawn_only();
+            let _ = within(Duration::from_millis(rng.u64(..80)), || None::<()>);
+            folder = service.kill().folder;
+        }
+        let service = start(folder);
+        let answer = service.post("/v1/decide", &verdict_tests::Payment::new("u", "t", "1.00").text());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        verify(service.terminate().folder.path());
+    }
+}
