@@ -8,7 +8,7 @@ use super::partition::partition_of;
 use super::user::{CopyProfile, UserActor};
 use crate::journal::checkpoint::{Checkpoint, CheckpointStore, Marker, ProfileSnapshot};
 use crate::journal::{Partition, profile_v1};
-use crate::telemetry::{Metrics, clock, events};
+use crate::telemetry::{clock, events};
 use actix::Addr;
 use futures_util::future::join_all;
 use std::rc::Rc;
@@ -28,17 +28,15 @@ pub(super) enum Copy {
     Ask(Addr<UserActor>),
 }
 
-/// Saves these profiles and the position that they reflect; `false` when that failed and is to be tried again.
+/// Saves these profiles and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
 pub(super) async fn save(
     context: Rc<ShardContext>,
     store: Arc<CheckpointStore>,
     partitions: Partition,
+    marker: Marker,
     profiles: Vec<(Rc<str>, Copy)>,
-    metrics: Metrics,
 ) -> bool {
     let started = clock::instant();
-    // Sources with offsets of their own come with the stream; HTTP has none.
-    let marker = Marker { marks: context.marks(), sources: Vec::new() };
     let changed = profiles.iter().map(|(id, _)| Rc::clone(id)).collect::<Vec<_>>();
     let mut snapshots = Vec::with_capacity(profiles.len());
     let mut rest = profiles.into_iter();
@@ -68,7 +66,8 @@ pub(super) async fn save(
     let count = snapshots.len();
     match store.save(&Checkpoint { profiles: snapshots, marker }).await {
         Ok(()) => {
-            events::CheckpointSaved { profiles: count as u64, seconds: started.elapsed().as_secs_f64() }.emit(&metrics);
+            events::CheckpointSaved { profiles: count as u64, seconds: started.elapsed().as_secs_f64() }
+                .emit(&context.metrics);
             true
         }
         Err(error) => {

@@ -10,7 +10,7 @@ use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
 use super::requests::{Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
 use super::user::{CopyProfile, Scored, UserActor, view};
-use crate::journal::checkpoint::CheckpointStore;
+use crate::journal::checkpoint::{CheckpointStore, Marker};
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
 use crate::telemetry::health::Readiness;
@@ -369,6 +369,8 @@ impl Handler<Checkpoint> for ShardActor {
             return;
         }
         self.checkpoint_running = true;
+        // Sources with offsets of their own come with the stream; HTTP has none.
+        let marker = Marker { marks: serving.context.marks(), sources: Vec::new() };
         let profiles = serving
             .context
             .take_dirty()
@@ -382,8 +384,8 @@ impl Handler<Checkpoint> for ShardActor {
             Rc::clone(&serving.context),
             Arc::clone(store),
             self.settings.journal.partitions(),
+            marker,
             profiles,
-            self.settings.metrics.clone(),
         );
         ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {
             shard.checkpoint_running = false;
