@@ -21,8 +21,9 @@ use tokio::sync::watch;
 const MAX_ALERTS: usize = 512;
 /// Records without an alert after which the position is stored all the same.
 const MAX_UNSAVED: u64 = 8_192;
-/// Pause between two looks at a busy journal: what arrives in it shares a transaction.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Pause after each catch-up: an alert shows a little later, and many records share a read and a write. Without it the
+/// projection read the journal after every commit, and took 6 us of processor time for every decision.
+const PAUSE: Duration = Duration::from_millis(50);
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LAST_BACK_OFF: Duration = Duration::from_secs(10);
 
