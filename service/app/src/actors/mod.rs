@@ -12,4 +12,6 @@ pub mod partition;
 pub mod recovery;
 pub mod requests;
 pub mod shard;
+#[cfg(test)]
+mod tests;
 pub mod user;

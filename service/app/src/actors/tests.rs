@@ -1,0 +1,227 @@
+//! A shard from its gateway, over a journal in memory that can be made to fail.
+
+use super::context::{Clock, Judge};
+use super::gateway::Gateway;
+use super::messages::{Answer, Refusal, Submission};
+use super::shard::{ShardActor, ShardSettings};
+use crate::journal::record::{Generation, Record};
+use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
+use crate::telemetry::health::Readiness;
+use crate::telemetry::{Metrics, clock};
+use actix::Actor;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::BoxStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use verdict_core::decision::Outcome;
+use verdict_core::event::{Source, Transaction};
+use verdict_core::features::schema_version;
+use verdict_core::money::{Currency, Money};
+use verdict_core::profile::Retention;
+use verdict_core::rules::{RuleSet, RuleSources, SourceFile};
+use verdict_core::time::Timestamp;
+
+const RULES: &str = "
+rules:
+  - {id: spend, version: 1, when: user_spend_today > 100.0, outcome: block, reason: {code: SPEND, message: Spent}}
+  - {id: listed, version: 1, when: block_list_hits > 0, outcome: block, reason: {code: LISTED, message: Listed}}
+policy:
+  on_block: {list: user, ttl: 24h}
+";
+
+/// 2026-11-23T12:00:00Z.
+const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
+
+/// A journal that fails, or holds its answers back, when told to.
+struct Moody {
+    inner: MemoryJournal,
+    fails: AtomicBool,
+    epoch_ended: AtomicBool,
+    held: watch::Sender<bool>,
+}
+
+impl Moody {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryJournal::new(2, true),
+            fails: AtomicBool::new(false),
+            epoch_ended: AtomicBool::new(false),
+            held: watch::Sender::new(false),
+        })
+    }
+}
+
+impl Journal for Moody {
+    fn partitions(&self) -> Partition {
+        self.inner.partitions()
+    }
+
+    fn take_over(&self, partitions: Vec<Partition>) -> BoxFuture<'_, Result<Vec<Tenure>, JournalError>> {
+        self.epoch_ended.store(false, Ordering::SeqCst);
+        self.inner.take_over(partitions)
+    }
+
+    fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), AppendError>> {
+        if self.fails.swap(false, Ordering::SeqCst) {
+            self.epoch_ended.store(true, Ordering::SeqCst);
+        }
+        if self.epoch_ended.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(AppendError::Store("the disk is full".into())) });
+        }
+        let (appended, mut held) = (self.inner.append(records), self.held.subscribe());
+        Box::pin(async move {
+            // The sender lives as long as the test.
+            let _ = held.wait_for(|held| !held).await;
+            appended.await
+        })
+    }
+
+    fn replay(&self, from: Cursor) -> BoxStream<'_, Result<Record, JournalError>> {
+        self.inner.replay(from)
+    }
+
+    fn read(&self, partition: Partition, n: u64) -> BoxFuture<'_, Result<Option<Record>, JournalError>> {
+        self.inner.read(partition, n)
+    }
+
+    fn durable(&self) -> watch::Receiver<Vec<u64>> {
+        self.inner.durable()
+    }
+}
+
+fn judge() -> Judge {
+    let fx = SourceFile { path: "fx.yaml", text: "base: USD\nrates: {}\n" };
+    let ruleset = SourceFile { path: "ruleset.yaml", text: RULES };
+    let rules = RuleSet::compile(&RuleSources { name: "test", ruleset, fx }).expect("rules");
+    let (ruleset_hash, feature_schema) = (rules.hash(), schema_version());
+    let generation = Generation { ruleset_name: "test".into(), ruleset_hash, model: None, feature_schema };
+    Judge { rules: Arc::new(rules), generation: Arc::new(generation), scorer: None }
+}
+
+fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
+    let partitions = journal.partitions();
+    let settings = ShardSettings {
+        shard: 0,
+        partitions: (0..partitions).collect(),
+        retention: Retention::default(),
+        clock: Clock::Wall,
+        journal,
+        checkpoints: None,
+        checkpoint_every: Duration::from_secs(3_600),
+        readiness: Readiness::new(1),
+        metrics: Metrics::new(),
+        mailbox: limit + 64,
+    };
+    Gateway::new(vec![ShardActor::new(settings, judge()).start()], partitions, limit)
+}
+
+fn payment(id: &str, minor: i64) -> Submission<Transaction> {
+    let usd = Currency::from_code("USD").expect("a currency");
+    let event = Transaction {
+        transaction_id: id.into(),
+        user_id: "u-1".into(),
+        amount: Money::from_minor(minor, usd),
+        base: verdict_core::money::BaseMinor(minor),
+        merchant_id: "m-1".into(),
+        at: NOON,
+        ip_address: None,
+        user_agent: None,
+        device_id: None,
+        merchant_category: None,
+        location: None,
+    };
+    let started = clock::instant();
+    Submission { event, source: Source::Http, received_at: NOON, started, deadline: None, original: None }
+}
+
+fn count(answer: &Answer) -> f64 {
+    answer.decided.features.named("user_count_1h").expect("a feature")
+}
+
+#[test]
+fn events_sent_together_see_one_another_in_order() {
+    actix::System::new().block_on(async {
+        let gateway = start(Moody::new(), 64);
+        gateway.serving().await.expect("serving");
+        let ids: Vec<String> = (0..20).map(|n| format!("t-{n}")).collect();
+        let answers = join_all(ids.iter().map(|id| gateway.decide(payment(id, 1_000)))).await;
+        for (index, answer) in answers.into_iter().enumerate() {
+            let answer = answer.expect("an answer");
+            assert!(answer.durable && !answer.duplicate);
+            assert_eq!(count(&answer), (index + 1) as f64);
+            // 100.00 is not over 100.00; the block binds the very next decision.
+            let expected = if index < 10 { Outcome::Approve } else { Outcome::Block };
+            assert_eq!(answer.decided.decision.outcome, expected, "{index}");
+            assert_eq!(answer.decided.decision.list_hits.is_empty(), index <= 10, "{index}");
+        }
+    });
+}
+
+#[test]
+fn a_failed_append_is_never_answered_and_leaves_no_trace() {
+    actix::System::new().block_on(async {
+        let journal = Moody::new();
+        let gateway = start(Arc::clone(&journal), 64);
+        gateway.serving().await.expect("serving");
+        assert!(gateway.decide(payment("t-1", 1_000)).await.expect("an answer").durable);
+        journal.fails.store(true, Ordering::SeqCst);
+        let failed = gateway.decide(payment("t-2", 1_000)).await.expect_err("the disk is full");
+        assert!(matches!(&failed, Refusal::JournalUnavailable(why) if why.contains("disk is full")), "{failed}");
+        // What failed was in memory only: after the recovery it is new, and what was durable is known.
+        gateway.serving().await.expect("recovered");
+        let again = gateway.decide(payment("t-2", 1_000)).await.expect("an answer");
+        assert!(again.durable && !again.duplicate);
+        assert_eq!(count(&again), 2.0);
+        let first = gateway.decide(payment("t-1", 1_000)).await.expect("read back from the journal");
+        assert!(first.durable && first.duplicate);
+        assert_eq!(count(&first), 1.0);
+    });
+}
+
+#[test]
+fn permits_bound_what_is_in_flight_and_come_back() {
+    actix::System::new().block_on(async {
+        let journal = Moody::new();
+        let gateway = start(Arc::clone(&journal), 2);
+        gateway.serving().await.expect("serving");
+        journal.held.send_replace(true);
+        let (released, was_released) = oneshot::channel();
+        let waiting = actix::spawn({
+            let gateway = gateway.clone();
+            async move {
+                let both = [payment("t-1", 100), payment("t-2", 100)];
+                let answers = join_all(both.map(|payment| gateway.decide(payment))).await;
+                let _ = released.send(());
+                answers
+            }
+        });
+        while gateway.in_flight() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let refused = gateway.decide(payment("t-3", 100)).await.expect_err("two are in flight");
+        assert!(matches!(refused, Refusal::Overloaded { limit: 2 }), "{refused}");
+        journal.held.send_replace(false);
+        was_released.await.expect("answered");
+        assert!(waiting.await.expect("joined").into_iter().all(|answer| answer.is_ok()));
+        assert!(gateway.decide(payment("t-3", 100)).await.is_ok());
+        assert_eq!(gateway.in_flight(), 0);
+    });
+}
+
+#[test]
+fn a_late_answer_is_refused_and_kept_for_the_retry() {
+    actix::System::new().block_on(async {
+        let journal = Moody::new();
+        let gateway = start(Arc::clone(&journal), 8);
+        gateway.serving().await.expect("serving");
+        journal.held.send_replace(true);
+        let deadline = Some(clock::instant() + Duration::from_millis(30));
+        let late = gateway.decide(Submission { deadline, ..payment("t-1", 100) }).await.expect_err("the disk is slow");
+        assert!(matches!(late, Refusal::JournalLate), "{late}");
+        journal.held.send_replace(false);
+        let retried = gateway.decide(payment("t-1", 100)).await.expect("an answer");
+        assert!(retried.durable && retried.duplicate);
+    });
+}
