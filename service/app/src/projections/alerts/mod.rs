@@ -21,8 +21,8 @@ use tokio::sync::watch;
 const MAX_ALERTS: usize = 512;
 /// Records without an alert after which the position is stored all the same.
 const MAX_UNSAVED: u64 = 8_192;
-/// Pause after each catch-up: an alert shows a little later, and many records share a read and a write. Without it the
-/// projection read the journal after every commit, and took 6 us of processor time for every decision.
+/// Pause after each catch-up: an alert shows this much later at most under load, and many records share a read and a
+/// write.
 const PAUSE: Duration = Duration::from_millis(50);
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LAST_BACK_OFF: Duration = Duration::from_secs(10);
