@@ -7,7 +7,7 @@ mod alerts;
 
 use crate::actors::context::{Clock, Judge};
 use crate::actors::gateway::Gateway;
-use crate::actors::shard::{ShardActor, ShardSettings};
+use crate::actors::shard::{ShardActor, ShardSettings, Start};
 use crate::config::{Config, DataConfig};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
 use crate::journal::checkpoint::CheckpointStore;
@@ -21,11 +21,11 @@ use crate::telemetry::events::{InFlight, ProjectionLag, Rejected};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::{Metrics, clock};
 use crate::wire::AgeBounds;
-use actix::{Actor, Arbiter};
+use actix::Arbiter;
 use actix_web::web::Data;
 use anyhow::{Context as _, bail};
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
@@ -105,11 +105,11 @@ struct Shards {
 }
 
 impl Shards {
-    /// Starts an arbiter and a shard for each share of the partitions.
-    fn start(self, config: &Config, deciding: &Deciding) -> anyhow::Result<Gateway> {
+    /// A shard for each share of the partitions, and what starts each of them.
+    fn prepare(self, config: &Config, deciding: &Deciding) -> anyhow::Result<(Gateway, Vec<Start>)> {
         let partitions = self.journal.partitions();
         let count = config.actors.shards;
-        let mut addresses = Vec::with_capacity(usize::from(count));
+        let mut shards = Vec::with_capacity(usize::from(count));
         for shard in 0..count {
             let settings = ShardSettings {
                 shard,
@@ -123,11 +123,24 @@ impl Shards {
                 metrics: self.metrics.clone(),
                 mailbox: config.decide.max_in_flight + MAILBOX_RESERVE,
             };
-            let judge = deciding.judge()?;
-            let arbiter = Arbiter::new();
-            addresses.push(ShardActor::start_in_arbiter(&arbiter.handle(), |_| ShardActor::new(settings, judge)));
+            shards.push(ShardActor::prepare(settings, deciding.judge()?));
         }
-        Ok(Gateway::new(addresses, partitions, config.decide.max_in_flight))
+        let (addresses, starts) = shards.into_iter().unzip();
+        Ok((Gateway::new(addresses, partitions, config.decide.max_in_flight), starts))
+    }
+}
+
+/// Deals shards out to so many HTTP workers, each of which calls what this returns once, on its own thread: a request for
+/// a user of the worker's own shard then crosses no thread (ADR 0005).
+fn seat(starts: Vec<Start>, workers: usize) -> impl Fn() + Clone + Send + 'static {
+    let mut seats: Vec<Vec<Start>> = (0..workers).map(|_| Vec::new()).collect();
+    for (shard, start) in starts.into_iter().enumerate() {
+        seats[shard % workers].push(start);
+    }
+    let seats = Arc::new(Mutex::new(seats));
+    move || {
+        let taken = seats.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        taken.into_iter().flatten().for_each(|start| start());
     }
 }
 
@@ -143,7 +156,11 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
         readiness: Readiness::new(config.actors.shards.into()),
         metrics: metrics.clone(),
     };
-    shards.start(config, deciding)
+    let (gateway, starts) = shards.prepare(config, deciding)?;
+    for start in starts {
+        Arbiter::new().spawn_fn(start);
+    }
+    Ok(gateway)
 }
 
 /// Everything that `verdict serve` runs, bound and ready to start.
@@ -206,8 +223,9 @@ impl Service {
             readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),
         };
-        let gateway = shards.start(&self.config, &self.deciding)?;
-        let server = http::serve(self.listener.try_clone()?, self.config.http.workers, self.http_state(&gateway)?)?;
+        let (gateway, starts) = shards.prepare(&self.config, &self.deciding)?;
+        let (workers, state) = (self.config.http.workers, self.http_state(&gateway)?);
+        let server = http::serve(self.listener.try_clone()?, workers, state, seat(starts, workers))?;
         let handle = server.handle();
         let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag));
         info!(%address, data = %self.config.data.dir.display(), "listening");
@@ -218,8 +236,9 @@ impl Service {
         }
         self.readiness.stop();
         let stopped = async {
-            handle.stop(true).await;
+            // The shards live on the server's threads, so they end first.
             gateway.stop().await;
+            handle.stop(true).await;
         };
         tokio::select! {
             () = stopped => info!("stopped; everything answered is in the journal"),

@@ -13,6 +13,7 @@ use crate::journal::Partition;
 use actix::Addr;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use verdict_core::event::{Label, Login, Transaction};
 
@@ -23,6 +24,7 @@ pub struct Gateway {
     partitions: Partition,
     permits: Arc<Semaphore>,
     limit: usize,
+    stopping: Arc<AtomicBool>,
 }
 
 /// The answer to what was sent.
@@ -32,7 +34,8 @@ impl Gateway {
     /// A gateway to shards that own partition p at index p mod their number, with at most `limit` events in flight.
     #[must_use]
     pub fn new(shards: Vec<Addr<ShardActor>>, partitions: Partition, limit: usize) -> Self {
-        Self { shards: shards.into(), partitions, permits: Arc::new(Semaphore::new(limit)), limit }
+        let (permits, stopping) = (Arc::new(Semaphore::new(limit)), Arc::default());
+        Self { shards: shards.into(), partitions, permits, limit, stopping }
     }
 
     /// Decides a transaction and waits until the decision is durable.
@@ -152,6 +155,7 @@ impl Gateway {
 
     /// Takes nothing more, waits for what is in flight, saves every profile and ends the shards.
     pub async fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         // Holding every permit means that nothing is in flight.
         let all = u32::try_from(self.limit).unwrap_or(u32::MAX);
         let drained = self.permits.acquire_many(all).await;
@@ -172,6 +176,9 @@ impl Gateway {
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         use tokio::sync::TryAcquireError;
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(Refusal::Stopping);
+        }
         Arc::clone(&self.permits).try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits => Refusal::Overloaded { limit: self.limit },
             TryAcquireError::Closed => Refusal::Stopping,

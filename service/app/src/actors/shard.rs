@@ -15,6 +15,7 @@ use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::{Metrics, clock, events};
+use actix::dev::channel::channel;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -72,6 +73,9 @@ pub struct ShardActor {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
+/// Starts a shard on the thread that calls it, which must run an arbiter; the shard stays there.
+pub type Start = Box<dyn FnOnce() + Send>;
+
 /// The users of one epoch.
 struct Serving {
     context: Rc<ShardContext>,
@@ -106,6 +110,14 @@ impl ShardActor {
             checkpoint_running: false,
             waiting: Vec::new(),
         }
+    }
+
+    /// The address of a shard, and what starts it; messages wait until then.
+    #[must_use]
+    pub fn prepare(settings: ShardSettings, judge: Judge) -> (Addr<Self>, Start) {
+        let (sender, receiver) = channel(settings.mailbox);
+        let start = move || drop(Context::with_receiver(receiver).run(Self::new(settings, judge)));
+        (Addr::new(sender), Box::new(start))
     }
 
     /// Loads profiles and replays the journal, again and again until it works.
@@ -261,7 +273,6 @@ impl Actor for ShardActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(self.settings.mailbox);
         self.recover(ctx);
         if self.settings.checkpoints.is_some() {
             ctx.run_interval(self.settings.checkpoint_every, |_, ctx| ctx.notify(Checkpoint { done: None }));

@@ -8,7 +8,6 @@ use crate::journal::record::{Generation, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::{Metrics, clock};
-use actix::Actor;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
@@ -114,7 +113,9 @@ fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
         metrics: Metrics::new(),
         mailbox: limit + 64,
     };
-    Gateway::new(vec![ShardActor::new(settings, judge()).start()], partitions, limit)
+    let (address, start) = ShardActor::prepare(settings, judge());
+    start();
+    Gateway::new(vec![address], partitions, limit)
 }
 
 fn payment(id: &str, minor: i64) -> Submission<Transaction> {

@@ -185,12 +185,19 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long open requests may take to end once the server stops.
 const SHUTDOWN_SECS: u64 = 30;
 
-/// Serves on a bound listener until the returned server's handle stops it; signals are the caller's.
+/// Serves on a bound listener until the returned server's handle stops it; signals are the caller's. Every worker calls
+/// `on_worker` once, on its own thread, before its first request.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn serve(listener: TcpListener, workers: usize, state: web::Data<HttpState>) -> io::Result<Server> {
+pub fn serve(
+    listener: TcpListener,
+    workers: usize,
+    state: web::Data<HttpState>,
+    on_worker: impl Fn() + Clone + Send + 'static,
+) -> io::Result<Server> {
     let server = HttpServer::new(move || {
+        on_worker();
         let state = state.clone();
         App::new().configure(move |config| configure(config, state))
     });
