@@ -7,6 +7,7 @@ mod alerts;
 
 use crate::actors::context::{Clock, Judge};
 use crate::actors::gateway::Gateway;
+use crate::actors::replica::ListReplica;
 use crate::actors::shard::{ShardActor, ShardSettings, Start};
 use crate::config::{Config, DataConfig};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
@@ -17,7 +18,7 @@ use crate::model::{ModelHost, Search};
 use crate::projections::alerts::{AlertProjection, Lag};
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
-use crate::telemetry::events::{InFlight, ProjectionLag, Rejected};
+use crate::telemetry::events::{InFlight, ListEntries, ProjectionLag, Rejected};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::{Metrics, clock};
 use crate::wire::AgeBounds;
@@ -100,6 +101,7 @@ struct Shards {
     journal: Arc<dyn Journal>,
     checkpoints: Option<Arc<CheckpointStore>>,
     clock: Clock,
+    lists: Arc<ListReplica>,
     readiness: Readiness,
     metrics: Metrics,
 }
@@ -119,6 +121,7 @@ impl Shards {
                 journal: Arc::clone(&self.journal),
                 checkpoints: self.checkpoints.clone(),
                 checkpoint_every: Duration::from_secs(config.data.checkpoint_secs.into()),
+                lists: Arc::clone(&self.lists),
                 readiness: self.readiness.clone(),
                 metrics: self.metrics.clone(),
                 mailbox: config.decide.max_in_flight + MAILBOX_RESERVE,
@@ -126,7 +129,7 @@ impl Shards {
             shards.push(ShardActor::prepare(settings, deciding.judge()?));
         }
         let (addresses, starts) = shards.into_iter().unzip();
-        Ok((Gateway::new(addresses, partitions, config.decide.max_in_flight), starts))
+        Ok((Gateway::new(addresses, partitions, config.decide.max_in_flight, self.lists), starts))
     }
 }
 
@@ -153,6 +156,7 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
         journal: Arc::new(MemoryJournal::new(config.data.partitions, false)),
         checkpoints: None,
         clock: Clock::EventTime,
+        lists: ListReplica::new(config.data.partitions, config.data.max_list_entries),
         readiness: Readiness::new(config.actors.shards.into()),
         metrics: metrics.clone(),
     };
@@ -216,10 +220,12 @@ impl Service {
             let error = projection.run().await;
             error!(%error, "alerts stand still until the service is started again; decisions go on");
         });
+        let lists = ListReplica::new(journal.partitions(), self.config.data.max_list_entries);
         let shards = Shards {
             journal,
             checkpoints: Some(Arc::clone(&self.checkpoints)),
             clock: Clock::Wall,
+            lists: Arc::clone(&lists),
             readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),
         };
@@ -227,7 +233,7 @@ impl Service {
         let (workers, state) = (self.config.http.workers, self.http_state(&gateway)?);
         let server = http::serve(self.listener.try_clone()?, workers, state, seat(starts, workers))?;
         let handle = server.handle();
-        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag));
+        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lists, lag));
         info!(%address, data = %self.config.data.dir.display(), "listening");
         let mut running = actix::spawn(server);
         tokio::select! {
@@ -273,14 +279,15 @@ impl Service {
         }))
     }
 
-    /// What is measured rather than counted, once a second.
-    fn upkeep(&self, gateway: Gateway, lag: Lag) -> impl Future<Output = ()> + 'static {
+    /// What is measured rather than counted, and what has expired, once a second.
+    fn upkeep(&self, gateway: Gateway, lists: Arc<ListReplica>, lag: Lag) -> impl Future<Output = ()> + 'static {
         let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
         async move {
             loop {
                 actix::clock::sleep(UPKEEP_EVERY).await;
                 metrics.run_upkeep();
                 InFlight { requests: gateway.in_flight() }.emit(&metrics);
+                ListEntries { entries: lists.sweep(clock::now()) }.emit(&metrics);
                 ProjectionLag { projection: "alerts", records: lag.records() }.emit(&metrics);
                 readiness.set_projection_lag("alerts", lag.records());
             }

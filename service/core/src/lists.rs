@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 use uuid::Uuid;
 
 /// Which list an entry is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum List {
     /// Payments are stopped.
     Block,
@@ -31,7 +31,7 @@ impl List {
 }
 
 /// What a list entry names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ListKind {
     /// A user id.
     User,
@@ -121,15 +121,22 @@ impl ListEntry {
     }
 }
 
-/// A change that somebody asked for. Entries that a decision makes are part of that decision instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListChange {
+/// What identifies an entry, in the order in which a list is shown.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListKey {
     /// Which list.
     pub list: List,
     /// What the entry names.
     pub kind: ListKind,
     /// The value it names; an address in canonical text form.
     pub value: Box<str>,
+}
+
+/// A change that somebody asked for. Entries that a decision makes are part of that decision instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListChange {
+    /// The entry.
+    pub key: ListKey,
     /// Who asked.
     pub source: ListSource,
     /// What becomes of the entry.
@@ -156,7 +163,7 @@ impl ListChange {
     pub fn entry(&self) -> Option<ListEntry> {
         match &self.action {
             ListAction::Put { reason, expires_at } => {
-                Some(ListEntry { list: self.list, reason: reason.clone(), alert_id: None, expires_at: *expires_at })
+                Some(ListEntry { list: self.key.list, reason: reason.clone(), alert_id: None, expires_at: *expires_at })
             }
             ListAction::Delete => None,
         }
@@ -223,7 +230,8 @@ mod tests {
 
     fn put(list: List, reason: &str, expires_at: Option<Timestamp>) -> ListChange {
         let action = ListAction::Put { reason: reason.into(), expires_at };
-        ListChange { list, kind: ListKind::Merchant, value: "m-3".into(), source: ListSource::Api, action }
+        let key = ListKey { list, kind: ListKind::Merchant, value: "m-3".into() };
+        ListChange { key, source: ListSource::Api, action }
     }
 
     #[test]
@@ -239,7 +247,7 @@ mod tests {
             put(List::Block, "shorter", Some(NOON + 10)),
             put(List::Allow, "partner", Some(NOON + 5)),
         ] {
-            *entries.of(change.list) = change.entry();
+            *entries.of(change.key.list) = change.entry();
         }
         let (block, allow) = ((List::Block, "shorter".to_owned()), (List::Allow, "partner".to_owned()));
         assert_eq!(hits(&entries, NOON), [block.clone(), allow]);

@@ -6,7 +6,7 @@
 use super::context::{Completion, ShardContext};
 use super::partition::partition_of;
 use super::user::{CopyProfile, UserActor};
-use crate::journal::checkpoint::{Checkpoint, CheckpointStore, Marker, ProfileSnapshot};
+use crate::journal::checkpoint::{Checkpoint, CheckpointStore, ListSnapshot, Marker, ProfileSnapshot};
 use crate::journal::{Partition, profile_v1};
 use crate::telemetry::{clock, events};
 use actix::Addr;
@@ -28,12 +28,13 @@ pub(super) enum Copy {
     Ask(Addr<UserActor>),
 }
 
-/// Saves these profiles and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
+/// Saves these profiles and list entries, and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
 pub(super) async fn save(
     context: Rc<ShardContext>,
     store: Arc<CheckpointStore>,
     partitions: Partition,
     marker: Marker,
+    lists: Vec<ListSnapshot>,
     profiles: Vec<(Rc<str>, Copy)>,
 ) -> bool {
     let started = clock::instant();
@@ -64,7 +65,8 @@ pub(super) async fn save(
         return false;
     }
     let count = snapshots.len();
-    match store.save(&Checkpoint { profiles: snapshots, marker }).await {
+    let checkpoint = Checkpoint { profiles: snapshots, lists, marker };
+    match store.save(&checkpoint).await {
         Ok(()) => {
             events::CheckpointSaved { profiles: count as u64, seconds: started.elapsed().as_secs_f64() }
                 .emit(&context.metrics);
@@ -73,6 +75,7 @@ pub(super) async fn save(
         Err(error) => {
             error!(%error, "cannot save a checkpoint; a later one will hold it");
             changed.iter().for_each(|id| context.mark_dirty(id));
+            checkpoint.lists.iter().for_each(|lists| context.mark_lists_dirty(lists.partition));
             false
         }
     }

@@ -4,10 +4,11 @@
 //! A context lives as long as an epoch. When an append fails, it is closed: actors that still hold it are refused, and
 //! the shard starts over with a new one.
 
-use super::messages::{Accepted, Answer, Refusal, Settled};
+use super::messages::{Accepted, Answer, ListChanged, Refusal, Settled};
+use super::replica::ListReader;
 use super::shard::ShardSettings;
 use super::user::UserActor;
-use crate::journal::checkpoint::{Mark, Totals};
+use crate::journal::checkpoint::{ListSnapshot, Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Scorer;
@@ -89,6 +90,8 @@ pub enum Completion {
     SeenBefore(Ticket<Settled>),
     /// A login or a label.
     Accepted(Ticket<Accepted>, Accepted),
+    /// A change of a list entry, or why there is none.
+    Listed(Ticket<ListChanged>, Result<ListChanged, Refusal>),
     /// A refused transaction whose dead letter is durable.
     TransactionRefused(Ticket<Settled>, Refusal),
     /// A refused login or label whose dead letter is durable.
@@ -112,6 +115,8 @@ impl Completion {
             (Self::DeadLetter(ticket, _), Ok(())) => ticket.answer(Ok(Accepted { duplicate: false })),
             (Self::SeenBefore(ticket), Ok(())) => ticket.answer(Ok(Settled::SeenBefore)),
             (Self::Accepted(ticket, accepted), Ok(())) => ticket.answer(Ok(accepted)),
+            (Self::Listed(ticket, done), Ok(())) => ticket.answer(done),
+            (Self::Listed(ticket, _), Err(refusal)) => ticket.answer(Err(refusal)),
             (Self::TransactionRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
             (Self::EventRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
             (
@@ -148,7 +153,7 @@ impl Completion {
                 events::DeadLettered { reason: refusal.code() }.emit(metrics);
             }
             Self::DeadLetter(_, reason) => events::DeadLettered { reason }.emit(metrics),
-            Self::Durable(_) => {}
+            Self::Listed(..) | Self::Durable(_) => {}
         }
     }
 }
@@ -189,6 +194,8 @@ pub struct ShardContext {
     pub rows: RefCell<Vec<WaitingRow>>,
     /// What waits for the journal.
     pub outbox: RefCell<Outbox>,
+    /// Entries about merchants, devices and addresses.
+    pub lists: ListReader,
     /// Where counts go.
     pub metrics: Metrics,
     journal: Arc<dyn Journal>,
@@ -197,6 +204,8 @@ pub struct ShardContext {
     ledger: RefCell<HashMap<Partition, Account>>,
     /// Users changed since the last checkpoint.
     dirty: RefCell<HashSet<Rc<str>>>,
+    /// Partitions whose list entries in no profile changed since.
+    dirty_lists: RefCell<HashSet<Partition>>,
     recent: RefCell<RecentDecisions>,
     reads: Cell<usize>,
     closed: RefCell<Option<Refusal>>,
@@ -236,11 +245,13 @@ impl ShardContext {
             clock: settings.clock,
             rows: RefCell::default(),
             outbox: RefCell::default(),
+            lists: settings.lists.reader(),
             metrics: settings.metrics.clone(),
             journal: Arc::clone(&settings.journal),
             wake,
             ledger: RefCell::new(tenures.iter().map(|tenure| (tenure.partition, account(tenure))).collect()),
             dirty: RefCell::default(),
+            dirty_lists: RefCell::default(),
             recent: RefCell::default(),
             reads: Cell::new(0),
             closed: RefCell::new(None),
@@ -334,6 +345,17 @@ impl ShardContext {
         if !dirty.contains(user_id) {
             dirty.insert(Rc::clone(user_id));
         }
+    }
+
+    /// Remembers that list entries of a partition changed that are in no profile.
+    pub fn mark_lists_dirty(&self, partition: Partition) {
+        self.dirty_lists.borrow_mut().insert(partition);
+    }
+
+    /// Takes the list entries of the partitions where they changed since this was last called.
+    pub fn take_dirty_lists(&self) -> Vec<ListSnapshot> {
+        let snapshot = |partition| ListSnapshot { partition, entries: self.lists.replica().shared_of(partition) };
+        self.dirty_lists.take().into_iter().map(snapshot).collect()
     }
 
     /// Takes the users that changed since this was last called.

@@ -4,9 +4,10 @@
 //! Requests are refused when there is none; topics and files wait.
 
 use super::context::Ticket;
-use super::messages::{Accepted, Answer, ProfileView, Refusal, Settled, Submission};
-use super::partition::partition_of;
-use super::requests::{Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
+use super::messages::{Accepted, Answer, ListChanged, ListPage, ListQuery, ProfileView, Refusal, Settled, Submission};
+use super::partition::{partition_of, partition_of_entry};
+use super::replica::ListReplica;
+use super::requests::{Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, View};
 use super::shard::ShardActor;
 use super::user::Work;
 use crate::journal::Partition;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use verdict_core::event::{Label, Login, Transaction};
+use verdict_core::lists::{ListAction, ListChange, ListEntry, ListKey, ListKind};
+use verdict_core::time::Timestamp;
 
 /// Cheap to clone; every ingress holds one.
 #[derive(Clone)]
@@ -24,6 +27,7 @@ pub struct Gateway {
     partitions: Partition,
     permits: Arc<Semaphore>,
     limit: usize,
+    lists: Arc<ListReplica>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -33,9 +37,9 @@ type Reply<T> = oneshot::Receiver<Result<T, Refusal>>;
 impl Gateway {
     /// A gateway to shards that own partition p at index p mod their number, with at most `limit` events in flight.
     #[must_use]
-    pub fn new(shards: Vec<Addr<ShardActor>>, partitions: Partition, limit: usize) -> Self {
+    pub fn new(shards: Vec<Addr<ShardActor>>, partitions: Partition, limit: usize, lists: Arc<ListReplica>) -> Self {
         let (permits, stopping) = (Arc::new(Semaphore::new(limit)), Arc::default());
-        Self { shards: shards.into(), partitions, permits, limit, stopping }
+        Self { shards: shards.into(), partitions, permits, limit, lists, stopping }
     }
 
     /// Decides a transaction and waits until the decision is durable.
@@ -83,6 +87,51 @@ impl Gateway {
             return Err(Refusal::Stopping);
         }
         answer.await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Puts an entry on a list or takes it off, and waits until that is durable.
+    ///
+    /// # Errors
+    /// [`Refusal`] says what to tell the caller.
+    pub async fn change_list(&self, submission: Submission<ListChange>) -> Result<ListChanged, Refusal> {
+        let permit = self.permit()?;
+        let deadline = submission.deadline;
+        let key = &submission.event.key;
+        let makes = matches!(submission.event.action, ListAction::Put { .. });
+        let reply = if key.kind == ListKind::User && (makes || self.lists.get(key).is_some()) {
+            let user_id = key.value.clone();
+            self.send(submission, permit, user_id, Work::List)
+        } else {
+            // No actor starts for a user only to find that there is nothing to delete.
+            let partition = partition_of_entry(key, self.partitions);
+            let (change, ticket, answer) = split(submission, permit);
+            // A shard that is gone drops the ticket, and the receiver says so.
+            let _ = self.shard(partition).try_send(Relist { partition, change, ticket });
+            answer
+        };
+        in_time(deadline, reply).await
+    }
+
+    /// The entry of a list that binds at `now`.
+    ///
+    /// # Errors
+    /// While not all entries are known.
+    pub fn list_entry(&self, key: &ListKey, now: Timestamp) -> Result<Option<ListEntry>, Refusal> {
+        if !self.lists.is_complete() {
+            return Err(Refusal::Recovering);
+        }
+        Ok(self.lists.get(key).filter(|entry| entry.binds(now)))
+    }
+
+    /// A page of the entries of a list that bind at `now`.
+    ///
+    /// # Errors
+    /// While not all entries are known.
+    pub fn list_page(&self, query: &ListQuery, now: Timestamp) -> Result<ListPage, Refusal> {
+        if !self.lists.is_complete() {
+            return Err(Refusal::Recovering);
+        }
+        Ok(self.lists.page(query, now))
     }
 
     /// Waits until every shard has recovered; sources that do not retry start then.

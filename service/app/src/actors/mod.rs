@@ -7,9 +7,11 @@
 mod checkpointing;
 pub mod context;
 pub mod gateway;
+mod listing;
 pub mod messages;
 pub mod partition;
 pub mod recovery;
+pub mod replica;
 pub mod requests;
 pub mod shard;
 #[cfg(test)]

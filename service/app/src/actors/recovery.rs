@@ -1,10 +1,12 @@
-//! Recovery: profiles as of the last checkpoint, brought up to date by the journal (I3).
+//! Recovery: profiles and list entries as of the last checkpoint, brought up to date by the journal (I3).
 
+use super::partition::partition_of;
 use crate::journal::checkpoint::{CheckpointStore, Totals, check_against};
 use crate::journal::record::{Body, Record};
 use crate::journal::{Journal, JournalError, Partition, Tenure, profile_v1};
 use futures_util::TryStreamExt;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use verdict_core::lists::{ListEntry, ListKey, ListKind};
 use verdict_core::profile::{Change, Profile, Retention};
 
 /// What a shard starts from.
@@ -18,8 +20,29 @@ pub struct Recovered {
     /// Users whose saved profile is behind: the replay changed them. The next checkpoint must hold them, as its position
     /// lies beyond the records that did.
     pub changed: HashSet<Box<str>>,
+    /// List entries of these partitions that are in no profile.
+    pub lists: SharedEntries,
+    /// Partitions whose saved list entries are behind.
+    pub changed_lists: HashSet<Partition>,
     /// Records replayed.
     pub replayed: u64,
+}
+
+/// List entries that are in no profile, each with its partition.
+pub type SharedEntries = BTreeMap<ListKey, (Partition, ListEntry)>;
+
+impl Recovered {
+    /// Every list entry, those in profiles included, each with its partition among `partitions`.
+    pub fn listed(&self, partitions: Partition) -> impl Iterator<Item = (Partition, ListKey, ListEntry)> {
+        let shared = self.lists.iter().map(|(key, (partition, entry))| (*partition, key.clone(), entry.clone()));
+        let own = self.users.iter().flat_map(move |(user_id, profile)| {
+            profile.entries().map(move |entry| {
+                let key = ListKey { list: entry.list, kind: ListKind::User, value: user_id.clone() };
+                (partition_of(user_id, partitions), key, entry.clone())
+            })
+        });
+        shared.chain(own)
+    }
 }
 
 /// Starts new epochs, loads the checkpoint and replays what follows it.
@@ -35,6 +58,7 @@ pub async fn recover(
     let tenures = journal.take_over(partitions.to_vec()).await?;
     let mut users: HashMap<Box<str>, Box<Profile>> = HashMap::new();
     let mut totals: HashMap<Partition, Totals> = partitions.iter().map(|p| (*p, Totals::default())).collect();
+    let mut lists = SharedEntries::new();
     let mut cursor: HashMap<Partition, u64> = partitions.iter().map(|p| (*p, 0)).collect();
     if let Some(store) = checkpoints {
         if let Some(marker) = store.marker().await? {
@@ -44,6 +68,9 @@ pub async fn recover(
                 totals.insert(mark.partition, mark.totals);
             }
         }
+        for snapshot in store.lists().await?.into_iter().filter(|lists| partitions.contains(&lists.partition)) {
+            lists.extend(snapshot.entries.into_iter().map(|(key, entry)| (key, (snapshot.partition, entry))));
+        }
         let mut snapshots = store.load(partitions);
         while let Some(snapshot) = snapshots.try_next().await? {
             let profile = profile_v1::decode(&snapshot.bytes)
@@ -51,7 +78,7 @@ pub async fn recover(
             users.insert(snapshot.user_id, Box::new(profile));
         }
     }
-    let (mut replayed, mut changed) = (0, HashSet::new());
+    let (mut replayed, mut changed, mut changed_lists) = (0, HashSet::new(), HashSet::new());
     let mut records = journal.replay(cursor.into_iter().collect());
     while let Some(record) = records.try_next().await? {
         replayed += 1;
@@ -61,9 +88,12 @@ pub async fn recover(
         {
             changed.insert(user_id.into());
         }
+        if fold_shared(&mut lists, &record) {
+            changed_lists.insert(record.partition);
+        }
     }
     drop(records);
-    Ok(Recovered { tenures, users, totals, changed, replayed })
+    Ok(Recovered { tenures, users, totals, changed, lists, changed_lists, replayed })
 }
 
 /// Applies a record to the profile that it changes, if it changes one; says whose.
@@ -78,6 +108,8 @@ pub fn fold<'r>(
         }
         Body::Login(login) => (&login.user_id, Change::LoggedIn(login)),
         Body::Label(label) => (&label.user_id, Change::Labelled(label)),
+        Body::List(change) if change.key.kind == ListKind::User => (&change.key.value, Change::Listed(change)),
+        Body::List(_) => return None,
         Body::Duplicate { .. } | Body::DeadLetter { .. } => return None,
     };
     if !users.contains_key(user_id) {
@@ -87,4 +119,17 @@ pub fn fold<'r>(
         profile.apply(change, record.n, retention);
     }
     Some(user_id)
+}
+
+/// Applies a record to the list entry that it changes, if it changes one that is in no profile; says whether it does.
+fn fold_shared(lists: &mut SharedEntries, record: &Record) -> bool {
+    let Body::List(change) = &record.body else { return false };
+    if change.key.kind == ListKind::User {
+        return false;
+    }
+    match change.entry() {
+        Some(entry) => lists.insert(change.key.clone(), (record.partition, entry)),
+        None => lists.remove(&change.key),
+    };
+    true
 }

@@ -6,13 +6,15 @@
 
 use super::checkpointing;
 use super::context::{Clock, Completion, Judge, Outbox, ShardContext, Wake};
+use super::listing;
 use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
-use super::requests::{Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
+use super::replica::ListReplica;
+use super::requests::{Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, View};
 use super::user::{CopyProfile, Scored, UserActor, view};
 use crate::journal::checkpoint::{CheckpointStore, Marker};
 use crate::journal::record::Body;
-use crate::journal::{Journal, Partition};
+use crate::journal::{Journal, JournalError, Partition};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::{Metrics, clock, events};
 use actix::dev::channel::channel;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 use verdict_core::decision::{Degradation, ModelVerdict};
+use verdict_core::lists::ListKind;
 use verdict_core::profile::{Profile, Retention};
 
 /// Rows scored at a time. Beyond 64 a row gets no cheaper (3.3 us in batches of 16 to 64), and the first would wait longer.
@@ -55,6 +58,8 @@ pub struct ShardSettings {
     pub checkpoints: Option<Arc<CheckpointStore>>,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
+    /// All list entries, shared by all shards.
+    pub lists: Arc<ListReplica>,
     /// Told when the shard serves and when it does not.
     pub readiness: Readiness,
     /// Where counts go.
@@ -128,27 +133,37 @@ impl ShardActor {
         let checkpoints = self.settings.checkpoints.clone();
         let (partitions, retention) = (self.settings.partitions.clone(), self.settings.retention);
         let started = clock::instant();
-        let work = async move { recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await };
-        let work = work.into_actor(self).map(move |recovered, shard, ctx| match recovered {
-            Ok(recovered) => {
-                info!(
-                    shard = shard.settings.shard,
-                    users = recovered.users.len(),
-                    replayed = recovered.replayed,
-                    seconds = started.elapsed().as_secs_f64(),
-                    "recovered"
-                );
-                let event =
-                    events::ShardRecovered { seconds: started.elapsed().as_secs_f64(), replayed: recovered.replayed };
-                event.emit(&shard.settings.metrics);
-                shard.serve(recovered, ctx);
-            }
-            Err(error) => {
-                error!(shard = shard.settings.shard, %error, "cannot recover; trying again");
-                shard.settings.readiness.set_journal(Some(error.to_string().into()));
-                ctx.run_later(RECOVERY_PAUSE, Self::recover);
-            }
-        });
+        let lists = Arc::clone(&self.settings.lists);
+        let work = async move {
+            let recovered = recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await?;
+            lists.load(&partitions, recovered.listed(journal.partitions()));
+            // The entries of the other shards bind here too.
+            lists.complete().await;
+            Ok(recovered)
+        };
+        let work =
+            work.into_actor(self).map(move |recovered: Result<Recovered, JournalError>, shard, ctx| match recovered {
+                Ok(recovered) => {
+                    info!(
+                        shard = shard.settings.shard,
+                        users = recovered.users.len(),
+                        replayed = recovered.replayed,
+                        seconds = started.elapsed().as_secs_f64(),
+                        "recovered"
+                    );
+                    let event = events::ShardRecovered {
+                        seconds: started.elapsed().as_secs_f64(),
+                        replayed: recovered.replayed,
+                    };
+                    event.emit(&shard.settings.metrics);
+                    shard.serve(recovered, ctx);
+                }
+                Err(error) => {
+                    error!(shard = shard.settings.shard, %error, "cannot recover; trying again");
+                    shard.settings.readiness.set_journal(Some(error.to_string().into()));
+                    ctx.run_later(RECOVERY_PAUSE, Self::recover);
+                }
+            });
         ctx.spawn(work);
     }
 
@@ -163,6 +178,7 @@ impl ShardActor {
         let context =
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
         recovered.changed.iter().for_each(|id| context.mark_dirty(&Rc::from(&**id)));
+        recovered.changed_lists.iter().for_each(|partition| context.mark_lists_dirty(*partition));
         let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
         self.serving = Some(Serving { context: Rc::new(context), users });
         // Those who no longer wait are no error.
@@ -308,6 +324,18 @@ impl Handler<Refuse> for ShardActor {
     }
 }
 
+impl Handler<Relist> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Relist { partition, change, ticket }: Relist, _: &mut Context<Self>) {
+        let Some(serving) = &self.serving else { return ticket.answer(Err(Refusal::Recovering)) };
+        let lists = serving.context.lists.replica();
+        // The gateway saw no entry of a user whose change comes here: it is not for this shard to look into profiles.
+        let found = if change.key.kind == ListKind::User { None } else { lists.get(&change.key) };
+        listing::settle(&serving.context, partition, found.as_ref(), change, ticket);
+    }
+}
+
 impl Handler<View> for ShardActor {
     type Result = ();
 
@@ -382,6 +410,7 @@ impl Handler<Checkpoint> for ShardActor {
         self.checkpoint_running = true;
         // Sources with offsets of their own come with the stream; HTTP has none.
         let marker = Marker { marks: serving.context.marks(), sources: Vec::new() };
+        let lists = serving.context.take_dirty_lists();
         let profiles = serving
             .context
             .take_dirty()
@@ -396,6 +425,7 @@ impl Handler<Checkpoint> for ShardActor {
             Arc::clone(store),
             self.settings.journal.partitions(),
             marker,
+            lists,
             profiles,
         );
         ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {

@@ -3,6 +3,7 @@
 use super::context::{Clock, Judge};
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
+use super::replica::ListReplica;
 use super::shard::{ShardActor, ShardSettings};
 use crate::journal::record::{Generation, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
@@ -32,6 +33,9 @@ policy:
 
 /// 2026-11-23T12:00:00Z.
 const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
+
+/// List entries that may be asked for.
+const MAX_LISTED: usize = 3;
 
 /// A journal that fails, or holds its answers back, when told to.
 struct Moody {
@@ -101,6 +105,7 @@ fn judge() -> Judge {
 
 fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
     let partitions = journal.partitions();
+    let lists = ListReplica::new(partitions, MAX_LISTED);
     let settings = ShardSettings {
         shard: 0,
         partitions: (0..partitions).collect(),
@@ -109,13 +114,14 @@ fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
         journal,
         checkpoints: None,
         checkpoint_every: Duration::from_secs(3_600),
+        lists: Arc::clone(&lists),
         readiness: Readiness::new(1),
         metrics: Metrics::new(),
         mailbox: limit + 64,
     };
     let (address, start) = ShardActor::prepare(settings, judge());
     start();
-    Gateway::new(vec![address], partitions, limit)
+    Gateway::new(vec![address], partitions, limit, lists)
 }
 
 fn payment(id: &str, minor: i64) -> Submission<Transaction> {

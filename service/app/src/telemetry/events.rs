@@ -164,6 +164,20 @@ impl InFlight {
     }
 }
 
+/// The number of list entries, sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct ListEntries {
+    /// Entries of both lists, of every kind.
+    pub entries: usize,
+}
+
+impl ListEntries {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().list_entries.set(approximate(self.entries as u64));
+    }
+}
+
 /// How far a projection is behind the journal, sampled.
 #[derive(Clone, Copy, Debug)]
 pub struct ProjectionLag {
@@ -226,6 +240,7 @@ mod tests {
         CheckpointSaved { profiles: 7, seconds: 0.01 }.emit(&metrics);
         ShardRecovered { seconds: 2.0, replayed: 9 }.emit(&metrics);
         InFlight { requests: 5 }.emit(&metrics);
+        ListEntries { entries: 6 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         metrics.run_upkeep();
         let text = metrics.clone().render();
@@ -240,6 +255,7 @@ mod tests {
             "verdict_end_to_end_seconds_bucket{le=\"0.2\"} 0",
             "verdict_end_to_end_seconds_bucket{le=\"0.3\"} 1",
             "verdict_duplicates_total 1",
+            "verdict_list_entries 6",
             "verdict_rejected_total{reason=\"SCHEMA\"} 2",
             "verdict_dead_letters_total{reason=\"TOO_OLD\"} 1",
             "verdict_alerts_total 1",
@@ -269,7 +285,7 @@ mod tests {
         let text = metrics.render();
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 17, "{text}");
+        assert_eq!(names.len(), 18, "{text}");
         for name in names {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} has no HELP");
         }

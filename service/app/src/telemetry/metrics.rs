@@ -49,8 +49,9 @@ const COUNTERS: [(&str, &str); 10] = [
     ("verdict_shard_recoveries_total", "Shards that finished loading their profiles"),
     ("verdict_replayed_records_total", "Journal records read again to recover"),
 ];
-const GAUGES: [(&str, &str); 2] = [
+const GAUGES: [(&str, &str); 3] = [
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
+    ("verdict_list_entries", "Entries of the block and allow lists"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
 ];
 const HISTOGRAMS: [(&str, &[f64], &str); 5] = [
@@ -91,6 +92,7 @@ pub(super) struct Handles {
     pub(super) replayed_records: Counter,
     pub(super) shard_recovery_seconds: Histogram,
     pub(super) in_flight: Gauge,
+    pub(super) list_entries: Gauge,
 }
 
 impl Default for Metrics {
@@ -182,6 +184,7 @@ impl Handles {
             replayed_records: counter("verdict_replayed_records_total"),
             shard_recovery_seconds: histogram("verdict_shard_recovery_seconds"),
             in_flight: recorder.register_gauge(&Key::from_static_name("verdict_in_flight_requests"), &METADATA),
+            list_entries: recorder.register_gauge(&Key::from_static_name("verdict_list_entries"), &METADATA),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The field names of every event, in one table: readers look fields up by number, not by text.
 
-/// A field of a transaction, a login or a label.
+/// A field of a transaction, a login, a label or a list entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     TransactionId,
@@ -22,6 +22,8 @@ pub(super) enum Field {
     IsFraud,
     Source,
     AmountLost,
+    Reason,
+    ExpiresAt,
 }
 
 impl Field {
@@ -29,7 +31,7 @@ impl Field {
     pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Every field with its name, in the order of the documentation, which most senders keep.
-    const ALL: [(Self, &'static str); 19] = [
+    const ALL: [(Self, &'static str); 21] = [
         (Self::TransactionId, "transaction_id"),
         (Self::UserId, "user_id"),
         (Self::Amount, "amount"),
@@ -49,6 +51,8 @@ impl Field {
         (Self::IsFraud, "is_fraud"),
         (Self::Source, "source"),
         (Self::AmountLost, "amount_lost"),
+        (Self::Reason, "reason"),
+        (Self::ExpiresAt, "expires_at"),
     ];
 
     /// The name on the wire.

@@ -11,6 +11,7 @@ pub mod fault;
 mod field;
 pub mod label;
 pub mod line;
+pub mod list;
 pub mod login;
 mod object;
 pub mod problem;

@@ -120,7 +120,7 @@ impl Profile {
                 self.logins.insert(login, newest, retention);
             }
             Change::Labelled(label) => self.labels.insert(label, retention),
-            Change::Listed(change) => *self.place(change.list) = change.entry(),
+            Change::Listed(change) => *self.place(change.key.list) = change.entry(),
         }
     }
 

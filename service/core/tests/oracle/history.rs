@@ -124,14 +124,14 @@ impl History {
     pub(crate) fn entry(&self, list: List) -> Option<ListEntry> {
         let about = |listing: &&Listing| match listing {
             Listing::Automatic(entry) => entry.list == list,
-            Listing::Asked(change) => change.list == list,
+            Listing::Asked(change) => change.key.list == list,
         };
         let told: Vec<&Listing> = self.listings.iter().filter(about).collect();
         let asked = told.iter().rposition(|listing| matches!(listing, Listing::Asked(_)));
         let candidates = told[asked.unwrap_or(0)..].iter().filter_map(|listing| match listing {
             Listing::Automatic(entry) => Some(entry.clone()),
-            Listing::Asked(ListChange { list, action: ListAction::Put { reason, expires_at }, .. }) => {
-                Some(ListEntry { list: *list, reason: reason.clone(), alert_id: None, expires_at: *expires_at })
+            Listing::Asked(ListChange { action: ListAction::Put { reason, expires_at }, .. }) => {
+                Some(ListEntry { list, reason: reason.clone(), alert_id: None, expires_at: *expires_at })
             }
             Listing::Asked(ListChange { action: ListAction::Delete, .. }) => None,
         });

@@ -6,7 +6,7 @@ use proptest::sample::{Index, select};
 use verdict_core::decision::{Decision, Outcome};
 use verdict_core::event::{Label, LabelSource, Login, Transaction};
 use verdict_core::geo::Coordinates;
-use verdict_core::lists::{List, ListAction, ListChange, ListEntry, ListKind, ListSource};
+use verdict_core::lists::{List, ListAction, ListChange, ListEntry, ListKey, ListKind, ListSource};
 use verdict_core::money::{BaseMinor, Currency, MAX_MINOR, Money};
 use verdict_core::time::Timestamp;
 
@@ -195,8 +195,8 @@ fn told(step: &Step, at: i64) -> Event {
                 }
                 None => ListAction::Delete,
             };
-            let value = "u-7".into();
-            Event::List(ListChange { list: *list, kind: ListKind::User, value, source: ListSource::Api, action })
+            let key = ListKey { list: *list, kind: ListKind::User, value: "u-7".into() };
+            Event::List(ListChange { key, source: ListSource::Api, action })
         }
         Step::Again(_) | Step::Tampered(..) => unreachable!("these have their event already"),
     }

@@ -11,6 +11,7 @@ mod decide;
 mod events;
 mod ingest;
 pub mod intake;
+mod lists;
 mod operate;
 mod profile;
 mod respond;
@@ -131,29 +132,35 @@ impl HttpState {
 struct Endpoint {
     path: &'static str,
     allow: &'static str,
-    route: Route,
+    routes: Vec<Route>,
 }
 
 impl Endpoint {
     fn post(path: &'static str, route: fn(Route) -> Route) -> Self {
-        Self { path, allow: "POST", route: route(web::post()) }
+        Self { path, allow: "POST", routes: vec![route(web::post())] }
     }
 
     fn get(path: &'static str, route: fn(Route) -> Route) -> Self {
         let either = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
-        Self { path, allow: "GET, HEAD", route: route(either) }
+        Self { path, allow: "GET, HEAD", routes: vec![route(either)] }
+    }
+
+    /// The same path with two more methods; `allow` names all of them.
+    fn and(self, allow: &'static str, routes: [Route; 2]) -> Self {
+        Self { allow, routes: self.routes.into_iter().chain(routes).collect(), ..self }
     }
 
     /// The resource, which answers other methods with 405.
     fn into_resource(self) -> Resource {
         let allow = self.allow;
         let refuse = move |request, state| respond::method_not_allowed(request, state, allow);
-        web::resource(self.path).route(self.route).default_service(web::to(refuse))
+        let resource = web::resource(self.path).default_service(web::to(refuse));
+        self.routes.into_iter().fold(resource, Resource::route)
     }
 }
 
 /// Every route; `openapi.json` describes the same.
-fn endpoints() -> [Endpoint; 11] {
+fn endpoints() -> [Endpoint; 13] {
     [
         Endpoint::post("/v1/decide", |route| route.to(decide::post)),
         Endpoint::post("/decide", |route| route.to(decide::post)),
@@ -162,6 +169,9 @@ fn endpoints() -> [Endpoint; 11] {
         Endpoint::post("/v1/labels", |route| route.to(ingest::post_label)),
         Endpoint::get("/v1/users/{id}/profile", |route| route.to(profile::get)),
         Endpoint::get("/v1/alerts", |route| route.to(alerts::get)),
+        Endpoint::get("/v1/lists/{list}", |route| route.to(lists::get_page)),
+        Endpoint::get("/v1/lists/{list}/{kind}/{value}", |route| route.to(lists::get))
+            .and("GET, HEAD, PUT, DELETE", [web::put().to(lists::put), web::delete().to(lists::delete)]),
         Endpoint::get("/healthz", |route| route.to(operate::health)),
         Endpoint::get("/readyz", |route| route.to(operate::ready)),
         Endpoint::get("/metrics", |route| route.to(operate::metrics)),

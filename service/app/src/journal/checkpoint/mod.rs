@@ -1,13 +1,16 @@
-//! Checkpoints: profiles in `profiles.db`, each with the position that it reflects, and a marker for all (DESIGN 6).
+//! Checkpoints: profiles in `profiles.db`, each with the position that it reflects, the list entries that are in no
+//! profile, and a marker for all (DESIGN 6).
 //!
 //! A checkpoint only saves time: everything in it can be made again from the journal (I3), so a power cut may cost the
 //! last one (`synchronous=NORMAL`), but never leaves half of one. What a profile's bytes mean is its owner's business.
 //! Damage is refused with the user's name, and so is a checkpoint that is ahead of its journal.
 
+mod lists;
 mod marker;
 #[cfg(test)]
 mod tests;
 
+pub use lists::ListSnapshot;
 pub use marker::{Mark, Marker, SourceOffset, Totals, check_against};
 
 use super::{JournalError, Partition};
@@ -51,6 +54,8 @@ pub struct ProfileSnapshot {
 pub struct Checkpoint {
     /// Profiles that have changed since the last checkpoint.
     pub profiles: Vec<ProfileSnapshot>,
+    /// Of partitions whose list entries have changed since the last checkpoint.
+    pub lists: Vec<ListSnapshot>,
     /// The position of every partition that the shard owns, and of its sources.
     pub marker: Marker,
 }
@@ -69,7 +74,9 @@ impl CheckpointStore {
     /// When the file cannot be opened; the message names the remedy.
     pub async fn open(dir: &Path) -> Result<Self, JournalError> {
         let path = dir.join("profiles.db");
-        let connection = crate::sqlite::open(&path, &LAYOUT).await.map_err(JournalError::Store)?;
+        let mut connection = crate::sqlite::open(&path, &LAYOUT).await.map_err(JournalError::Store)?;
+        let table = sqlx::raw_sql(lists::TABLE).execute(&mut connection).await;
+        table.map_err(|error| JournalError::Store(crate::sqlite::explain(&path, &error)))?;
         Ok(Self { path, connection: Mutex::new(connection) })
     }
 
@@ -87,6 +94,7 @@ impl CheckpointStore {
             for rows in profiles.chunks(ROWS_PER_STATEMENT) {
                 save_profiles(&mut transaction, rows).await?;
             }
+            lists::save(&mut transaction, &checkpoint.lists).await?;
             marker::save(&mut transaction, &checkpoint.marker).await?;
             transaction.commit().await
         };
@@ -100,6 +108,16 @@ impl CheckpointStore {
     pub async fn marker(&self) -> Result<Option<Marker>, JournalError> {
         let mut connection = self.connection.lock().await;
         let loaded = marker::load(&mut connection).await.map_err(|error| self.failed(&error))?;
+        loaded.map_err(|what| self.damaged(what))
+    }
+
+    /// The list entries that are in no profile, of every partition that ever had one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is damaged.
+    pub async fn lists(&self) -> Result<Vec<ListSnapshot>, JournalError> {
+        let mut connection = self.connection.lock().await;
+        let loaded = lists::load(&mut connection).await.map_err(|error| self.failed(&error))?;
         loaded.map_err(|what| self.damaged(what))
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Layout in `migrations/sqlite/journal.sql`. Reading refuses a batch whose checksum, frames, numbers or ends disagree.
 
+use crate::journal::codec::{self, Decoder};
 use crate::journal::ledger::Key;
 use crate::journal::record::Record;
-use crate::journal::record_v1::{self, Decoder};
 
 /// Bytes before each record: length (u32), partition (u16), n (u64).
 const FRAME_HEADER: usize = 14;
@@ -32,7 +32,7 @@ pub(super) fn push_frame(record: &Record, body: &mut Vec<u8>) -> Result<(), Stri
     body.extend_from_slice(&[0; 4]);
     body.extend_from_slice(&record.partition.to_le_bytes());
     body.extend_from_slice(&record.n.to_le_bytes());
-    record_v1::encode(record, body).map_err(|error| error.to_string())?;
+    codec::encode(record, body).map_err(|error| error.to_string())?;
     let length = u32::try_from(body.len() - start - FRAME_HEADER).map_err(|_| "a record of over 4 GiB".to_owned())?;
     body[start..start + 4].copy_from_slice(&length.to_le_bytes());
     Ok(())

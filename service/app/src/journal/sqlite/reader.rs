@@ -6,8 +6,8 @@
 
 use super::batch::{Batch, decode_ends};
 use super::{batch_of, damaged, read_error};
+use crate::journal::codec::Decoder;
 use crate::journal::record::Record;
-use crate::journal::record_v1::Decoder;
 use crate::journal::{Cursor, JournalError, Partition};
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream};

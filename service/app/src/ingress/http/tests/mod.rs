@@ -7,12 +7,13 @@ mod served;
 mod statuses;
 
 use super::{AlertReader, AlertsUnavailable, Clock, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, configure};
-use crate::actors::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
+use crate::actors::messages::{Accepted, Answer, ListChanged, ListPage, ListQuery, ProfileView, Refusal, Submission};
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use crate::wire::alert::testing::alert;
 use crate::wire::alert::{AlertFilter, AlertPage};
 use crate::wire::decision::testing::answer_to;
+use crate::wire::list::testing::listed;
 use crate::wire::testing::{NOON, rates};
 use actix_web::body::MessageBody;
 use actix_web::dev::{Payload, Service, ServiceResponse};
@@ -27,6 +28,8 @@ use tokio::sync::Semaphore;
 use verdict_core::decision::Degradation;
 use verdict_core::event::{Label, Login, Transaction};
 use verdict_core::features::{FeatureVector, SLOTS};
+use verdict_core::lists::{ListAction, ListChange, ListEntry, ListKey};
+use verdict_core::time::Timestamp;
 
 /// A body that is right in every way.
 const TRANSACTION: &str = r#"{"transaction_id":"t-81","user_id":"u-7","amount":"123.45","currency":"USD","merchant_id":"m-3","timestamp":"2026-11-23T12:00:00.000Z"}"#;
@@ -134,6 +137,36 @@ impl Intake for Actors {
         };
         let known = user_id.starts_with("u-") || user_id.contains('/');
         Box::pin(self.reply(format!("profile {user_id}"), move || known.then_some(view)))
+    }
+
+    fn change_list(&self, submission: Submission<ListChange>) -> LocalBoxFuture<'_, Result<ListChanged, Refusal>> {
+        self.note_deadline(&submission);
+        let ListChange { key, action, .. } = submission.event;
+        let what = format!("{action:?} {} {} {}", key.list.name(), key.kind.name(), key.value);
+        Box::pin(async move {
+            let known = listed().0 == key;
+            let done = match (action, known) {
+                (ListAction::Put { .. }, false) => ListChanged::Created,
+                (ListAction::Put { .. }, true) => ListChanged::Replaced,
+                (ListAction::Delete, true) => ListChanged::Deleted,
+                (ListAction::Delete, false) => return Err(Refusal::NotListed),
+            };
+            self.reply(what, || done).await
+        })
+    }
+
+    fn list_entry(&self, key: &ListKey, _: Timestamp) -> Result<Option<ListEntry>, Refusal> {
+        match &self.mood {
+            Mood::Refusing(refusal) => Err(refusal.clone()),
+            _ => Ok(Some(listed()).filter(|(known, _)| known == key).map(|(_, entry)| entry)),
+        }
+    }
+
+    fn list_page(&self, query: &ListQuery, _: Timestamp) -> Result<ListPage, Refusal> {
+        match &self.mood {
+            Mood::Refusing(refusal) => Err(refusal.clone()),
+            _ => Ok(ListPage { entries: vec![listed()], next: query.after.clone() }),
+        }
     }
 }
 
