@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub enum List {
     /// Payments are stopped.
     Block,
-    /// Payments are let through.
+    /// The block list does not stop payments, as far as the rule set says so.
     Allow,
 }
 

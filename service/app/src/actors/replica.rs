@@ -5,6 +5,9 @@
 //! one number, else the version of one slot of many, and only after a change of that slot fetches it anew. Entries about
 //! users are here to be shown; decisions read them off the profile. Decides nothing and reads no clock.
 
+#[cfg(test)]
+mod tests;
+
 use super::messages::{ListPage, ListQuery};
 use crate::journal::Partition;
 use std::cell::RefCell;

@@ -1,10 +1,13 @@
 //! A shard from its gateway, over a journal in memory that can be made to fail.
 
+mod lists;
+
 use super::context::{Clock, Judge};
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
 use super::replica::ListReplica;
 use super::shard::{ShardActor, ShardSettings};
+use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::{Generation, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
 use crate::telemetry::health::Readiness;
@@ -104,6 +107,10 @@ fn judge() -> Judge {
 }
 
 fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
+    start_saving(journal, limit, None)
+}
+
+fn start_saving(journal: Arc<Moody>, limit: usize, checkpoints: Option<Arc<CheckpointStore>>) -> Gateway {
     let partitions = journal.partitions();
     let lists = ListReplica::new(partitions, MAX_LISTED);
     let settings = ShardSettings {
@@ -112,7 +119,7 @@ fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
         retention: Retention::default(),
         clock: Clock::Wall,
         journal,
-        checkpoints: None,
+        checkpoints,
         checkpoint_every: Duration::from_secs(3_600),
         lists: Arc::clone(&lists),
         readiness: Readiness::new(1),

@@ -1,0 +1,188 @@
+//! List entries through a shard: what binds the next decision, what a failed append leaves, what survives a start.
+
+use super::{MAX_LISTED, Moody, NOON, payment, start, start_saving};
+use crate::actors::gateway::Gateway;
+use crate::actors::messages::{ListChanged, ListPage, ListQuery, Refusal, Submission};
+use crate::journal::Journal;
+use crate::journal::checkpoint::CheckpointStore;
+use crate::journal::record::Body;
+use crate::telemetry::clock;
+use futures_util::TryStreamExt;
+use futures_util::future::join_all;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use verdict_core::decision::Outcome;
+use verdict_core::event::Source;
+use verdict_core::lists::{List, ListAction, ListChange, ListKey, ListKind, ListSource};
+use verdict_core::time::Timestamp;
+
+fn key(list: List, kind: ListKind, value: &str) -> ListKey {
+    ListKey { list, kind, value: value.into() }
+}
+
+fn block(kind: ListKind, value: &str) -> ListKey {
+    key(List::Block, kind, value)
+}
+
+fn request(key: ListKey, action: ListAction) -> Submission<ListChange> {
+    let event = ListChange { key, source: ListSource::Api, action };
+    let started = clock::instant();
+    Submission { event, source: Source::Http, received_at: NOON, started, deadline: None, original: None }
+}
+
+async fn put(gateway: &Gateway, key: ListKey, expires_at: Option<Timestamp>) -> Result<ListChanged, Refusal> {
+    let action = ListAction::Put { reason: "asked".into(), expires_at };
+    gateway.change_list(request(key, action)).await
+}
+
+async fn delete(gateway: &Gateway, key: ListKey) -> Result<ListChanged, Refusal> {
+    gateway.change_list(request(key, ListAction::Delete)).await
+}
+
+/// The outcome of a payment of 1.00, and the kinds of what it met.
+async fn met(gateway: &Gateway, id: &str) -> (Outcome, Vec<ListKind>) {
+    let mut sent = payment(id, 100);
+    sent.event.device_id = Some("d-1".into());
+    sent.event.ip_address = Some("203.0.113.7".into());
+    let decided = gateway.decide(sent).await.expect("an answer").decided;
+    (decided.decision.outcome, decided.decision.list_hits.iter().map(|hit| hit.kind).collect())
+}
+
+fn all(gateway: &Gateway, list: List) -> ListPage {
+    gateway.list_page(&ListQuery { list, kind: None, after: None, limit: 100 }, NOON).expect("complete")
+}
+
+#[test]
+fn entries_of_every_kind_bind_the_very_next_decision() {
+    actix::System::new().block_on(async {
+        let journal = Moody::new();
+        let gateway = start(Arc::clone(&journal), 64);
+        gateway.serving().await.expect("serving");
+        assert_eq!(met(&gateway, "t-0").await, (Outcome::Approve, vec![]));
+        let values = [
+            (ListKind::User, "u-1"),
+            (ListKind::Merchant, "m-1"),
+            (ListKind::Device, "d-1"),
+            (ListKind::Ip, "203.0.113.7"),
+        ];
+        for (kind, value) in values {
+            assert_eq!(put(&gateway, block(kind, value), None).await.expect("done"), ListChanged::Created);
+            assert_eq!(met(&gateway, &format!("{value}-1")).await, (Outcome::Block, vec![kind]));
+            assert_eq!(put(&gateway, block(kind, value), None).await.expect("done"), ListChanged::Unchanged);
+            assert_eq!(put(&gateway, block(kind, value), Some(NOON + 1)).await.expect("done"), ListChanged::Replaced);
+            assert_eq!(all(&gateway, List::Block).entries.len(), 1);
+            assert_eq!(delete(&gateway, block(kind, value)).await.expect("done"), ListChanged::Deleted);
+            assert_eq!(met(&gateway, &format!("{value}-2")).await, (Outcome::Approve, vec![]));
+            assert!(matches!(delete(&gateway, block(kind, value)).await, Err(Refusal::NotListed)));
+        }
+        // One record for every change, none for what changed nothing.
+        let records: Vec<_> = journal.replay(vec![(0, 0), (1, 0)]).try_collect().await.expect("replays");
+        let changes = records.iter().filter(|record| matches!(record.body, Body::List(_))).count();
+        assert_eq!((changes, records.len()), (12, 12 + 9));
+        // Nobody was seen that only a request named.
+        assert!(matches!(delete(&gateway, block(ListKind::User, "u-unseen")).await, Err(Refusal::NotListed)));
+        assert!(gateway.profile("u-unseen").await.expect("an answer").is_none());
+    });
+}
+
+#[test]
+fn what_is_asked_for_goes_over_the_block_of_a_decision() {
+    actix::System::new().block_on(async {
+        let gateway = start(Moody::new(), 64);
+        gateway.serving().await.expect("serving");
+        let own = || block(ListKind::User, "u-1");
+        let blocked = gateway.decide(payment("t-1", 10_001)).await.expect("an answer").decided;
+        assert_eq!(blocked.decision.outcome, Outcome::Block);
+        let shown = all(&gateway, List::Block).entries;
+        let [(key, entry)] = &shown[..] else { panic!("{shown:?}") };
+        assert_eq!((key, entry.source()), (&own(), ListSource::Decision));
+        assert_eq!(Some(entry), blocked.decision.block_entry.as_ref());
+        assert_eq!(gateway.list_entry(&own(), NOON).expect("complete").as_ref(), Some(entry));
+        // A shorter one replaces it, in the profile and in what is shown.
+        assert_eq!(put(&gateway, own(), Some(NOON + 5)).await.expect("done"), ListChanged::Replaced);
+        let entry = gateway.list_entry(&own(), NOON).expect("complete").expect("an entry");
+        assert_eq!((entry.source(), entry.expires_at), (ListSource::Api, Some(NOON + 5)));
+        assert!(gateway.list_entry(&own(), NOON + 5).expect("complete").is_none(), "expired ones are not shown");
+        assert_eq!(delete(&gateway, own()).await.expect("done"), ListChanged::Deleted);
+        assert!(all(&gateway, List::Block).entries.is_empty());
+        // The day's spending is over the bound of its rule; nothing of it comes from a list.
+        let next = gateway.decide(payment("t-2", 100)).await.expect("an answer").decided;
+        assert!(next.decision.list_hits.is_empty(), "{:?}", next.decision.list_hits);
+    });
+}
+
+#[test]
+fn one_more_than_is_allowed_is_refused_and_decisions_still_block() {
+    actix::System::new().block_on(async {
+        let gateway = start(Moody::new(), 64);
+        gateway.serving().await.expect("serving");
+        let many = (0..MAX_LISTED + 2).map(|n| format!("m-{n}")).collect::<Vec<_>>();
+        let done = join_all(many.iter().map(|value| put(&gateway, block(ListKind::Merchant, value), None))).await;
+        let refused = done.iter().filter(|done| matches!(done, Err(Refusal::ListsFull { limit: MAX_LISTED }))).count();
+        assert_eq!((done.iter().filter(|done| done.is_ok()).count(), refused), (MAX_LISTED, 2));
+        // What is there may be replaced, and what goes makes room.
+        let there = all(&gateway, List::Block).entries;
+        assert_eq!(there.len(), MAX_LISTED);
+        assert_eq!(put(&gateway, there[0].0.clone(), Some(NOON + 1)).await.expect("done"), ListChanged::Replaced);
+        let blocked = gateway.decide(payment("t-1", 10_001)).await.expect("an answer").decided;
+        assert!(blocked.decision.block_entry.is_some());
+        assert_eq!(all(&gateway, List::Block).entries.len(), MAX_LISTED + 1);
+        assert_eq!(delete(&gateway, there[0].0.clone()).await.expect("done"), ListChanged::Deleted);
+        assert_eq!(put(&gateway, block(ListKind::Ip, "::1"), None).await.expect("done"), ListChanged::Created);
+    });
+}
+
+#[test]
+fn a_change_whose_append_failed_binds_nobody_afterwards() {
+    actix::System::new().block_on(async {
+        let journal = Moody::new();
+        let gateway = start(Arc::clone(&journal), 64);
+        gateway.serving().await.expect("serving");
+        put(&gateway, block(ListKind::Device, "d-other"), None).await.expect("done");
+        for kind_value in [(ListKind::Merchant, "m-1"), (ListKind::User, "u-1")] {
+            journal.fails.store(true, Ordering::SeqCst);
+            let failed = put(&gateway, block(kind_value.0, kind_value.1), None).await.expect_err("the disk is full");
+            assert!(matches!(failed, Refusal::JournalUnavailable(_)), "{failed}");
+            gateway.serving().await.expect("recovered");
+            assert_eq!(all(&gateway, List::Block).entries.len(), 1, "only what was durable is left");
+            assert_eq!(met(&gateway, &format!("{}-1", kind_value.1)).await, (Outcome::Approve, vec![]));
+        }
+        journal.fails.store(true, Ordering::SeqCst);
+        let failed = delete(&gateway, block(ListKind::Device, "d-other")).await.expect_err("the disk is full");
+        assert!(matches!(failed, Refusal::JournalUnavailable(_)), "{failed}");
+        gateway.serving().await.expect("recovered");
+        assert_eq!(all(&gateway, List::Block).entries.len(), 1, "and all of what was durable is there");
+    });
+}
+
+#[test]
+fn entries_survive_a_checkpoint_and_what_came_after_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    actix::System::new().block_on(async {
+        let store = Arc::new(CheckpointStore::open(dir.path()).await.expect("opens"));
+        let journal = Moody::new();
+        let gateway = start_saving(Arc::clone(&journal), 64, Some(Arc::clone(&store)));
+        gateway.serving().await.expect("serving");
+        put(&gateway, block(ListKind::Merchant, "m-1"), None).await.expect("done");
+        put(&gateway, block(ListKind::Ip, "203.0.113.7"), None).await.expect("done");
+        assert!(gateway.checkpoint().await);
+        let saved: usize = store.lists().await.expect("reads").iter().map(|lists| lists.entries.len()).sum();
+        assert_eq!(saved, 2);
+        put(&gateway, block(ListKind::User, "u-1"), None).await.expect("done");
+        delete(&gateway, block(ListKind::Merchant, "m-1")).await.expect("done");
+
+        // Another start from the same checkpoint and journal: its own replica, a new epoch.
+        let again = start_saving(Arc::clone(&journal), 64, Some(Arc::clone(&store)));
+        again.serving().await.expect("serving");
+        let expected = vec![ListKind::User, ListKind::Ip];
+        assert_eq!(met(&again, "t-1").await, (Outcome::Block, expected.clone()));
+        assert_eq!(all(&again, List::Block), all(&gateway, List::Block));
+        // What the replay changed is in the next checkpoint, and none of it is replayed again.
+        assert!(again.checkpoint().await);
+        let marker = store.marker().await.expect("reads").expect("a marker");
+        assert_eq!(marker.totals().list_changes, 4);
+        let last = start_saving(journal, 64, Some(store));
+        last.serving().await.expect("serving");
+        assert_eq!(met(&last, "t-2").await, (Outcome::Block, expected));
+    });
+}
