@@ -6,6 +6,7 @@ mod access;
 mod alerts;
 mod answers;
 mod events;
+mod lists;
 mod operate;
 mod restart;
 mod rules;
