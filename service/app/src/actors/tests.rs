@@ -6,7 +6,7 @@ use super::context::{Clock, Judge};
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
 use super::replica::ListReplica;
-use super::shard::{ShardActor, ShardSettings};
+use super::shard::{ShardActor, ShardSettings, Start};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::{Generation, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
@@ -111,24 +111,38 @@ fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
 }
 
 fn start_saving(journal: Arc<Moody>, limit: usize, checkpoints: Option<Arc<CheckpointStore>>) -> Gateway {
+    let (gateway, starts) = prepare(journal, limit, checkpoints, 1);
+    starts.into_iter().for_each(|start| start());
+    gateway
+}
+
+/// A gateway to so many shards, and what starts them.
+fn prepare(
+    journal: Arc<Moody>,
+    limit: usize,
+    checkpoints: Option<Arc<CheckpointStore>>,
+    shards: u16,
+) -> (Gateway, Vec<Start>) {
     let partitions = journal.partitions();
     let lists = ListReplica::new(partitions, MAX_LISTED);
-    let settings = ShardSettings {
-        shard: 0,
-        partitions: (0..partitions).collect(),
-        retention: Retention::default(),
-        clock: Clock::Wall,
-        journal,
-        checkpoints,
-        checkpoint_every: Duration::from_secs(3_600),
-        lists: Arc::clone(&lists),
-        readiness: Readiness::new(1),
-        metrics: Metrics::new(),
-        mailbox: limit + 64,
+    let shard = |shard| {
+        let settings = ShardSettings {
+            shard,
+            partitions: (0..partitions).filter(|partition| partition % shards == shard).collect(),
+            retention: Retention::default(),
+            clock: Clock::Wall,
+            journal: Arc::<Moody>::clone(&journal),
+            checkpoints: checkpoints.clone(),
+            checkpoint_every: Duration::from_secs(3_600),
+            lists: Arc::clone(&lists),
+            readiness: Readiness::new(shards.into()),
+            metrics: Metrics::new(),
+            mailbox: limit + 64,
+        };
+        ShardActor::prepare(settings, judge())
     };
-    let (address, start) = ShardActor::prepare(settings, judge());
-    start();
-    Gateway::new(vec![address], partitions, limit, lists)
+    let (addresses, starts) = (0..shards).map(shard).unzip();
+    (Gateway::new(addresses, partitions, limit, Arc::clone(&lists)), starts)
 }
 
 fn payment(id: &str, minor: i64) -> Submission<Transaction> {

@@ -1,8 +1,9 @@
 //! List entries through a shard: what binds the next decision, what a failed append leaves, what survives a start.
 
-use super::{MAX_LISTED, Moody, NOON, payment, start, start_saving};
+use super::{MAX_LISTED, Moody, NOON, payment, prepare, start, start_saving};
 use crate::actors::gateway::Gateway;
 use crate::actors::messages::{ListChanged, ListPage, ListQuery, Refusal, Submission};
+use crate::actors::partition::partition_of;
 use crate::journal::Journal;
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::Body;
@@ -184,5 +185,41 @@ fn entries_survive_a_checkpoint_and_what_came_after_it() {
         let last = start_saving(journal, 64, Some(store));
         last.serving().await.expect("serving");
         assert_eq!(met(&last, "t-2").await, (Outcome::Block, expected));
+    });
+}
+
+#[test]
+fn no_shard_decides_before_the_entries_of_all_are_known() {
+    actix::System::new().block_on(async {
+        let journal = Moody::new();
+        let gateway = start(Arc::clone(&journal), 64);
+        gateway.serving().await.expect("serving");
+        // Entries of both partitions, one of which is not the user's.
+        let (two, one) = ([(ListKind::Merchant, "m-1"), (ListKind::Device, "d-1")], "203.0.113.7");
+        for (kind, value) in [two[0], two[1], (ListKind::Ip, one)] {
+            put(&gateway, block(kind, value), None).await.expect("done");
+        }
+        let expected = met(&gateway, "t-1").await;
+        assert_eq!(expected.1.len(), 3);
+        gateway.stop().await;
+
+        let (gateway, starts) = prepare(journal, 64, None, 2);
+        let mut starts = starts.into_iter();
+        let own = usize::from(partition_of("u-1", 2));
+        let (mut first, mut second) = (starts.next(), starts.next());
+        if own == 1 {
+            std::mem::swap(&mut first, &mut second);
+        }
+        first.expect("the user's shard")();
+        // It answers all along, and never without the other's entries.
+        for turn in 0..50 {
+            let refused = gateway.decide(payment(&format!("early-{turn}"), 100)).await.expect_err("not yet");
+            assert!(matches!(refused, Refusal::Recovering), "{refused}");
+            assert!(matches!(gateway.list_entry(&block(ListKind::Ip, one), NOON), Err(Refusal::Recovering)));
+            tokio::task::yield_now().await;
+        }
+        second.expect("the other shard")();
+        gateway.serving().await.expect("serving");
+        assert_eq!(met(&gateway, "t-2").await, expected);
     });
 }
