@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions, Connection};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use verdict::journal::checkpoint::{Checkpoint, CheckpointStore, Marker, ProfileSnapshot};
+use verdict::journal::checkpoint::{Checkpoint, CheckpointStore, ProfileSnapshot};
 use verdict::journal::record::Record;
 use verdict::journal::{Journal, SqliteJournal, record_v1};
 
@@ -115,7 +115,7 @@ async fn profiles(dir: &Path) -> Result<()> {
             n: user as u64,
             bytes: vec![user as u8; 300],
         };
-        Checkpoint { profiles: (first..first + DIRTY).map(profile).collect(), marker: Marker::default() }
+        Checkpoint { profiles: (first..first + DIRTY).map(profile).collect(), ..Checkpoint::default() }
     };
     let start = Instant::now();
     for first in (0..PROFILES).step_by(DIRTY) {

@@ -11,10 +11,12 @@ use crate::journal::{Partition, profile_v1};
 use crate::telemetry::{clock, events};
 use actix::Addr;
 use futures_util::future::join_all;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::error;
+use verdict_core::lists::{ListEntry, ListKey};
 use verdict_core::profile::Profile;
 
 /// Profiles copied between two turns of the shard: some 100 us of its time.
@@ -28,13 +30,13 @@ pub(super) enum Copy {
     Ask(Addr<UserActor>),
 }
 
-/// Saves these profiles and list entries, and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
+/// Saves these profiles, the list entries of these partitions, and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
 pub(super) async fn save(
     context: Rc<ShardContext>,
     store: Arc<CheckpointStore>,
     partitions: Partition,
     marker: Marker,
-    lists: Vec<ListSnapshot>,
+    dirty_lists: HashSet<Partition>,
     profiles: Vec<(Rc<str>, Copy)>,
 ) -> bool {
     let started = clock::instant();
@@ -59,6 +61,7 @@ pub(super) async fn save(
         }
         tokio::task::yield_now().await;
     }
+    let lists = list_snapshots(&context, dirty_lists).await;
     let (done, durable) = oneshot::channel();
     context.after_commits(Completion::Durable(done));
     if !matches!(durable.await, Ok(true)) || context.is_closed() {
@@ -78,5 +81,26 @@ pub(super) async fn save(
             checkpoint.lists.iter().for_each(|lists| context.mark_lists_dirty(lists.partition));
             false
         }
+    }
+}
+
+/// The list entries of these partitions that are in no profile. Like profiles they may be newer than the position.
+async fn list_snapshots(context: &ShardContext, dirty: HashSet<Partition>) -> Vec<ListSnapshot> {
+    if dirty.is_empty() {
+        return Vec::new();
+    }
+    let mut by_partition: HashMap<Partition, Vec<(ListKey, ListEntry)>> =
+        dirty.iter().map(|partition| (*partition, Vec::new())).collect();
+    let mut after = None;
+    loop {
+        let (shared, next) = context.lists.replica().shared_behind(after.as_ref(), &dirty);
+        for (partition, key, entry) in shared {
+            by_partition.entry(partition).or_default().push((key, entry));
+        }
+        if next.is_none() {
+            return by_partition.into_iter().map(|(partition, entries)| ListSnapshot { partition, entries }).collect();
+        }
+        after = next;
+        tokio::task::yield_now().await;
     }
 }

@@ -8,7 +8,7 @@ use super::messages::{Accepted, Answer, ListChanged, Refusal, Settled};
 use super::replica::ListReader;
 use super::shard::ShardSettings;
 use super::user::UserActor;
-use crate::journal::checkpoint::{ListSnapshot, Mark, Totals};
+use crate::journal::checkpoint::{Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Scorer;
@@ -352,10 +352,9 @@ impl ShardContext {
         self.dirty_lists.borrow_mut().insert(partition);
     }
 
-    /// Takes the list entries of the partitions where they changed since this was last called.
-    pub fn take_dirty_lists(&self) -> Vec<ListSnapshot> {
-        let snapshot = |partition| ListSnapshot { partition, entries: self.lists.replica().shared_of(partition) };
-        self.dirty_lists.take().into_iter().map(snapshot).collect()
+    /// Takes the partitions where list entries changed since this was last called.
+    pub fn take_dirty_lists(&self) -> HashSet<Partition> {
+        self.dirty_lists.take()
     }
 
     /// Takes the users that changed since this was last called.

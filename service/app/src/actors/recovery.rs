@@ -109,8 +109,7 @@ pub fn fold<'r>(
         Body::Login(login) => (&login.user_id, Change::LoggedIn(login)),
         Body::Label(label) => (&label.user_id, Change::Labelled(label)),
         Body::List(change) if change.key.kind == ListKind::User => (&change.key.value, Change::Listed(change)),
-        Body::List(_) => return None,
-        Body::Duplicate { .. } | Body::DeadLetter { .. } => return None,
+        Body::List(_) | Body::Duplicate { .. } | Body::DeadLetter { .. } => return None,
     };
     if !users.contains_key(user_id) {
         users.insert(user_id.clone(), Box::default());

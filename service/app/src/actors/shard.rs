@@ -410,7 +410,7 @@ impl Handler<Checkpoint> for ShardActor {
         self.checkpoint_running = true;
         // Sources with offsets of their own come with the stream; HTTP has none.
         let marker = Marker { marks: serving.context.marks(), sources: Vec::new() };
-        let lists = serving.context.take_dirty_lists();
+        let dirty_lists = serving.context.take_dirty_lists();
         let profiles = serving
             .context
             .take_dirty()
@@ -425,7 +425,7 @@ impl Handler<Checkpoint> for ShardActor {
             Arc::clone(store),
             self.settings.journal.partitions(),
             marker,
-            lists,
+            dirty_lists,
             profiles,
         );
         ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {

@@ -106,11 +106,11 @@ fn judge() -> Judge {
     Judge { rules: Arc::new(rules), generation: Arc::new(generation), scorer: None }
 }
 
-fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
+fn start(journal: &Arc<Moody>, limit: usize) -> Gateway {
     start_saving(journal, limit, None)
 }
 
-fn start_saving(journal: Arc<Moody>, limit: usize, checkpoints: Option<Arc<CheckpointStore>>) -> Gateway {
+fn start_saving(journal: &Arc<Moody>, limit: usize, checkpoints: Option<&Arc<CheckpointStore>>) -> Gateway {
     let (gateway, starts) = prepare(journal, limit, checkpoints, 1);
     starts.into_iter().for_each(|start| start());
     gateway
@@ -118,9 +118,9 @@ fn start_saving(journal: Arc<Moody>, limit: usize, checkpoints: Option<Arc<Check
 
 /// A gateway to so many shards, and what starts them.
 fn prepare(
-    journal: Arc<Moody>,
+    journal: &Arc<Moody>,
     limit: usize,
-    checkpoints: Option<Arc<CheckpointStore>>,
+    checkpoints: Option<&Arc<CheckpointStore>>,
     shards: u16,
 ) -> (Gateway, Vec<Start>) {
     let partitions = journal.partitions();
@@ -131,8 +131,8 @@ fn prepare(
             partitions: (0..partitions).filter(|partition| partition % shards == shard).collect(),
             retention: Retention::default(),
             clock: Clock::Wall,
-            journal: Arc::<Moody>::clone(&journal),
-            checkpoints: checkpoints.clone(),
+            journal: Arc::<Moody>::clone(journal),
+            checkpoints: checkpoints.cloned(),
             checkpoint_every: Duration::from_secs(3_600),
             lists: Arc::clone(&lists),
             readiness: Readiness::new(shards.into()),
@@ -171,7 +171,7 @@ fn count(answer: &Answer) -> f64 {
 #[test]
 fn events_sent_together_see_one_another_in_order() {
     actix::System::new().block_on(async {
-        let gateway = start(Moody::new(), 64);
+        let gateway = start(&Moody::new(), 64);
         gateway.serving().await.expect("serving");
         let ids: Vec<String> = (0..20).map(|n| format!("t-{n}")).collect();
         let answers = join_all(ids.iter().map(|id| gateway.decide(payment(id, 1_000)))).await;
@@ -191,7 +191,7 @@ fn events_sent_together_see_one_another_in_order() {
 fn a_failed_append_is_never_answered_and_leaves_no_trace() {
     actix::System::new().block_on(async {
         let journal = Moody::new();
-        let gateway = start(Arc::clone(&journal), 64);
+        let gateway = start(&journal, 64);
         gateway.serving().await.expect("serving");
         assert!(gateway.decide(payment("t-1", 1_000)).await.expect("an answer").durable);
         journal.fails.store(true, Ordering::SeqCst);
@@ -212,7 +212,7 @@ fn a_failed_append_is_never_answered_and_leaves_no_trace() {
 fn permits_bound_what_is_in_flight_and_come_back() {
     actix::System::new().block_on(async {
         let journal = Moody::new();
-        let gateway = start(Arc::clone(&journal), 2);
+        let gateway = start(&journal, 2);
         gateway.serving().await.expect("serving");
         journal.held.send_replace(true);
         let (released, was_released) = oneshot::channel();
@@ -242,7 +242,7 @@ fn permits_bound_what_is_in_flight_and_come_back() {
 fn a_late_answer_is_refused_and_kept_for_the_retry() {
     actix::System::new().block_on(async {
         let journal = Moody::new();
-        let gateway = start(Arc::clone(&journal), 8);
+        let gateway = start(&journal, 8);
         gateway.serving().await.expect("serving");
         journal.held.send_replace(true);
         let deadline = Some(clock::instant() + Duration::from_millis(30));

@@ -1,9 +1,9 @@
 //! The replica against one map that is looked at as a whole, pages while entries change, and readers beside a writer.
 
-use super::{Full, ListReplica};
+use super::{ENTRIES_AT_ONCE, Full, ListReplica};
 use crate::actors::messages::ListQuery;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use uuid::Uuid;
@@ -197,10 +197,31 @@ proptest! {
         }
         for of in [0, 1] {
             let shared = model.iter().filter(|(key, _)| partition(key) == of && key.kind != ListKind::User);
-            let shared: Vec<_> = shared.map(|(key, entry)| (key.clone(), entry.clone())).collect();
-            prop_assert_eq!(replica.shared_of(of), shared);
+            let shared: Vec<_> = shared.map(|(key, entry)| (of, key.clone(), entry.clone())).collect();
+            prop_assert_eq!(replica.shared_behind(None, &HashSet::from([of])), (shared, None));
         }
     }
+}
+
+#[test]
+fn many_are_looked_at_and_removed_some_at_a_time() {
+    let replica = ListReplica::new(2, 100_000);
+    let keys: BTreeSet<ListKey> =
+        (0..3 * ENTRIES_AT_ONCE).map(|n| key(List::Block, ListKind::Device, &format!("d-{n}"))).collect();
+    for (n, key) in keys.iter().enumerate() {
+        replica.put((n % 2) as u16, key.clone(), entry(List::Block, "", Some(NOON + (n % 3) as i64)));
+    }
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let (shared, next) = replica.shared_behind(after.as_ref(), &HashSet::from([0, 1]));
+        found.extend(shared.into_iter().map(|(_, key, _)| key));
+        if next.is_none() {
+            break;
+        }
+        after = next;
+    }
+    assert!(found.iter().eq(&keys), "all of them, each once");
+    assert_eq!([0, 1, 2].map(|ms| replica.sweep(NOON + ms)), [2, 1, 0].map(|left| left * ENTRIES_AT_ONCE));
 }
 
 #[test]
@@ -271,9 +292,9 @@ fn a_writer_never_hides_what_stays() {
             replica.put(0, stays.clone(), entry(List::Block, &turn.to_string(), None));
             let passing = key(List::Block, ListKind::Device, &format!("d-{}", turn % 3));
             if turn % 2 == 0 {
-                replica.put(0, passing, entry(List::Block, "", None))
+                replica.put(0, passing, entry(List::Block, "", None));
             } else {
-                replica.remove(&passing)
+                replica.remove(&passing);
             }
             if turn % 100 == 0 {
                 let loaded = [(0, stays.clone(), entry(List::Block, &turn.to_string(), None))];
