@@ -5,9 +5,18 @@
 
 use super::context::{Completion, ShardContext, Ticket};
 use super::messages::{ListChanged, Refusal};
+use super::requests::Relist;
 use crate::journal::Partition;
 use crate::journal::record::Body;
 use verdict_core::lists::{List, ListAction, ListChange, ListEntry, ListKey, ListKind};
+
+/// A change of an entry that is in no profile.
+pub(super) fn relist(context: &ShardContext, Relist { partition, change, ticket }: Relist) {
+    // The gateway saw no entry of a user whose change comes here: only the user's actor looks into a profile.
+    let shared = change.key.kind != ListKind::User;
+    let found = shared.then(|| context.lists.replica().get(&change.key)).flatten();
+    settle(context, partition, found.as_ref(), change, ticket);
+}
 
 /// Does what is asked, given the entry that is there; gives the record's number if there is one, with the change.
 pub(super) fn settle(

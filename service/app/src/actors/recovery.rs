@@ -1,6 +1,7 @@
 //! Recovery: profiles and list entries as of the last checkpoint, brought up to date by the journal (I3).
 
 use super::partition::partition_of;
+use super::replica::ListReplica;
 use crate::journal::checkpoint::{CheckpointStore, Totals, check_against};
 use crate::journal::record::{Body, Record};
 use crate::journal::{Journal, JournalError, Partition, Tenure, profile_v1};
@@ -32,8 +33,15 @@ pub struct Recovered {
 pub type SharedEntries = BTreeMap<ListKey, (Partition, ListEntry)>;
 
 impl Recovered {
+    /// Hands the list entries of these partitions, of so many, to the replica, and waits for those of the other shards,
+    /// which bind here too.
+    pub async fn list(&self, lists: &ListReplica, own: &[Partition], partitions: Partition) {
+        lists.load(own, self.listed(partitions));
+        lists.complete().await;
+    }
+
     /// Every list entry, those in profiles included, each with its partition among `partitions`.
-    pub fn listed(&self, partitions: Partition) -> impl Iterator<Item = (Partition, ListKey, ListEntry)> {
+    fn listed(&self, partitions: Partition) -> impl Iterator<Item = (Partition, ListKey, ListEntry)> {
         let shared = self.lists.iter().map(|(key, (partition, entry))| (*partition, key.clone(), entry.clone()));
         let own = self.users.iter().flat_map(move |(user_id, profile)| {
             profile.entries().map(move |entry| {

@@ -27,7 +27,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 use verdict_core::decision::{Degradation, ModelVerdict};
-use verdict_core::lists::ListKind;
 use verdict_core::profile::{Profile, Retention};
 
 /// Rows scored at a time. Beyond 64 a row gets no cheaper (3.3 us in batches of 16 to 64), and the first would wait longer.
@@ -136,9 +135,7 @@ impl ShardActor {
         let lists = Arc::clone(&self.settings.lists);
         let work = async move {
             let recovered = recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await?;
-            lists.load(&partitions, recovered.listed(journal.partitions()));
-            // The entries of the other shards bind here too.
-            lists.complete().await;
+            recovered.list(&lists, &partitions, journal.partitions()).await;
             Ok(recovered)
         };
         let work =
@@ -327,12 +324,11 @@ impl Handler<Refuse> for ShardActor {
 impl Handler<Relist> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, Relist { partition, change, ticket }: Relist, _: &mut Context<Self>) {
-        let Some(serving) = &self.serving else { return ticket.answer(Err(Refusal::Recovering)) };
-        let lists = serving.context.lists.replica();
-        // The gateway saw no entry of a user whose change comes here: it is not for this shard to look into profiles.
-        let found = if change.key.kind == ListKind::User { None } else { lists.get(&change.key) };
-        listing::settle(&serving.context, partition, found.as_ref(), change, ticket);
+    fn handle(&mut self, relist: Relist, _: &mut Context<Self>) {
+        match &self.serving {
+            Some(serving) => listing::relist(&serving.context, relist),
+            None => relist.ticket.answer(Err(Refusal::Recovering)),
+        }
     }
 }
 
