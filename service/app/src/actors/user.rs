@@ -27,7 +27,8 @@ pub struct UserActor {
     partition: Partition,
     profile: Profile,
     shard: Rc<ShardContext>,
-    scoring: Option<Scoring>,
+    /// In a box: most users are between decisions.
+    scoring: Option<Box<Scoring>>,
     /// Bounded by the shard's permits.
     held: VecDeque<Work>,
 }
@@ -109,7 +110,7 @@ impl UserActor {
         let asks_model = judge.scorer.is_some();
         drop(judge);
         let deadline = ticket.deadline;
-        self.scoring = Some(Scoring { transaction, ticket, list_hits, rule_hits, computed });
+        self.scoring = Some(Box::new(Scoring { transaction, ticket, list_hits, rule_hits, computed }));
         if asks_model {
             self.shard.wait_for_score(WaitingRow { user: ctx.address(), features: computed.features, deadline });
         } else {
@@ -119,7 +120,8 @@ impl UserActor {
 
     /// Second half: the decision, its record, and only then the profile.
     fn decide(&mut self, model: ModelVerdict) {
-        let Some(Scoring { transaction, ticket, list_hits, rule_hits, computed }) = self.scoring.take() else { return };
+        let Some(scoring) = self.scoring.take() else { return };
+        let Scoring { transaction, ticket, list_hits, rule_hits, computed } = *scoring;
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
         let decided = {
             let judge = self.shard.judge.borrow();
