@@ -13,7 +13,7 @@ use crate::ingress::http::{self, HttpState, KeyRing, Limits};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::{DirLock, Journal, MemoryJournal, SqliteJournal};
-use crate::model::{ModelHost, Search};
+use crate::model::{ModelHost, Score, Search};
 use crate::projections::alerts::{AlertProjection, Lag};
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
@@ -85,7 +85,8 @@ impl Deciding {
     /// What one shard decides with; a model session belongs to one thread.
     fn judge(&self) -> anyhow::Result<Judge> {
         let scorer = self.model.as_ref().map(ModelHost::scorer).transpose()?;
-        Ok(Judge { rules: Arc::clone(self.rules()), generation: Arc::clone(&self.generation), scorer })
+        let scorer = scorer.map(|scorer| Box::new(scorer) as Box<dyn Score>);
+        Ok(Judge::new(Arc::clone(self.rules()), Arc::clone(&self.generation), scorer))
     }
 }
 

@@ -4,13 +4,14 @@
 //! A context lives as long as an epoch. When an append fails, it is closed: actors that still hold it are refused, and
 //! the shard starts over with a new one.
 
+use super::claim::Claim;
 use super::messages::{Accepted, Answer, Refusal, Settled};
 use super::shard::ShardSettings;
 use super::user::UserActor;
 use crate::journal::checkpoint::{Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
-use crate::model::Scorer;
+use crate::model::Score;
 use crate::telemetry::{Metrics, Mode, clock, events};
 use actix::Addr;
 use std::cell::{Cell, RefCell};
@@ -48,8 +49,19 @@ pub struct Judge {
     /// How records name rules, model and schema.
     pub generation: Arc<Generation>,
     /// This thread's session of the model, if one is configured.
-    pub scorer: Option<Scorer>,
+    pub scorer: Option<RefCell<Box<dyn Score>>>,
 }
+
+impl Judge {
+    /// A generation for one shard.
+    #[must_use]
+    pub fn new(rules: Arc<RuleSet>, generation: Arc<Generation>, scorer: Option<Box<dyn Score>>) -> Self {
+        Self { rules, generation, scorer: scorer.map(RefCell::new) }
+    }
+}
+
+/// The generation in force in a shard. A decision takes it once, when it begins, and keeps it to its end.
+pub type InForce = Rc<RefCell<Rc<Judge>>>;
 
 /// What came along with an event, and the way back to whoever sent it.
 pub struct Ticket<T> {
@@ -67,6 +79,8 @@ pub struct Ticket<T> {
     pub reply: oneshot::Sender<Result<T, Refusal>>,
     /// Bounds what is in flight; given back with the answer.
     pub permit: OwnedSemaphorePermit,
+    /// Held by the caller as well, if it does not wait for ever.
+    pub claim: Option<Claim>,
 }
 
 impl<T> Ticket<T> {
@@ -75,9 +89,16 @@ impl<T> Ticket<T> {
         let _ = self.reply.send(answer);
     }
 
-    /// Whether the deadline has passed.
-    pub fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| clock::instant() >= deadline)
+    /// Begins the event. `None`: its time is over, its caller hears so or has given up, and it must leave no trace.
+    #[must_use]
+    pub fn begin(self) -> Option<Self> {
+        let Some(claim) = &self.claim else { return Some(self) };
+        let late = self.deadline.is_some_and(|deadline| clock::instant() >= deadline);
+        if late && claim.give_up() {
+            self.answer(Err(Refusal::DeadlineExceeded));
+            return None;
+        }
+        claim.begin().then_some(self)
     }
 }
 
@@ -160,6 +181,8 @@ fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics) {
 
 /// A transaction that waits for its score.
 pub struct WaitingRow {
+    /// The generation that decides it, whose model scores it.
+    pub judge: Rc<Judge>,
     /// Whose it is.
     pub user: Addr<UserActor>,
     /// What the model sees.
@@ -180,7 +203,7 @@ pub struct Outbox {
 /// See the module.
 pub struct ShardContext {
     /// What decides; outlives the context.
-    pub judge: Rc<RefCell<Judge>>,
+    pub judge: InForce,
     /// How much profiles keep.
     pub retention: Retention,
     /// Where `evaluated_at` comes from.
@@ -220,7 +243,7 @@ pub enum Wake {
 impl ShardContext {
     /// A context for the epochs that were recovered.
     pub fn new(
-        judge: Rc<RefCell<Judge>>,
+        judge: InForce,
         settings: &ShardSettings,
         tenures: &[Tenure],
         totals: &HashMap<Partition, Totals>,
@@ -259,6 +282,11 @@ impl ShardContext {
     /// Whether its epochs have ended.
     pub fn is_closed(&self) -> bool {
         self.closed.borrow().is_some()
+    }
+
+    /// The generation in force, for a decision that begins.
+    pub fn judge(&self) -> Rc<Judge> {
+        Rc::clone(&self.judge.borrow())
     }
 
     /// Wakes the shard.

@@ -96,7 +96,7 @@ fn judge() -> Judge {
     let rules = RuleSet::compile(&RuleSources { name: "test", ruleset, fx }).expect("rules");
     let (ruleset_hash, feature_schema) = (rules.hash(), schema_version());
     let generation = Generation { ruleset_name: "test".into(), ruleset_hash, model: None, feature_schema };
-    Judge { rules: Arc::new(rules), generation: Arc::new(generation), scorer: None }
+    Judge::new(Arc::new(rules), Arc::new(generation), None)
 }
 
 fn start(journal: Arc<Moody>, limit: usize) -> Gateway {

@@ -5,6 +5,7 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{TensorElementType, TensorRef, ValueType};
 use std::sync::Arc;
+use std::time::Instant;
 use thiserror::Error;
 use verdict_core::features::{FeatureVector, Slot};
 
@@ -25,9 +26,21 @@ pub enum ScoreError {
     /// Running the model failed.
     #[error("the model failed: {0}")]
     Run(String),
+    /// The model was stopped, as it took too long.
+    #[error("the model was stopped: it took longer than it may")]
+    TimedOut,
     /// The model gave something that is no probability.
     #[error("expected a probability from 0 to 1, found {0}")]
     Range(String),
+}
+
+/// What gives scores: a model's session, or whatever a test puts in its place.
+pub trait Score: Send {
+    /// The probability of fraud of each row, 0 to 1, in order, by `until` if that is given.
+    ///
+    /// # Errors
+    /// There is a score for no row; [`ScoreError::TimedOut`] when they were not there in time.
+    fn score(&mut self, rows: &[&FeatureVector], until: Option<Instant>) -> Result<Vec<f32>, ScoreError>;
 }
 
 /// Scores with one model on one thread.
@@ -81,6 +94,12 @@ impl Scorer {
             return Err(ScoreError::Range(format!("{scores:?} for {} rows", rows.len())));
         }
         Ok(scores.to_vec())
+    }
+}
+
+impl Score for Scorer {
+    fn score(&mut self, rows: &[&FeatureVector], _until: Option<Instant>) -> Result<Vec<f32>, ScoreError> {
+        Self::score(self, rows)
     }
 }
 
