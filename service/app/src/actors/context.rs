@@ -158,6 +158,9 @@ impl Completion {
                 let mode = if decision.degraded.is_empty() { Mode::Normal } else { Mode::Degraded };
                 let seconds = f64::from(decided.latency_us) / 1e6;
                 events::DecisionMade { outcome: decision.outcome, mode, seconds }.emit(metrics);
+                for degradation in &decision.degraded {
+                    events::Degraded { reason: degradation.code() }.emit(metrics);
+                }
                 if decision.alert {
                     events::AlertRaised.emit(metrics);
                 }

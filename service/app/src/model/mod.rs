@@ -171,6 +171,12 @@ impl ModelHost {
         Ok(host)
     }
 
+    /// The files that a model is made of.
+    #[must_use]
+    pub fn files(dir: &Path) -> [PathBuf; 3] {
+        [MODEL_FILE, MANIFEST_FILE, GOLDEN_FILE].map(|file| dir.join(file))
+    }
+
     /// Everything that can be checked without running the model; lists all faults.
     fn read(dir: &Path, environment: Environment) -> Result<(Self, Vec<golden::Row>), Vec<Fault>> {
         let mut faults = Vec::new();
