@@ -103,14 +103,15 @@ fn new_rules_take_over_under_load_and_survive_a_kill() {
     let files = Files::new();
     let service = files.by_rules().start();
     let old = version(&service);
-    let (stop, answers) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    let (stop, answers) = (AtomicBool::new(false), Mutex::new(Vec::<(Payment, Value)>::new()));
     let clients: Vec<Client> = (0..4).map(|_| service.client()).collect();
     let count_of = |version: &str| {
         answers.lock().unwrap().iter().filter(|(_, answer)| answer["ruleset"]["version"] == *version).count()
     };
     let new = thread::scope(|scope| {
         for (number, client) in clients.iter().enumerate() {
-            scope.spawn(|| call(client, number, &stop, &answers));
+            let (stop, answers) = (&stop, &answers);
+            scope.spawn(move || call(client, number, stop, answers));
         }
         until("answers by the old rules", || (count_of(&old) > 100).then_some(()));
         files.change(RULESET, DAILY_SPEND, LOWER);
@@ -181,11 +182,12 @@ fn a_new_rate_prices_what_is_decided_from_then_on_and_a_new_base_currency_is_ref
     let service = files.by_rules().start();
     let old = version(&service);
     let euros = |user: &str, id: &str| Payment::new(user, id, "600.00").with("currency", "EUR");
-    assert_eq!(decide(&service, &euros("u", "t-1"))["decision"], "approve");
+    let first = euros("u", "t-1");
+    assert_eq!(decide(&service, &first)["decision"], "approve");
     fs::write(files.path(FX), "base: USD\nrates: {EUR: \"10.00\", CHF: \"1.00\"}\n").unwrap();
     let new = wait_for_another_version(&service, &old);
     assert_eq!(codes(&decide(&service, &euros("v", "t-1"))), ["DAILY_SPEND"], "6,000 USD");
-    let again = decide(&service, &euros("u", "t-1"));
+    let again = decide(&service, &first);
     assert_eq!((&again["duplicate"], &again["decision"]), (&Value::from(true), &Value::from("approve")), "{again}");
     until("the new currency to be let in", || {
         let francs = Payment::new("w", "t-1", "1.00").with("currency", "CHF");
