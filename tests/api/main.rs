@@ -5,8 +5,10 @@
 mod access;
 mod alerts;
 mod answers;
+mod deadlines;
 mod events;
 mod operate;
+mod reload;
 mod restart;
 mod rules;
 mod statuses;

@@ -7,7 +7,7 @@ use std::fs;
 use verdict_tests::{Payment, Service, login, now_ms, until};
 
 /// The samples of `/metrics`, by name with labels.
-fn metrics(service: &Service) -> BTreeMap<String, f64> {
+pub(crate) fn metrics(service: &Service) -> BTreeMap<String, f64> {
     let answer = service.get("/metrics");
     assert_eq!(answer.status, 200);
     assert!(answer.header("content-type").starts_with("text/plain"), "{}", answer.header("content-type"));

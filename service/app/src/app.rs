@@ -4,6 +4,8 @@
 //! and `scratch` is the same actors over a journal that keeps nothing, for a backtest.
 
 mod alerts;
+mod reload;
+mod watch;
 
 use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
@@ -13,7 +15,7 @@ use crate::ingress::http::{self, HttpState, KeyRing, Limits};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::{DirLock, Journal, MemoryJournal, SqliteJournal};
-use crate::model::{ModelHost, Search};
+use crate::model::{ModelHost, Score, Search};
 use crate::projections::alerts::{AlertProjection, Lag};
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
@@ -25,15 +27,19 @@ use crate::wire::AgeBounds;
 use actix::Arbiter;
 use actix_web::web::Data;
 use anyhow::{Context as _, bail};
+use reload::{RatesInForce, Reloader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 use verdict_core::features::schema_version;
 use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
 use verdict_core::time::{DAY_MS, HOUR_MS};
+use watch::Look;
 
 /// Messages that a shard's mailbox takes beyond what permits let in: its own wake-ups and timers.
 const MAILBOX_RESERVE: usize = 1_024;
@@ -45,6 +51,7 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 pub const BACKTEST_WINDOW: usize = 1_024;
 
 /// What decides: one generation of rules and model (I8).
+#[derive(Clone)]
 pub struct Deciding {
     /// The rule set, compiled.
     pub rulebook: Rulebook,
@@ -83,10 +90,20 @@ impl Deciding {
         self.rulebook.rules()
     }
 
+    /// Keeps rules and model beside the journal, by hash; to be done before any record names them.
+    fn archive(&self, data_dir: &Path) -> anyhow::Result<()> {
+        self.rulebook.archive(data_dir)?;
+        if let Some(model) = &self.model {
+            model.archive(data_dir)?;
+        }
+        Ok(())
+    }
+
     /// What one shard decides with; a model session belongs to one thread.
     fn judge(&self) -> anyhow::Result<Judge> {
         let scorer = self.model.as_ref().map(ModelHost::scorer).transpose()?;
-        Ok(Judge { rules: Arc::clone(self.rules()), generation: Arc::clone(&self.generation), scorer })
+        let scorer = scorer.map(|scorer| Box::new(scorer) as Box<dyn Score>);
+        Ok(Judge::new(Arc::clone(self.rules()), Arc::clone(&self.generation), scorer))
     }
 }
 
@@ -174,6 +191,9 @@ pub struct Service {
     reviews: Arc<ReviewStore>,
     readiness: Readiness,
     metrics: Metrics,
+    /// The files of rules and model before they were read.
+    looked: Look,
+    hangups: Signal,
     /// Held until the service ends.
     _lock: DirLock,
 }
@@ -184,13 +204,13 @@ impl Service {
     /// # Errors
     /// What is wrong with the rules, the model, the data directory or the address, and what to do.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
+        // From here on a SIGHUP no longer ends the process; one that comes during the start is heard after it.
+        let hangups = signal(SignalKind::hangup())?;
+        let looked = Look::at(&reload::files(&config));
         let deciding = Deciding::load(&config)?;
         let dir = &config.data.dir;
         let lock = DirLock::acquire(dir)?;
-        deciding.rulebook.archive(dir)?;
-        if let Some(model) = &deciding.model {
-            model.archive(dir)?;
-        }
+        deciding.archive(dir)?;
         let metrics = Metrics::new();
         let journal = Arc::new(SqliteJournal::open(dir, config.data.partitions).await?);
         let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
@@ -200,7 +220,19 @@ impl Service {
             format!("cannot listen on {listen}; another service may use it, choose another with --listen")
         })?;
         let readiness = Readiness::new(config.actors.shards.into());
-        Ok(Self { config, deciding, listener, journal, checkpoints, reviews, readiness, metrics, _lock: lock })
+        Ok(Self {
+            config,
+            deciding,
+            listener,
+            journal,
+            checkpoints,
+            reviews,
+            readiness,
+            metrics,
+            looked,
+            hangups,
+            _lock: lock,
+        })
     }
 
     /// Runs until a signal asks to stop, then drains and saves.
@@ -225,10 +257,23 @@ impl Service {
             metrics: self.metrics.clone(),
         };
         let (gateway, starts) = shards.prepare(&self.config, &self.deciding)?;
-        let (workers, state) = (self.config.http.workers, self.http_state(&gateway)?);
+        let rates = RatesInForce::of(&self.deciding);
+        let (workers, state) = (self.config.http.workers, self.http_state(&gateway, rates.clone()));
         let server = http::serve(self.listener.try_clone()?, workers, state, seat(starts, workers))?;
         let handle = server.handle();
         let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag));
+        let reloader = Reloader {
+            config: self.config.clone(),
+            in_force: self.deciding,
+            gateway: gateway.clone(),
+            rates,
+            readiness: self.readiness.clone(),
+            metrics: self.metrics.clone(),
+            hangups: self.hangups,
+            loaded: self.looked,
+        };
+        reloader.show();
+        let reloading = actix::spawn(reloader.run());
         info!(%address, data = %self.config.data.dir.display(), "listening");
         let mut running = actix::spawn(server);
         tokio::select! {
@@ -245,17 +290,17 @@ impl Service {
             () = stopped => info!("stopped; everything answered is in the journal"),
             signal = stop_signal() => warn!(signal = signal?, "stopping at once; the journal has everything answered"),
         }
+        reloading.abort();
         upkeep.abort();
         projection.abort();
         Ok(())
     }
 
-    fn http_state(&self, gateway: &Gateway) -> anyhow::Result<Data<HttpState>> {
-        let rates = Arc::new(self.deciding.rules().rates().clone());
+    fn http_state(&self, gateway: &Gateway, rates: RatesInForce) -> Data<HttpState> {
         let (readiness, metrics, rejections) = (self.readiness.clone(), self.metrics.clone(), self.metrics.clone());
-        Ok(Data::new(HttpState {
+        Data::new(HttpState {
             intake: Box::new(gateway.clone()),
-            rates: Box::new(move || Arc::clone(&rates)),
+            rates: Box::new(move || rates.get()),
             bounds: AgeBounds {
                 max_age_ms: Some(i64::from(self.config.data.max_age_days) * DAY_MS),
                 max_ahead_ms: Some(i64::from(self.config.data.max_ahead_hours) * HOUR_MS),
@@ -271,7 +316,7 @@ impl Service {
             alerts: self.reviews.clone(),
             on_rejected: Box::new(move |reason| Rejected { reason }.emit(&rejections)),
             batches: Arc::new(Semaphore::new(http::MAX_BATCHES)),
-        }))
+        })
     }
 
     /// What is measured rather than counted, once a second.
@@ -291,7 +336,6 @@ impl Service {
 
 /// Waits for SIGTERM or SIGINT and names it.
 async fn stop_signal() -> anyhow::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::select! {

@@ -4,13 +4,14 @@
 //! A context lives as long as an epoch. When an append fails, it is closed: actors that still hold it are refused, and
 //! the shard starts over with a new one.
 
+use super::claim::Claim;
 use super::messages::{Accepted, Answer, Refusal, Settled};
 use super::shard::ShardSettings;
 use super::user::UserActor;
 use crate::journal::checkpoint::{Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
-use crate::model::Scorer;
+use crate::model::Score;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::{Metrics, Mode, events};
 use actix::Addr;
@@ -40,8 +41,19 @@ pub struct Judge {
     /// How records name rules, model and schema.
     pub generation: Arc<Generation>,
     /// This thread's session of the model, if one is configured.
-    pub scorer: Option<Scorer>,
+    pub scorer: Option<RefCell<Box<dyn Score>>>,
 }
+
+impl Judge {
+    /// A generation for one shard.
+    #[must_use]
+    pub fn new(rules: Arc<RuleSet>, generation: Arc<Generation>, scorer: Option<Box<dyn Score>>) -> Self {
+        Self { rules, generation, scorer: scorer.map(RefCell::new) }
+    }
+}
+
+/// The generation in force in a shard. A decision takes it once, when it begins, and keeps it to its end.
+pub type InForce = Rc<RefCell<Rc<Judge>>>;
 
 /// What came along with an event, and the way back to whoever sent it.
 pub struct Ticket<T> {
@@ -59,6 +71,8 @@ pub struct Ticket<T> {
     pub reply: oneshot::Sender<Result<T, Refusal>>,
     /// Bounds what is in flight; given back with the answer.
     pub permit: OwnedSemaphorePermit,
+    /// Held by the caller as well, if it does not wait for ever.
+    pub claim: Option<Claim>,
 }
 
 impl<T> Ticket<T> {
@@ -67,9 +81,16 @@ impl<T> Ticket<T> {
         let _ = self.reply.send(answer);
     }
 
-    /// Whether the deadline has passed.
-    pub fn is_late(&self, clock: &Clock) -> bool {
-        self.deadline.is_some_and(|deadline| clock.instant() >= deadline)
+    /// Begins the event. `None`: its time is over, its caller hears so or has given up, and it must leave no trace.
+    #[must_use]
+    pub fn begin(self, clock: &Clock) -> Option<Self> {
+        let Some(claim) = &self.claim else { return Some(self) };
+        let late = self.deadline.is_some_and(|deadline| clock.instant() >= deadline);
+        if late && claim.give_up() {
+            self.answer(Err(Refusal::DeadlineExceeded));
+            return None;
+        }
+        claim.begin().then_some(self)
     }
 }
 
@@ -129,6 +150,9 @@ impl Completion {
                 let mode = if decision.degraded.is_empty() { Mode::Normal } else { Mode::Degraded };
                 let seconds = f64::from(decided.latency_us) / 1e6;
                 events::DecisionMade { outcome: decision.outcome, mode, seconds }.emit(metrics);
+                for degradation in &decision.degraded {
+                    events::Degraded { reason: degradation.code() }.emit(metrics);
+                }
                 if decision.alert {
                     events::AlertRaised.emit(metrics);
                 }
@@ -152,6 +176,8 @@ fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
 
 /// A transaction that waits for its score.
 pub struct WaitingRow {
+    /// The generation that decides it, whose model scores it.
+    pub judge: Rc<Judge>,
     /// Whose it is.
     pub user: Addr<UserActor>,
     /// What the model sees.
@@ -172,7 +198,7 @@ pub struct Outbox {
 /// See the module.
 pub struct ShardContext {
     /// What decides; outlives the context.
-    pub judge: Rc<RefCell<Judge>>,
+    pub judge: InForce,
     /// How much profiles keep.
     pub retention: Retention,
     /// The time.
@@ -212,7 +238,7 @@ pub enum Wake {
 impl ShardContext {
     /// A context for the epochs that were recovered.
     pub fn new(
-        judge: Rc<RefCell<Judge>>,
+        judge: InForce,
         settings: &ShardSettings,
         tenures: &[Tenure],
         totals: &HashMap<Partition, Totals>,
@@ -251,6 +277,11 @@ impl ShardContext {
     /// Whether its epochs have ended.
     pub fn is_closed(&self) -> bool {
         self.closed.borrow().is_some()
+    }
+
+    /// The generation in force, for a decision that begins.
+    pub fn judge(&self) -> Rc<Judge> {
+        Rc::clone(&self.judge.borrow())
     }
 
     /// Wakes the shard.

@@ -5,12 +5,14 @@
 //! `verdict-core`; this room only keeps order and bounds.
 
 mod checkpointing;
+pub mod claim;
 pub mod context;
 pub mod gateway;
 pub mod messages;
 pub mod partition;
 pub mod recovery;
 pub mod requests;
+mod scoring;
 pub mod shard;
 #[cfg(test)]
 mod tests;

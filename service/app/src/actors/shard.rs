@@ -5,11 +5,12 @@
 //! closes the context of that epoch, and recovers under a new one.
 
 use super::checkpointing;
-use super::context::{Completion, Judge, Outbox, ShardContext, Wake};
+use super::context::{Completion, InForce, Judge, Outbox, ShardContext, Wake};
 use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
-use super::requests::{Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
-use super::user::{CopyProfile, Scored, UserActor, view};
+use super::requests::{Adopt, Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
+use super::scoring;
+use super::user::{CopyProfile, UserActor, view};
 use crate::journal::checkpoint::{CheckpointStore, Marker};
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
@@ -25,14 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info};
-use verdict_core::decision::{Degradation, ModelVerdict};
 use verdict_core::profile::{Profile, Retention};
-
-/// Rows scored at a time. Beyond 64 a row gets no cheaper (3.3 us in batches of 16 to 64), and the first would wait longer.
-const ROWS_PER_BATCH: usize = 64;
-
-/// Time that a decision still needs after its score; a row with less left is decided by rules alone.
-const AFTER_MODEL: Duration = Duration::from_millis(2);
 
 /// Pause before a recovery that failed is tried again.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
@@ -67,7 +61,7 @@ pub struct ShardSettings {
 /// See the module.
 pub struct ShardActor {
     settings: ShardSettings,
-    judge: Rc<RefCell<Judge>>,
+    judge: InForce,
     serving: Option<Serving>,
     checkpoint_running: bool,
     /// Told when the shard serves.
@@ -106,7 +100,7 @@ impl ShardActor {
     pub fn new(settings: ShardSettings, judge: Judge) -> Self {
         Self {
             settings,
-            judge: Rc::new(RefCell::new(judge)),
+            judge: Rc::new(RefCell::new(Rc::new(judge))),
             serving: None,
             checkpoint_running: false,
             waiting: Vec::new(),
@@ -173,42 +167,6 @@ impl ShardActor {
         self.settings.readiness.set_shard(self.settings.shard, true);
     }
 
-    /// Scores the rows that wait, a batch at a time, so that the first answers do not wait for the last rows.
-    fn score(&self, context: &ShardContext) {
-        let rows = {
-            let mut waiting = context.rows.borrow_mut();
-            let batch = waiting.len().min(ROWS_PER_BATCH);
-            waiting.drain(..batch).collect::<Vec<_>>()
-        };
-        let latest = context.clock.instant() + AFTER_MODEL;
-        let (in_time, late): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| row.deadline.is_none_or(|deadline| latest < deadline));
-        for row in late {
-            send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
-        }
-        let features = in_time.iter().map(|row| &row.features).collect::<Vec<_>>();
-        let scores = match &mut context.judge.borrow_mut().scorer {
-            Some(scorer) if !features.is_empty() => scorer.score(&features).map_err(|error| error.to_string()),
-            _ => Ok(Vec::new()),
-        };
-        match scores {
-            Ok(scores) => {
-                for (row, score) in in_time.iter().zip(scores) {
-                    send(&row.user, ModelVerdict::Score(score));
-                }
-            }
-            Err(error) => {
-                error!(error, rows = in_time.len(), "the model failed; deciding by rules alone");
-                for row in &in_time {
-                    send(&row.user, ModelVerdict::Missing(Degradation::ModelError));
-                }
-            }
-        }
-        if !context.rows.borrow().is_empty() {
-            context.wake(Wake::Score);
-        }
-    }
-
     /// Hands what waits to the journal and tells everybody when it is durable.
     fn append(&self, context: &Rc<ShardContext>, ctx: &Context<Self>) {
         let Outbox { records, completions } = context.outbox.take();
@@ -237,13 +195,6 @@ impl ShardActor {
                 }
             }
         });
-    }
-}
-
-/// Gives a user its score. Its mailbox takes whatever permits let in, and it lives as long as its row.
-fn send(user: &Addr<UserActor>, verdict: ModelVerdict) {
-    if let Err(error) = user.try_send(Scored(verdict)) {
-        error!(%error, "a user did not take its score");
     }
 }
 
@@ -343,13 +294,22 @@ impl Handler<TellWhenServing> for ShardActor {
     }
 }
 
+impl Handler<Adopt> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Adopt(judge): Adopt, _: &mut Context<Self>) {
+        // What has begun holds its own generation; what begins from now on takes this one.
+        *self.judge.borrow_mut() = Rc::new(judge);
+    }
+}
+
 impl Handler<Flush> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, Flush(wake): Flush, ctx: &mut Context<Self>) {
         let Some(serving) = &self.serving else { return };
         match wake {
-            Wake::Score => self.score(&serving.context),
+            Wake::Score => scoring::score(&serving.context),
             Wake::Append => self.append(&serving.context, ctx),
         }
     }

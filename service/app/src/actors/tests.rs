@@ -1,23 +1,28 @@
 //! A shard from its gateway, over a journal in memory that can be made to fail.
 
+mod deadlines;
+mod generations;
+
 use super::context::Judge;
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
-use super::shard::{ShardActor, ShardSettings};
-use crate::journal::record::{Generation, Record};
+use super::shard::{ShardActor, ShardSettings, Start};
+use crate::journal::record::{Generation, ModelRef, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
+use crate::model::{Score, ScoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::{self, Clock};
 use crate::telemetry::health::Readiness;
+use futures_util::TryStreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use verdict_core::decision::Outcome;
 use verdict_core::event::{Source, Transaction};
-use verdict_core::features::schema_version;
+use verdict_core::features::{FeatureVector, schema_version};
 use verdict_core::money::{Currency, Money};
 use verdict_core::profile::Retention;
 use verdict_core::rules::{RuleSet, RuleSources, SourceFile};
@@ -91,16 +96,45 @@ impl Journal for Moody {
     }
 }
 
-fn judge() -> Judge {
-    let fx = SourceFile { path: "fx.yaml", text: "base: USD\nrates: {}\n" };
-    let ruleset = SourceFile { path: "ruleset.yaml", text: RULES };
-    let rules = RuleSet::compile(&RuleSources { name: "test", ruleset, fx }).expect("rules");
-    let (ruleset_hash, feature_schema) = (rules.hash(), schema_version());
-    let generation = Generation { ruleset_name: "test".into(), ruleset_hash, model: None, feature_schema };
-    Judge { rules: Arc::new(rules), generation: Arc::new(generation), scorer: None }
+fn compile(ruleset: &str, fx: &str) -> Arc<RuleSet> {
+    let fx = SourceFile { path: "fx.yaml", text: fx };
+    let ruleset = SourceFile { path: "ruleset.yaml", text: ruleset };
+    Arc::new(RuleSet::compile(&RuleSources { name: "test", ruleset, fx }).expect("rules"))
+}
+
+/// A judge with these rules; with a scorer, its generation names a model.
+fn judge_by(rules: Arc<RuleSet>, scorer: Option<Box<dyn Score>>) -> Judge {
+    let named = || ModelRef { name: "fake".into(), version: "1".into(), sha256: [7; 32] };
+    let generation = Generation {
+        ruleset_name: "test".into(),
+        ruleset_hash: rules.hash(),
+        model: scorer.as_ref().map(|_| named()),
+        feature_schema: schema_version(),
+    };
+    Judge::new(rules, Arc::new(generation), scorer)
+}
+
+/// What a scorer does with rows that must be scored by then.
+type Scores = Result<Vec<f32>, ScoreError>;
+
+/// A scorer that does as it is told.
+struct Fake<F>(F);
+
+impl<F: FnMut(&[&FeatureVector], Option<Instant>) -> Scores + Send> Score for Fake<F> {
+    fn score(&mut self, rows: &[&FeatureVector], until: Option<Instant>) -> Scores {
+        (self.0)(rows, until)
+    }
 }
 
 fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
+    let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), None);
+    let (gateway, start) = prepare(journal, limit, judge, &Metrics::new());
+    start();
+    gateway
+}
+
+/// A gateway to one shard, and what starts that on the thread that calls it.
+fn prepare(journal: Arc<Moody>, limit: usize, judge: Judge, metrics: &Metrics) -> (Gateway, Start) {
     let partitions = journal.partitions();
     let settings = ShardSettings {
         shard: 0,
@@ -111,12 +145,17 @@ fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
         checkpoints: None,
         checkpoint_every: Duration::from_secs(3_600),
         readiness: Readiness::new(1),
-        metrics: Metrics::new(),
+        metrics: metrics.clone(),
         mailbox: limit + 64,
     };
-    let (address, start) = ShardActor::prepare(settings, judge());
-    start();
-    Gateway::new(vec![address], partitions, limit)
+    let (address, start) = ShardActor::prepare(settings, judge);
+    (Gateway::new(vec![address], partitions, limit), start)
+}
+
+/// Everything in the journal, each partition in order.
+async fn records(journal: &Moody) -> Vec<Record> {
+    let from = (0..journal.partitions()).map(|partition| (partition, 0)).collect();
+    journal.replay(from).try_collect().await.expect("a journal in memory")
 }
 
 fn payment(id: &str, minor: i64) -> Submission<Transaction> {

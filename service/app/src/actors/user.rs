@@ -3,7 +3,7 @@
 //! Events are taken one at a time. A transaction that waits for its score holds back the ones after it, so that each
 //! sees the profile as its predecessor left it, blocks included.
 
-use super::context::{Completion, ShardContext, Ticket, WaitingRow};
+use super::context::{Completion, Judge, ShardContext, Ticket, WaitingRow};
 use super::messages::{Accepted, Answer, Event, LastLogin, ProfileView, RecentTransaction, Refusal, Settled};
 use crate::journal::Partition;
 use crate::journal::record::{Body, Decided};
@@ -35,6 +35,8 @@ pub struct UserActor {
 
 /// A transaction between its features and its decision.
 struct Scoring {
+    /// The generation that it began with, and ends with (I8).
+    judge: Rc<Judge>,
     transaction: Transaction,
     ticket: Ticket<Settled>,
     list_hits: Vec<ListHit>,
@@ -89,10 +91,8 @@ impl UserActor {
     }
 
     /// First half of a decision: features and rules; then the model is asked.
-    fn weigh(&mut self, transaction: Transaction, ticket: Ticket<Settled>, ctx: &Context<Self>) {
-        if ticket.is_late(&self.shard.clock) {
-            return ticket.answer(Err(Refusal::DeadlineExceeded));
-        }
+    fn weigh(&mut self, mut transaction: Transaction, ticket: Ticket<Settled>, ctx: &Context<Self>) {
+        let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
         let refusal = match self.profile.admit_transaction(&transaction, &self.shard.retention) {
             Admission::New => None,
             Admission::Duplicate { n } => return self.answer_again(&transaction, n, ticket),
@@ -102,29 +102,35 @@ impl UserActor {
         if let Some(refusal) = refusal {
             return self.refuse(ticket, refusal, Completion::TransactionRefused);
         }
-        let judge = self.shard.judge.borrow();
+        let judge = self.shard.judge();
+        // It was priced when it was parsed, perhaps by the rates of the generation before this one.
+        match judge.rules.rates().to_base(transaction.amount) {
+            Ok(base) => transaction.base = base,
+            Err(why) => return self.refuse(ticket, Refusal::Unpriced(why), Completion::TransactionRefused),
+        }
         let list_hits = self.profile.list_hits(&self.user_id, ticket.received_at);
         let computed = compute(&self.profile, &transaction, &list_hits, judge.rules.rates().base());
         let mut rule_hits = Vec::new();
         judge.rules.evaluate(&computed.features, &mut rule_hits);
-        let asks_model = judge.scorer.is_some();
-        drop(judge);
-        let deadline = ticket.deadline;
-        self.scoring = Some(Box::new(Scoring { transaction, ticket, list_hits, rule_hits, computed }));
-        if asks_model {
-            self.shard.wait_for_score(WaitingRow { user: ctx.address(), features: computed.features, deadline });
-        } else {
-            self.decide(ModelVerdict::Absent);
+        let row = judge.scorer.is_some().then(|| WaitingRow {
+            judge: Rc::clone(&judge),
+            user: ctx.address(),
+            features: computed.features,
+            deadline: ticket.deadline,
+        });
+        self.scoring = Some(Box::new(Scoring { judge, transaction, ticket, list_hits, rule_hits, computed }));
+        match row {
+            Some(row) => self.shard.wait_for_score(row),
+            None => self.decide(ModelVerdict::Absent),
         }
     }
 
     /// Second half: the decision, its record, and only then the profile.
     fn decide(&mut self, model: ModelVerdict) {
         let Some(scoring) = self.scoring.take() else { return };
-        let Scoring { transaction, ticket, list_hits, rule_hits, computed } = *scoring;
+        let Scoring { judge, transaction, ticket, list_hits, rule_hits, computed } = *scoring;
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
         let decided = {
-            let judge = self.shard.judge.borrow();
             let decision = judge.rules.decide(DecideInput {
                 transaction: &transaction,
                 features: &computed.features,
@@ -151,9 +157,7 @@ impl UserActor {
 
     /// A login or a label.
     fn remember(&mut self, event: Event, ticket: Ticket<Accepted>) {
-        if ticket.is_late(&self.shard.clock) {
-            return ticket.answer(Err(Refusal::DeadlineExceeded));
-        }
+        let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
         let (admission, event_id) = match &event {
             Event::Login(login) => (self.profile.admit_login(login, &self.shard.retention), &login.login_id),
             Event::Label(label) => (self.profile.admit_label(label), &label.transaction_id),
@@ -278,7 +282,7 @@ impl Handler<CopyProfile> for UserActor {
 #[must_use]
 pub fn view(user_id: &str, profile: &Profile, shard: &ShardContext, now: verdict_core::time::Timestamp) -> ProfileView {
     let list_hits = profile.list_hits(user_id, now);
-    let judge = shard.judge.borrow();
+    let judge = shard.judge();
     ProfileView {
         user_id: user_id.into(),
         features: verdict_core::features::compute_idle(profile, now, &list_hits, judge.rules.rates().base()).features,

@@ -106,11 +106,13 @@ pub struct RulesConfig {
     pub dir: PathBuf,
     /// Name of the rule set: a folder in `dir`.
     pub set: String,
+    /// Whether rules and model are reloaded when their files change; SIGHUP reloads them in any case.
+    pub watch: bool,
 }
 
 impl Default for RulesConfig {
     fn default() -> Self {
-        Self { dir: PathBuf::from("rules"), set: "default".to_owned() }
+        Self { dir: PathBuf::from("rules"), set: "default".to_owned(), watch: true }
     }
 }
 
@@ -124,6 +126,7 @@ impl RulesConfig {
                 let named = !text.is_empty() && text.bytes().all(plain);
                 if named { Ok(text.to_owned()) } else { Err("the name of a rule set: letters, digits, `-` and `_`") }
             }),
+            watch: section.flag("watch", default.watch),
         };
         section.end();
         config

@@ -150,6 +150,52 @@ impl ShardRecovered {
     }
 }
 
+/// What came of an attempt to reload rules and model; the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// They are in force.
+    Adopted,
+    /// They are what was in force.
+    Unchanged,
+    /// Something is wrong with them; what was in force stays.
+    Refused,
+}
+
+impl ReloadOutcome {
+    /// Every outcome, with its name in labels.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Adopted, "adopted"), (Self::Unchanged, "unchanged"), (Self::Refused, "refused")];
+}
+
+/// Rules and model were read again.
+#[derive(Clone, Copy, Debug)]
+pub struct Reloaded {
+    /// What came of it.
+    pub outcome: ReloadOutcome,
+}
+
+impl Reloaded {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.reloads(self.outcome).increment(1);
+        metrics.handles().reload_failed.set(if self.outcome == ReloadOutcome::Refused { 1.0 } else { 0.0 });
+    }
+}
+
+/// A decision became durable that is less than complete.
+#[derive(Clone, Copy, Debug)]
+pub struct Degraded {
+    /// What was missing, from a closed set: it becomes a label.
+    pub reason: &'static str,
+}
+
+impl Degraded {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.counter("verdict_degraded_total", "reason", self.reason).increment(1);
+    }
+}
+
 /// The number of requests in flight changed.
 #[derive(Clone, Copy, Debug)]
 pub struct InFlight {
@@ -203,7 +249,12 @@ mod tests {
                 assert_line(&text, &format!("verdict_decisions_total{{decision=\"{decision}\",mode=\"{mode}\"}} 0"));
             }
         }
-        for name in ["verdict_duplicates_total", "verdict_alerts_total", "verdict_in_flight_requests"] {
+        for (_, outcome) in ReloadOutcome::ALL {
+            assert_line(&text, &format!("verdict_reloads_total{{outcome=\"{outcome}\"}} 0"));
+        }
+        for name in
+            ["verdict_duplicates_total", "verdict_alerts_total", "verdict_in_flight_requests", "verdict_reload_failed"]
+        {
             assert_line(&text, &format!("{name} 0"));
         }
     }
@@ -225,6 +276,10 @@ mod tests {
         JournalFailed.emit(&metrics);
         CheckpointSaved { profiles: 7, seconds: 0.01 }.emit(&metrics);
         ShardRecovered { seconds: 2.0, replayed: 9 }.emit(&metrics);
+        for outcome in [ReloadOutcome::Adopted, ReloadOutcome::Unchanged, ReloadOutcome::Refused] {
+            Reloaded { outcome }.emit(&metrics);
+        }
+        Degraded { reason: "MODEL_TIMEOUT" }.emit(&metrics);
         InFlight { requests: 5 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         metrics.run_upkeep();
@@ -252,6 +307,10 @@ mod tests {
             "verdict_replayed_records_total 9",
             "verdict_shard_recovery_seconds_bucket{le=\"1\"} 0",
             "verdict_shard_recovery_seconds_bucket{le=\"5\"} 1",
+            "verdict_reloads_total{outcome=\"adopted\"} 1",
+            "verdict_reloads_total{outcome=\"refused\"} 1",
+            "verdict_reload_failed 1",
+            "verdict_degraded_total{reason=\"MODEL_TIMEOUT\"} 1",
             "verdict_in_flight_requests 5",
             "verdict_projection_lag_records{projection=\"alerts\"} 3",
         ] {
@@ -265,11 +324,12 @@ mod tests {
         let metrics = Metrics::new();
         Rejected { reason: "SCHEMA" }.emit(&metrics);
         DeadLettered { reason: "TOO_OLD" }.emit(&metrics);
+        Degraded { reason: "MODEL_TIMEOUT" }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         let text = metrics.render();
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 17, "{text}");
+        assert_eq!(names.len(), 20, "{text}");
         for name in names {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} has no HELP");
         }

@@ -6,6 +6,7 @@
 //!
 //! There is no global recorder: a registry is made in the composition root and passed on (tests have their own).
 
+use super::events::ReloadOutcome;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::fmt;
@@ -37,8 +38,9 @@ impl Mode {
 }
 
 /// Name, unit and HELP of every metric; names are a contract with whoever watches the service.
-const COUNTERS: [(&str, &str); 10] = [
+const COUNTERS: [(&str, &str); 12] = [
     ("verdict_decisions_total", "Transactions decided, by decision and by mode of the answer"),
+    ("verdict_degraded_total", "Transactions decided with less than was configured, by what was missing"),
     ("verdict_duplicates_total", "Events seen before, answered or skipped without counting again"),
     ("verdict_rejected_total", "Events refused over HTTP, by reason code"),
     ("verdict_dead_letters_total", "Events of a topic or a file that were refused, by reason code"),
@@ -48,9 +50,11 @@ const COUNTERS: [(&str, &str); 10] = [
     ("verdict_checkpoint_profiles_total", "Profiles written to checkpoints"),
     ("verdict_shard_recoveries_total", "Shards that finished loading their profiles"),
     ("verdict_replayed_records_total", "Journal records read again to recover"),
+    ("verdict_reloads_total", "Attempts to reload rules and model, by outcome"),
 ];
-const GAUGES: [(&str, &str); 2] = [
+const GAUGES: [(&str, &str); 3] = [
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
+    ("verdict_reload_failed", "1 while the rules or the model in the files are refused and older ones decide, else 0"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
 ];
 const HISTOGRAMS: [(&str, &[f64], &str); 5] = [
@@ -91,6 +95,8 @@ pub(super) struct Handles {
     pub(super) replayed_records: Counter,
     pub(super) shard_recovery_seconds: Histogram,
     pub(super) in_flight: Gauge,
+    reloads: [Counter; ReloadOutcome::ALL.len()],
+    pub(super) reload_failed: Gauge,
 }
 
 impl Default for Metrics {
@@ -138,6 +144,10 @@ impl Metrics {
         &self.inner.handles.decisions[outcome as usize][mode as usize]
     }
 
+    pub(super) fn reloads(&self, outcome: ReloadOutcome) -> &Counter {
+        &self.inner.handles.reloads[outcome as usize]
+    }
+
     /// Looks a counter with one label up, or makes it.
     pub(super) fn counter(&self, name: &'static str, label: &'static str, value: &'static str) -> Counter {
         let labels = vec![Label::from_static_parts(label, value)];
@@ -161,6 +171,11 @@ impl Handles {
     fn new(recorder: &PrometheusRecorder) -> Self {
         let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
         let histogram = |name: &'static str| recorder.register_histogram(&Key::from_static_name(name), &METADATA);
+        let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
+        let reloads = ReloadOutcome::ALL.map(|(_, outcome)| {
+            let labels = vec![Label::new("outcome", outcome)];
+            recorder.register_counter(&Key::from_parts("verdict_reloads_total", labels), &METADATA)
+        });
         let decisions = Outcome::ALL.map(|(_, decision)| {
             Mode::ALL.map(|(_, mode)| {
                 let labels = vec![Label::new("decision", decision), Label::new("mode", mode)];
@@ -181,7 +196,9 @@ impl Handles {
             shard_recoveries: counter("verdict_shard_recoveries_total"),
             replayed_records: counter("verdict_replayed_records_total"),
             shard_recovery_seconds: histogram("verdict_shard_recovery_seconds"),
-            in_flight: recorder.register_gauge(&Key::from_static_name("verdict_in_flight_requests"), &METADATA),
+            in_flight: gauge("verdict_in_flight_requests"),
+            reloads,
+            reload_failed: gauge("verdict_reload_failed"),
         }
     }
 }

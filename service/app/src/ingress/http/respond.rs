@@ -11,6 +11,7 @@ use actix_web::http::header::{
 use actix_web::{HttpRequest, HttpResponse, web};
 use std::future::Future;
 use std::time::Duration;
+use verdict_core::money::ConversionError;
 
 /// The media type of answers.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -105,6 +106,14 @@ impl From<Refusal> for Problem {
             Refusal::TooOld { .. } => {
                 let code = FaultCode::TooOld;
                 let fault = Fault { pointer: "/timestamp".to_owned(), code, message: detail.clone() };
+                Self { faults: vec![fault], ..Self::new(422, code.name(), detail) }
+            }
+            Refusal::Unpriced(why) => {
+                let (pointer, code) = match why {
+                    ConversionError::NoRate(_) => ("/currency", FaultCode::UnknownCurrency),
+                    ConversionError::TooLarge(_) => ("/amount", FaultCode::AmountTooLarge),
+                };
+                let fault = Fault { pointer: pointer.to_owned(), code, message: detail.clone() };
                 Self { faults: vec![fault], ..Self::new(422, code.name(), detail) }
             }
             Refusal::IdReused => Self::new(409, "ID_REUSED", detail),

@@ -9,7 +9,7 @@ mod statuses;
 use super::{AlertReader, AlertsUnavailable, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, configure};
 use crate::actors::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
 use crate::telemetry::clock::{self, Clock, TimeSource};
-use crate::telemetry::health::Readiness;
+use crate::telemetry::health::{DecidingWith, Readiness};
 use crate::wire::AgeBounds;
 use crate::wire::alert::testing::alert;
 use crate::wire::alert::{AlertFilter, AlertPage};
@@ -173,6 +173,9 @@ fn readiness() -> Readiness {
     readiness.set_shard(0, true);
     readiness.set_shard(1, true);
     readiness.set_projection_lag("alerts", 0);
+    let ruleset = serde_json::json!({"name": "default", "version": "0a".repeat(32)});
+    let model = serde_json::json!({"name": "default", "version": "1", "sha256": "5e".repeat(32)});
+    readiness.set_deciding(DecidingWith { ruleset, model: Some(model) });
     readiness
 }
 

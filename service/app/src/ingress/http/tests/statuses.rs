@@ -13,6 +13,7 @@ use actix_web::web::{Bytes, Data};
 use futures_util::stream::{self, StreamExt};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
+use verdict_core::money::{ConversionError, Currency};
 
 async fn check(state: &Data<HttpState>, request: TestRequest, status: u16, code: &str) -> Reply {
     let reply = send(state, request).await;
@@ -117,9 +118,12 @@ async fn slow_and_broken_bodies() {
 
 #[actix_web::test]
 async fn refusals_of_the_actors() {
+    let usd = Currency::from_code("USD").expect("a currency");
     for (refusal, status, code, retry_after) in [
         (Refusal::TooOld { floor: super::NOON }, 422, "TOO_OLD", None),
         (Refusal::IdReused, 409, "ID_REUSED", None),
+        (Refusal::Unpriced(ConversionError::NoRate(usd)), 422, "UNKNOWN_CURRENCY", None),
+        (Refusal::Unpriced(ConversionError::TooLarge(usd)), 422, "AMOUNT_TOO_LARGE", None),
         (Refusal::Overloaded { limit: 4_096 }, 429, "OVERLOADED", Some("1")),
         (Refusal::DeadlineExceeded, 503, "DEADLINE_EXCEEDED", Some("1")),
         (Refusal::JournalLate, 503, "JOURNAL_LATE", Some("1")),
