@@ -5,59 +5,46 @@
 
 use super::context::{Completion, ShardContext};
 use super::partition::partition_of;
-use super::user::{CopyProfile, UserActor};
+use super::users::Users;
+use crate::journal::Partition;
 use crate::journal::checkpoint::{Checkpoint, CheckpointStore, Marker, ProfileSnapshot};
-use crate::journal::{Partition, profile_v1};
 use crate::telemetry::events;
-use actix::Addr;
-use futures_util::future::join_all;
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::error;
-use verdict_core::profile::Profile;
 
-/// Profiles copied between two turns of the shard: some 100 us of its time.
+/// Profiles encoded between two turns of the shard: some 100 us of its time.
 const COPIES_PER_TURN: usize = 64;
 
-/// How to get at a profile.
-pub(super) enum Copy {
-    /// Nobody else has it.
-    Ready(Box<Profile>),
-    /// Its actor has.
-    Ask(Addr<UserActor>),
-}
-
-/// Saves these profiles and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
+/// Saves the profiles of these users and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
 pub(super) async fn save(
     context: Rc<ShardContext>,
     store: Arc<CheckpointStore>,
     partitions: Partition,
     marker: Marker,
-    profiles: Vec<(Rc<str>, Copy)>,
+    users: Rc<RefCell<Users>>,
+    changed: HashSet<Rc<str>>,
 ) -> bool {
     let started = context.clock.instant();
-    let changed = profiles.iter().map(|(id, _)| Rc::clone(id)).collect::<Vec<_>>();
-    let mut snapshots = Vec::with_capacity(profiles.len());
-    let mut rest = profiles.into_iter();
-    loop {
-        let turn = rest.by_ref().take(COPIES_PER_TURN).collect::<Vec<_>>();
-        if turn.is_empty() {
-            break;
+    let mut snapshots = Vec::with_capacity(changed.len());
+    for (place, id) in changed.iter().enumerate() {
+        // Hot or dormant by now: a profile holds every record that was numbered, at any moment between two turns.
+        if let Some((n, bytes)) = users.borrow().stored(id) {
+            snapshots.push(ProfileSnapshot {
+                user_id: (&**id).into(),
+                partition: partition_of(id, partitions),
+                n,
+                bytes,
+            });
         }
-        let copies = join_all(turn.into_iter().map(async |(id, copy)| match copy {
-            Copy::Ready(profile) => Some((id, profile)),
-            // A user that is gone has ended with its epoch, and so has this checkpoint.
-            Copy::Ask(user) => Some((id, Box::new(user.send(CopyProfile).await.ok()?))),
-        }))
-        .await;
-        for (id, profile) in copies.into_iter().flatten() {
-            let partition = partition_of(&id, partitions);
-            let bytes = profile_v1::encode(&profile);
-            snapshots.push(ProfileSnapshot { user_id: (&*id).into(), partition, n: profile.next_n(), bytes });
+        if (place + 1) % COPIES_PER_TURN == 0 {
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     }
+    drop(users);
     let (done, durable) = oneshot::channel();
     context.after_commits(Completion::Durable(done));
     if !matches!(durable.await, Ok(true)) || context.is_closed() {

@@ -1,4 +1,4 @@
-//! The actix shell: one arbiter a shard, a `ShardActor` on it, and one `UserActor` per user.
+//! The actix shell: one arbiter a shard, a `ShardActor` on it, and one `UserActor` per hot user; others are bytes.
 //!
 //! An event takes one way: `Gateway` (permit) → `ShardActor` (routes) → `UserActor` (weighs; waits for the model in a
 //! batch; decides; commits) → `ShardContext` (numbers the record) → `Journal` → answer. All of the deciding is in
@@ -6,6 +6,7 @@
 
 mod checkpointing;
 pub mod context;
+pub mod dormant;
 pub mod gateway;
 pub mod messages;
 pub mod partition;
@@ -15,3 +16,4 @@ pub mod shard;
 #[cfg(test)]
 mod tests;
 pub mod user;
+pub mod users;

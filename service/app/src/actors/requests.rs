@@ -56,6 +56,11 @@ pub struct Checkpoint {
 #[rtype(result = "()")]
 pub struct TellWhenServing(pub oneshot::Sender<()>);
 
+/// A second has passed: who was not heard of for long passivates.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Tick;
+
 /// Ends the shard; what is in flight was drained before.
 #[derive(Message)]
 #[rtype(result = "()")]

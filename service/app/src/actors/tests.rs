@@ -4,6 +4,7 @@ use super::context::Judge;
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
 use super::shard::{ShardActor, ShardSettings};
+use super::users::HotBounds;
 use crate::journal::record::{Generation, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
 use crate::telemetry::Metrics;
@@ -106,6 +107,7 @@ fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
         shard: 0,
         partitions: (0..partitions).collect(),
         retention: Retention::default(),
+        hot: HotBounds { users: 1_000, idle_ticks: 300 },
         clock: Clock::System,
         journal,
         checkpoints: None,

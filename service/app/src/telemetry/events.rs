@@ -150,6 +150,48 @@ impl ShardRecovered {
     }
 }
 
+/// Users came into memory, left it, or went from one state to another; by how many.
+#[derive(Clone, Copy, Debug)]
+pub struct UsersMoved {
+    /// Users that are actors.
+    pub hot: i64,
+    /// Users that are bytes.
+    pub dormant: i64,
+}
+
+impl UsersMoved {
+    /// Records the change; shards add up.
+    #[expect(clippy::cast_precision_loss, reason = "as with `approximate`")]
+    pub fn emit(self, metrics: &Metrics) {
+        let (hot, dormant) = (&metrics.handles().hot_users, &metrics.handles().dormant_users);
+        for (gauge, by) in [(hot, self.hot), (dormant, self.dormant)].into_iter().filter(|(_, by)| *by != 0) {
+            gauge.increment(by as f64);
+        }
+    }
+}
+
+/// A hot user became dormant.
+#[derive(Clone, Copy, Debug)]
+pub struct UserPassivated;
+
+impl UserPassivated {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().user_passivations.increment(1);
+    }
+}
+
+/// A dormant user became hot.
+#[derive(Clone, Copy, Debug)]
+pub struct UserWoken;
+
+impl UserWoken {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().user_wake_ups.increment(1);
+    }
+}
+
 /// The number of requests in flight changed.
 #[derive(Clone, Copy, Debug)]
 pub struct InFlight {
@@ -225,6 +267,10 @@ mod tests {
         JournalFailed.emit(&metrics);
         CheckpointSaved { profiles: 7, seconds: 0.01 }.emit(&metrics);
         ShardRecovered { seconds: 2.0, replayed: 9 }.emit(&metrics);
+        UsersMoved { hot: 3, dormant: 9 }.emit(&metrics);
+        UsersMoved { hot: -1, dormant: 1 }.emit(&metrics);
+        UserPassivated.emit(&metrics);
+        UserWoken.emit(&metrics);
         InFlight { requests: 5 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         metrics.run_upkeep();
@@ -252,6 +298,10 @@ mod tests {
             "verdict_replayed_records_total 9",
             "verdict_shard_recovery_seconds_bucket{le=\"1\"} 0",
             "verdict_shard_recovery_seconds_bucket{le=\"5\"} 1",
+            "verdict_hot_users 2",
+            "verdict_dormant_users 10",
+            "verdict_user_passivations_total 1",
+            "verdict_user_wake_ups_total 1",
             "verdict_in_flight_requests 5",
             "verdict_projection_lag_records{projection=\"alerts\"} 3",
         ] {
@@ -269,7 +319,7 @@ mod tests {
         let text = metrics.render();
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 17, "{text}");
+        assert_eq!(names.len(), 21, "{text}");
         for name in names {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} has no HELP");
         }

@@ -37,7 +37,7 @@ impl Mode {
 }
 
 /// Name, unit and HELP of every metric; names are a contract with whoever watches the service.
-const COUNTERS: [(&str, &str); 10] = [
+const COUNTERS: [(&str, &str); 12] = [
     ("verdict_decisions_total", "Transactions decided, by decision and by mode of the answer"),
     ("verdict_duplicates_total", "Events seen before, answered or skipped without counting again"),
     ("verdict_rejected_total", "Events refused over HTTP, by reason code"),
@@ -48,10 +48,14 @@ const COUNTERS: [(&str, &str); 10] = [
     ("verdict_checkpoint_profiles_total", "Profiles written to checkpoints"),
     ("verdict_shard_recoveries_total", "Shards that finished loading their profiles"),
     ("verdict_replayed_records_total", "Journal records read again to recover"),
+    ("verdict_user_passivations_total", "Hot users that became dormant: idle, or their place was needed"),
+    ("verdict_user_wake_ups_total", "Dormant users that became hot: an event came"),
 ];
-const GAUGES: [(&str, &str); 2] = [
+const GAUGES: [(&str, &str); 4] = [
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
+    ("verdict_hot_users", "Users in memory as actors"),
+    ("verdict_dormant_users", "Users in memory as bytes"),
 ];
 const HISTOGRAMS: [(&str, &[f64], &str); 5] = [
     ("verdict_decide_seconds", &LATENCY_BUCKETS, "From the receipt of a transaction to its decision, in seconds"),
@@ -91,6 +95,10 @@ pub(super) struct Handles {
     pub(super) replayed_records: Counter,
     pub(super) shard_recovery_seconds: Histogram,
     pub(super) in_flight: Gauge,
+    pub(super) user_passivations: Counter,
+    pub(super) user_wake_ups: Counter,
+    pub(super) hot_users: Gauge,
+    pub(super) dormant_users: Gauge,
 }
 
 impl Default for Metrics {
@@ -160,6 +168,7 @@ impl fmt::Debug for Metrics {
 impl Handles {
     fn new(recorder: &PrometheusRecorder) -> Self {
         let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
+        let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
         let histogram = |name: &'static str| recorder.register_histogram(&Key::from_static_name(name), &METADATA);
         let decisions = Outcome::ALL.map(|(_, decision)| {
             Mode::ALL.map(|(_, mode)| {
@@ -181,7 +190,11 @@ impl Handles {
             shard_recoveries: counter("verdict_shard_recoveries_total"),
             replayed_records: counter("verdict_replayed_records_total"),
             shard_recovery_seconds: histogram("verdict_shard_recovery_seconds"),
-            in_flight: recorder.register_gauge(&Key::from_static_name("verdict_in_flight_requests"), &METADATA),
+            in_flight: gauge("verdict_in_flight_requests"),
+            user_passivations: counter("verdict_user_passivations_total"),
+            user_wake_ups: counter("verdict_user_wake_ups_total"),
+            hot_users: gauge("verdict_hot_users"),
+            dormant_users: gauge("verdict_dormant_users"),
         }
     }
 }
