@@ -17,3 +17,5 @@ pub mod shard;
 mod tests;
 pub mod user;
 pub mod users;
+#[cfg(test)]
+mod users_tests;

@@ -10,6 +10,7 @@ use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, 
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::{self, Clock};
 use crate::telemetry::health::Readiness;
+use actix::Addr;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
@@ -33,18 +34,18 @@ policy:
 ";
 
 /// 2026-11-23T12:00:00Z.
-const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
+pub(super) const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
 
 /// A journal that fails, or holds its answers back, when told to.
-struct Moody {
+pub(super) struct Moody {
     inner: MemoryJournal,
-    fails: AtomicBool,
+    pub(super) fails: AtomicBool,
     epoch_ended: AtomicBool,
-    held: watch::Sender<bool>,
+    pub(super) held: watch::Sender<bool>,
 }
 
 impl Moody {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: MemoryJournal::new(2, true),
             fails: AtomicBool::new(false),
@@ -101,11 +102,11 @@ fn judge() -> Judge {
     Judge { rules: Arc::new(rules), generation: Arc::new(generation), scorer: None }
 }
 
-fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
-    let partitions = journal.partitions();
-    let settings = ShardSettings {
+/// One shard for all partitions of a journal.
+pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
+    ShardSettings {
         shard: 0,
-        partitions: (0..partitions).collect(),
+        partitions: (0..journal.partitions()).collect(),
         retention: Retention::default(),
         hot: HotBounds { users: 1_000, idle_ticks: 300 },
         clock: Clock::System,
@@ -115,13 +116,21 @@ fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
         readiness: Readiness::new(1),
         metrics: Metrics::new(),
         mailbox: limit + 64,
-    };
-    let (address, start) = ShardActor::prepare(settings, judge());
-    start();
-    Gateway::new(vec![address], partitions, limit)
+    }
 }
 
-fn payment(id: &str, minor: i64) -> Submission<Transaction> {
+fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
+    start_with(settings(journal, limit), limit).0
+}
+
+pub(super) fn start_with(settings: ShardSettings, limit: usize) -> (Gateway, Addr<ShardActor>) {
+    let partitions = settings.journal.partitions();
+    let (address, start) = ShardActor::prepare(settings, judge());
+    start();
+    (Gateway::new(vec![address.clone()], partitions, limit), address)
+}
+
+pub(super) fn payment(id: &str, minor: i64) -> Submission<Transaction> {
     let usd = Currency::from_code("USD").expect("a currency");
     let event = Transaction {
         transaction_id: id.into(),
@@ -140,7 +149,7 @@ fn payment(id: &str, minor: i64) -> Submission<Transaction> {
     Submission { event, source: Source::Http, received_at: NOON, started, deadline: None, original: None }
 }
 
-fn count(answer: &Answer) -> f64 {
+pub(super) fn count(answer: &Answer) -> f64 {
     answer.decided.features.named("user_count_1h").expect("a feature")
 }
 
