@@ -288,7 +288,7 @@ impl ShardContext {
         account.tenure.next_n += 1;
         // Nobody waits for the first answer to a duplicate of a topic or a file.
         if let (Body::Decision(decided), Source::Http) = (&body, &source) {
-            self.recent.borrow_mut().put((partition, n), Arc::clone(decided));
+            self.recent.borrow_mut().put(partition, n, Arc::clone(decided));
         }
         let record = Record { partition, epoch, n, source, received_at, body };
         account.totals.count(&record);
@@ -317,7 +317,7 @@ impl ShardContext {
 
     /// The decision in a record, if it is recent.
     pub fn recent_decision(&self, partition: Partition, n: u64) -> Option<Arc<Decided>> {
-        self.recent.borrow().decisions.get(&(partition, n)).cloned()
+        self.recent.borrow().get(partition, n).cloned()
     }
 
     /// Remembers that a user's profile changed.
@@ -371,21 +371,27 @@ impl ShardContext {
     }
 }
 
-/// A bounded cache, oldest out first.
+/// The last decisions of a shard, oldest out first. A partition's numbers come in order, so that none needs a look-up.
 #[derive(Default)]
 struct RecentDecisions {
-    decisions: HashMap<(Partition, u64), Arc<Decided>>,
-    order: VecDeque<(Partition, u64)>,
+    decisions: HashMap<Partition, VecDeque<(u64, Arc<Decided>)>>,
+    order: VecDeque<Partition>,
 }
 
 impl RecentDecisions {
-    fn put(&mut self, key: (Partition, u64), decided: Arc<Decided>) {
-        self.decisions.insert(key, decided);
-        self.order.push_back(key);
+    fn put(&mut self, partition: Partition, n: u64, decided: Arc<Decided>) {
+        self.decisions.entry(partition).or_default().push_back((n, decided));
+        self.order.push_back(partition);
         if self.order.len() > RECENT_DECISIONS
-            && let Some(oldest) = self.order.pop_front()
+            && let Some(oldest) = self.order.pop_front().and_then(|partition| self.decisions.get_mut(&partition))
         {
-            self.decisions.remove(&oldest);
+            oldest.pop_front();
         }
+    }
+
+    fn get(&self, partition: Partition, n: u64) -> Option<&Arc<Decided>> {
+        let decisions = self.decisions.get(&partition)?;
+        let place = decisions.binary_search_by_key(&n, |(n, _)| *n).ok()?;
+        decisions.get(place).map(|(_, decided)| decided)
     }
 }

@@ -27,7 +27,7 @@ pub struct UserActor {
     memory: Rc<Memory>,
     partition: Partition,
     shard: Rc<ShardContext>,
-    /// On its own: most actors have nothing to score, and this is the largest part of those that do.
+    /// In a box: most users are between decisions.
     scoring: Option<Box<Scoring>>,
     /// Bounded by the shard's permits.
     held: VecDeque<Work>,

@@ -25,6 +25,7 @@ use crate::telemetry::clock::Clock;
 use crate::telemetry::health::ReadinessReport;
 use crate::wire::{AgeBounds, ParseContext};
 use actix_web::dev::Server;
+use actix_web::http::Method;
 use actix_web::{App, HttpServer, Resource, Route, guard, web};
 use std::io;
 use std::net::TcpListener;
@@ -128,12 +129,11 @@ struct Endpoint {
 
 impl Endpoint {
     fn post(path: &'static str, route: fn(Route) -> Route) -> Self {
-        Self { path, allow: "POST", route: route(web::post()) }
+        Self { path, allow: "POST", route: route(taking(|method| *method == Method::POST)) }
     }
 
     fn get(path: &'static str, route: fn(Route) -> Route) -> Self {
-        let either = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
-        Self { path, allow: "GET, HEAD", route: route(either) }
+        Self { path, allow: "GET, HEAD", route: route(taking(|method| matches!(*method, Method::GET | Method::HEAD))) }
     }
 
     /// The resource, which answers other methods with 405.
@@ -142,6 +142,12 @@ impl Endpoint {
         let refuse = move |request, state| respond::method_not_allowed(request, state, allow);
         web::resource(self.path).route(self.route).default_service(web::to(refuse))
     }
+}
+
+/// A route for some methods. The guards of actix-web note every method that they refuse in a map of the request, for an
+/// `Allow` header that is known here.
+fn taking(method: fn(&Method) -> bool) -> Route {
+    web::route().guard(guard::fn_guard(move |context| method(&context.head().method)))
 }
 
 /// Every route; `openapi.json` describes the same.
