@@ -10,6 +10,7 @@ mod watch;
 use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
 use crate::actors::shard::{ShardActor, ShardSettings, Start};
+use crate::actors::users::HotBounds;
 use crate::config::{Config, DataConfig};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
 use crate::journal::checkpoint::CheckpointStore;
@@ -127,12 +128,18 @@ impl Shards {
     fn prepare(self, config: &Config, deciding: &Deciding) -> anyhow::Result<(Gateway, Vec<Start>)> {
         let partitions = self.journal.partitions();
         let count = config.actors.shards;
+        // Users spread evenly over partitions, and so over shards.
+        let hot = HotBounds {
+            users: config.actors.hot_users.div_ceil(count.into()) as usize,
+            idle_ticks: config.actors.idle_secs,
+        };
         let mut shards = Vec::with_capacity(usize::from(count));
         for shard in 0..count {
             let settings = ShardSettings {
                 shard,
                 partitions: (0..partitions).filter(|partition| partition % count == shard).collect(),
                 retention: retention(&config.data),
+                hot,
                 clock: self.clock.clone(),
                 journal: Arc::clone(&self.journal),
                 checkpoints: self.checkpoints.clone(),

@@ -90,6 +90,9 @@ pub enum Refusal {
     /// The first answer to a duplicate could not be read back in time (503 `ORIGINAL_UNAVAILABLE`, Retry-After 1).
     #[error("the first answer to this transaction could not be read back now; retry")]
     OriginalUnavailable,
+    /// The user's stored profile cannot be read (503 `PROFILE_UNREADABLE`, Retry-After 60); nobody else is concerned.
+    #[error("this user's profile cannot be read: {0}")]
+    ProfileUnreadable(Arc<str>),
     /// The service stops (503 `STOPPING`, Retry-After 5).
     #[error("the service is stopping")]
     Stopping,
@@ -158,6 +161,7 @@ impl Refusal {
             Self::JournalUnavailable(_) => "JOURNAL_UNAVAILABLE",
             Self::Recovering => "RECOVERING",
             Self::OriginalUnavailable => "ORIGINAL_UNAVAILABLE",
+            Self::ProfileUnreadable(_) => "PROFILE_UNREADABLE",
             Self::Stopping => "STOPPING",
         }
     }

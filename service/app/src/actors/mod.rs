@@ -1,4 +1,4 @@
-//! The actix shell: one arbiter a shard, a `ShardActor` on it, and one `UserActor` per user.
+//! The actix shell: one arbiter a shard, a `ShardActor` on it, and one `UserActor` per hot user; others are bytes.
 //!
 //! An event takes one way: `Gateway` (permit) → `ShardActor` (routes) → `UserActor` (weighs; waits for the model in a
 //! batch; decides; commits) → `ShardContext` (numbers the record) → `Journal` → answer. All of the deciding is in
@@ -7,6 +7,7 @@
 mod checkpointing;
 pub mod claim;
 pub mod context;
+pub mod dormant;
 pub mod gateway;
 pub mod messages;
 pub mod partition;
@@ -17,3 +18,6 @@ pub mod shard;
 #[cfg(test)]
 mod tests;
 pub mod user;
+pub mod users;
+#[cfg(test)]
+mod users_tests;

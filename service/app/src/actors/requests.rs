@@ -61,6 +61,11 @@ pub struct TellWhenServing(pub oneshot::Sender<()>);
 #[rtype(result = "()")]
 pub struct Adopt(pub Judge);
 
+/// A second has passed: who was not heard of for long passivates.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Tick;
+
 /// Ends the shard; what is in flight was drained before.
 #[derive(Message)]
 #[rtype(result = "()")]

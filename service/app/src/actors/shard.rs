@@ -8,9 +8,9 @@ use super::checkpointing;
 use super::context::{Completion, InForce, Judge, Outbox, ShardContext, Wake};
 use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
-use super::requests::{Adopt, Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
+use super::requests::{Adopt, Checkpoint, Refuse, Stop, Submit, TellWhenServing, Tick, View};
 use super::scoring;
-use super::user::{CopyProfile, UserActor, view};
+use super::users::{HotBounds, STEPS_PER_TURN, Users};
 use crate::journal::checkpoint::{CheckpointStore, Marker};
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
@@ -20,19 +20,18 @@ use crate::telemetry::{Metrics, events};
 use actix::dev::channel::channel;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info};
-use verdict_core::profile::{Profile, Retention};
+use verdict_core::profile::Retention;
 
 /// Pause before a recovery that failed is tried again.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Messages that a user's mailbox takes: more than any number of permits.
-const USER_MAILBOX: usize = 1 << 20;
+/// Time between two ticks of the users' idle time.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What a shard is made of.
 pub struct ShardSettings {
@@ -42,6 +41,8 @@ pub struct ShardSettings {
     pub partitions: Vec<Partition>,
     /// How much profiles keep.
     pub retention: Retention,
+    /// How many users are actors, and for how long.
+    pub hot: HotBounds,
     /// The time.
     pub clock: Clock,
     /// The journal.
@@ -74,21 +75,18 @@ pub type Start = Box<dyn FnOnce() + Send>;
 /// The users of one epoch.
 struct Serving {
     context: Rc<ShardContext>,
-    users: HashMap<Rc<str>, User>,
-}
-
-/// A user in memory.
-enum User {
-    /// Recovered, and not heard of since.
-    Cold(Box<Profile>),
-    /// An actor.
-    Hot(Addr<UserActor>),
+    users: Rc<RefCell<Users>>,
 }
 
 /// Rows or records wait.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Flush(Wake);
+
+/// So many steps of the users' hand are due.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Sweep(usize);
 
 /// An append failed; its context is closed.
 #[derive(Message)]
@@ -156,9 +154,11 @@ impl ShardActor {
         });
         let context =
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
-        recovered.changed.iter().for_each(|id| context.mark_dirty(&Rc::from(&**id)));
-        let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
-        self.serving = Some(Serving { context: Rc::new(context), users });
+        recovered.changed.iter().for_each(|id| context.mark_dirty(id));
+        let context = Rc::new(context);
+        let checkpoints = self.settings.checkpoints.clone();
+        let users = Users::new(recovered.users, self.settings.hot, Rc::clone(&context), checkpoints);
+        self.serving = Some(Serving { context, users: Rc::new(RefCell::new(users)) });
         // Those who no longer wait are no error.
         for waiting in self.waiting.drain(..) {
             let _ = waiting.send(());
@@ -198,35 +198,12 @@ impl ShardActor {
     }
 }
 
-impl Serving {
-    /// The user's actor, started with what is remembered if it is not running.
-    fn actor(&mut self, user_id: &str, partition: Partition) -> &Addr<UserActor> {
-        if !matches!(self.users.get(user_id), Some(User::Hot(_))) {
-            let id: Rc<str> = user_id.into();
-            let profile = match self.users.remove(user_id) {
-                Some(User::Cold(profile)) => *profile,
-                _ => Profile::default(),
-            };
-            let actor = UserActor::new(Rc::clone(&id), partition, profile, Rc::clone(&self.context));
-            let address = UserActor::create(|ctx| {
-                // Before the first message: permits bound what is in flight, so the mailbox never has to refuse.
-                ctx.set_mailbox_capacity(USER_MAILBOX);
-                actor
-            });
-            self.users.insert(id, User::Hot(address));
-        }
-        match self.users.get(user_id) {
-            Some(User::Hot(address)) => address,
-            _ => unreachable!("just started"),
-        }
-    }
-}
-
 impl Actor for ShardActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.recover(ctx);
+        ctx.run_interval(TICK, |_, ctx| ctx.notify(Tick));
         if self.settings.checkpoints.is_some() {
             ctx.run_interval(self.settings.checkpoint_every, |_, ctx| ctx.notify(Checkpoint { done: None }));
         }
@@ -237,12 +214,32 @@ impl Handler<Submit> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, submit: Submit, _: &mut Context<Self>) {
-        let Some(serving) = &mut self.serving else { return submit.work.refuse(Refusal::Recovering) };
-        if let Err(refused) = serving.actor(&submit.user_id, submit.partition).try_send(submit.work) {
-            let work = match refused {
-                actix::dev::SendError::Full(work) | actix::dev::SendError::Closed(work) => work,
-            };
-            work.refuse(Refusal::Overloaded { limit: self.settings.mailbox });
+        let Submit { partition, user_id, work } = submit;
+        match &self.serving {
+            Some(serving) => serving.users.borrow_mut().send(&user_id, partition, work),
+            None => work.refuse(Refusal::Recovering),
+        }
+    }
+}
+
+impl Handler<Tick> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+        let Some(serving) = &self.serving else { return };
+        let due = serving.users.borrow_mut().tick();
+        ctx.notify(Sweep(due));
+    }
+}
+
+impl Handler<Sweep> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Sweep(due): Sweep, ctx: &mut Context<Self>) {
+        let Some(serving) = &self.serving else { return };
+        serving.users.borrow_mut().sweep(due.min(STEPS_PER_TURN));
+        if due > STEPS_PER_TURN {
+            ctx.notify(Sweep(due - STEPS_PER_TURN));
         }
     }
 }
@@ -265,21 +262,11 @@ impl Handler<View> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, View { user_id, reply }: View, _: &mut Context<Self>) {
-        let Some(serving) = &self.serving else { return View::answer(reply, Err(Refusal::Recovering)) };
-        let context = Rc::clone(&serving.context);
-        match serving.users.get(&*user_id) {
-            None => View::answer(reply, Ok(None)),
-            Some(User::Cold(profile)) => {
-                View::answer(reply, Ok(Some(view(&user_id, profile, &context, context.clock.now()))));
-            }
-            Some(User::Hot(user)) => {
-                let copy = user.send(CopyProfile);
-                actix::spawn(async move {
-                    let profile = copy.await.map_err(|_| Refusal::Recovering);
-                    View::answer(reply, profile.map(|p| Some(view(&user_id, &p, &context, context.clock.now()))));
-                });
-            }
-        }
+        let viewed = match &self.serving {
+            Some(serving) => serving.users.borrow().view(&user_id),
+            None => Err(Refusal::Recovering),
+        };
+        View::answer(reply, viewed);
     }
 }
 
@@ -344,21 +331,13 @@ impl Handler<Checkpoint> for ShardActor {
         self.checkpoint_running = true;
         // Sources with offsets of their own come with the stream; HTTP has none.
         let marker = Marker { marks: serving.context.marks(), sources: Vec::new() };
-        let profiles = serving
-            .context
-            .take_dirty()
-            .into_iter()
-            .filter_map(|id| match serving.users.get(&id)? {
-                User::Cold(profile) => Some((id, checkpointing::Copy::Ready(profile.clone()))),
-                User::Hot(user) => Some((id, checkpointing::Copy::Ask(user.clone()))),
-            })
-            .collect();
         let saving = checkpointing::save(
             Rc::clone(&serving.context),
             Arc::clone(store),
             self.settings.journal.partitions(),
             marker,
-            profiles,
+            Rc::clone(&serving.users),
+            serving.context.take_dirty(),
         );
         ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {
             shard.checkpoint_running = false;

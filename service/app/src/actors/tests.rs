@@ -7,12 +7,14 @@ use super::context::Judge;
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
 use super::shard::{ShardActor, ShardSettings, Start};
+use super::users::HotBounds;
 use crate::journal::record::{Generation, ModelRef, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
 use crate::model::{Score, ScoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::{self, Clock};
 use crate::telemetry::health::Readiness;
+use actix::Addr;
 use futures_util::TryStreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
@@ -37,18 +39,18 @@ policy:
 ";
 
 /// 2026-11-23T12:00:00Z.
-const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
+pub(super) const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
 
 /// A journal that fails, or holds its answers back, when told to.
-struct Moody {
+pub(super) struct Moody {
     inner: MemoryJournal,
-    fails: AtomicBool,
+    pub(super) fails: AtomicBool,
     epoch_ended: AtomicBool,
-    held: watch::Sender<bool>,
+    pub(super) held: watch::Sender<bool>,
 }
 
 impl Moody {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: MemoryJournal::new(2, true),
             fails: AtomicBool::new(false),
@@ -126,30 +128,21 @@ impl<F: FnMut(&[&FeatureVector], Option<Instant>) -> Scores + Send> Score for Fa
     }
 }
 
-fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
-    let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), None);
-    let (gateway, start) = prepare(journal, limit, judge, &Metrics::new());
-    start();
-    gateway
-}
-
-/// A gateway to one shard, and what starts that on the thread that calls it.
-fn prepare(journal: Arc<Moody>, limit: usize, judge: Judge, metrics: &Metrics) -> (Gateway, Start) {
-    let partitions = journal.partitions();
-    let settings = ShardSettings {
+/// One shard for all partitions of a journal.
+pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
+    ShardSettings {
         shard: 0,
-        partitions: (0..partitions).collect(),
+        partitions: (0..journal.partitions()).collect(),
         retention: Retention::default(),
+        hot: HotBounds { users: 1_000, idle_ticks: 300 },
         clock: Clock::System,
         journal,
         checkpoints: None,
         checkpoint_every: Duration::from_secs(3_600),
         readiness: Readiness::new(1),
-        metrics: metrics.clone(),
+        metrics: Metrics::new(),
         mailbox: limit + 64,
-    };
-    let (address, start) = ShardActor::prepare(settings, judge);
-    (Gateway::new(vec![address], partitions, limit), start)
+    }
 }
 
 /// Everything in the journal, each partition in order.
@@ -158,7 +151,26 @@ async fn records(journal: &Moody) -> Vec<Record> {
     journal.replay(from).try_collect().await.expect("a journal in memory")
 }
 
-fn payment(id: &str, minor: i64) -> Submission<Transaction> {
+fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
+    start_with(settings(journal, limit), limit).0
+}
+
+pub(super) fn start_with(settings: ShardSettings, limit: usize) -> (Gateway, Addr<ShardActor>) {
+    let partitions = settings.journal.partitions();
+    let (address, start) = ShardActor::prepare(settings, judge_by(compile(RULES, "base: USD\nrates: {}\n"), None));
+    start();
+    (Gateway::new(vec![address.clone()], partitions, limit), address)
+}
+
+/// A gateway to one shard, and what starts that on the thread that calls it.
+fn prepare(journal: Arc<Moody>, limit: usize, judge: Judge, metrics: &Metrics) -> (Gateway, Start) {
+    let settings = ShardSettings { metrics: metrics.clone(), ..settings(journal, limit) };
+    let partitions = settings.journal.partitions();
+    let (address, start) = ShardActor::prepare(settings, judge);
+    (Gateway::new(vec![address], partitions, limit), start)
+}
+
+pub(super) fn payment(id: &str, minor: i64) -> Submission<Transaction> {
     let usd = Currency::from_code("USD").expect("a currency");
     let event = Transaction {
         transaction_id: id.into(),
@@ -177,7 +189,7 @@ fn payment(id: &str, minor: i64) -> Submission<Transaction> {
     Submission { event, source: Source::Http, received_at: NOON, started, deadline: None, original: None }
 }
 
-fn count(answer: &Answer) -> f64 {
+pub(super) fn count(answer: &Answer) -> f64 {
     answer.decided.features.named("user_count_1h").expect("a feature")
 }
 

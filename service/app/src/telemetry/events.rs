@@ -196,6 +196,48 @@ impl Degraded {
     }
 }
 
+/// Users came into memory, left it, or went from one state to another; by how many.
+#[derive(Clone, Copy, Debug)]
+pub struct UsersMoved {
+    /// Users that are actors.
+    pub hot: i64,
+    /// Users that are bytes.
+    pub dormant: i64,
+}
+
+impl UsersMoved {
+    /// Records the change; shards add up.
+    #[expect(clippy::cast_precision_loss, reason = "as with `approximate`")]
+    pub fn emit(self, metrics: &Metrics) {
+        let (hot, dormant) = (&metrics.handles().hot_users, &metrics.handles().dormant_users);
+        for (gauge, by) in [(hot, self.hot), (dormant, self.dormant)].into_iter().filter(|(_, by)| *by != 0) {
+            gauge.increment(by as f64);
+        }
+    }
+}
+
+/// A hot user became dormant.
+#[derive(Clone, Copy, Debug)]
+pub struct UserPassivated;
+
+impl UserPassivated {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().user_passivations.increment(1);
+    }
+}
+
+/// A dormant user became hot.
+#[derive(Clone, Copy, Debug)]
+pub struct UserWoken;
+
+impl UserWoken {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().user_wake_ups.increment(1);
+    }
+}
+
 /// The number of requests in flight changed.
 #[derive(Clone, Copy, Debug)]
 pub struct InFlight {
@@ -280,6 +322,10 @@ mod tests {
             Reloaded { outcome }.emit(&metrics);
         }
         Degraded { reason: "MODEL_TIMEOUT" }.emit(&metrics);
+        UsersMoved { hot: 3, dormant: 9 }.emit(&metrics);
+        UsersMoved { hot: -1, dormant: 1 }.emit(&metrics);
+        UserPassivated.emit(&metrics);
+        UserWoken.emit(&metrics);
         InFlight { requests: 5 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         metrics.run_upkeep();
@@ -311,6 +357,10 @@ mod tests {
             "verdict_reloads_total{outcome=\"refused\"} 1",
             "verdict_reload_failed 1",
             "verdict_degraded_total{reason=\"MODEL_TIMEOUT\"} 1",
+            "verdict_hot_users 2",
+            "verdict_dormant_users 10",
+            "verdict_user_passivations_total 1",
+            "verdict_user_wake_ups_total 1",
             "verdict_in_flight_requests 5",
             "verdict_projection_lag_records{projection=\"alerts\"} 3",
         ] {
@@ -329,7 +379,7 @@ mod tests {
         let text = metrics.render();
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 20, "{text}");
+        assert_eq!(names.len(), 24, "{text}");
         for name in names {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} has no HELP");
         }

@@ -38,7 +38,7 @@ impl Mode {
 }
 
 /// Name, unit and HELP of every metric; names are a contract with whoever watches the service.
-const COUNTERS: [(&str, &str); 12] = [
+const COUNTERS: [(&str, &str); 14] = [
     ("verdict_decisions_total", "Transactions decided, by decision and by mode of the answer"),
     ("verdict_degraded_total", "Transactions decided with less than was configured, by what was missing"),
     ("verdict_duplicates_total", "Events seen before, answered or skipped without counting again"),
@@ -51,11 +51,15 @@ const COUNTERS: [(&str, &str); 12] = [
     ("verdict_shard_recoveries_total", "Shards that finished loading their profiles"),
     ("verdict_replayed_records_total", "Journal records read again to recover"),
     ("verdict_reloads_total", "Attempts to reload rules and model, by outcome"),
+    ("verdict_user_passivations_total", "Hot users that became dormant: idle, or their place was needed"),
+    ("verdict_user_wake_ups_total", "Dormant users that became hot: an event came"),
 ];
-const GAUGES: [(&str, &str); 3] = [
+const GAUGES: [(&str, &str); 5] = [
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
     ("verdict_reload_failed", "1 while the rules or the model in the files are refused and older ones decide, else 0"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
+    ("verdict_hot_users", "Users in memory as actors"),
+    ("verdict_dormant_users", "Users in memory as bytes"),
 ];
 const HISTOGRAMS: [(&str, &[f64], &str); 5] = [
     ("verdict_decide_seconds", &LATENCY_BUCKETS, "From the receipt of a transaction to its decision, in seconds"),
@@ -97,6 +101,10 @@ pub(super) struct Handles {
     pub(super) in_flight: Gauge,
     reloads: [Counter; ReloadOutcome::ALL.len()],
     pub(super) reload_failed: Gauge,
+    pub(super) user_passivations: Counter,
+    pub(super) user_wake_ups: Counter,
+    pub(super) hot_users: Gauge,
+    pub(super) dormant_users: Gauge,
 }
 
 impl Default for Metrics {
@@ -170,8 +178,8 @@ impl fmt::Debug for Metrics {
 impl Handles {
     fn new(recorder: &PrometheusRecorder) -> Self {
         let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
-        let histogram = |name: &'static str| recorder.register_histogram(&Key::from_static_name(name), &METADATA);
         let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
+        let histogram = |name: &'static str| recorder.register_histogram(&Key::from_static_name(name), &METADATA);
         let reloads = ReloadOutcome::ALL.map(|(_, outcome)| {
             let labels = vec![Label::new("outcome", outcome)];
             recorder.register_counter(&Key::from_parts("verdict_reloads_total", labels), &METADATA)
@@ -199,6 +207,10 @@ impl Handles {
             in_flight: gauge("verdict_in_flight_requests"),
             reloads,
             reload_failed: gauge("verdict_reload_failed"),
+            user_passivations: counter("verdict_user_passivations_total"),
+            user_wake_ups: counter("verdict_user_wake_ups_total"),
+            hot_users: gauge("verdict_hot_users"),
+            dormant_users: gauge("verdict_dormant_users"),
         }
     }
 }

@@ -99,6 +99,9 @@ impl From<Refusal> for Problem {
             Refusal::JournalUnavailable(_) => {
                 "the journal cannot be written now; the service recovers by itself; retry".to_owned()
             }
+            Refusal::ProfileUnreadable(_) => {
+                "this user's profile cannot be read; the operator finds in the log what to do".to_owned()
+            }
             other => other.to_string(),
         };
         let later = |status, code, seconds| Self::new(status, code, detail.clone()).retry_after(seconds);
@@ -123,6 +126,7 @@ impl From<Refusal> for Problem {
             Refusal::JournalUnavailable(_) => later(503, "JOURNAL_UNAVAILABLE", 5),
             Refusal::Recovering => later(503, "RECOVERING", 1),
             Refusal::OriginalUnavailable => later(503, "ORIGINAL_UNAVAILABLE", 1),
+            Refusal::ProfileUnreadable(_) => later(503, "PROFILE_UNREADABLE", 60),
             Refusal::Stopping => later(503, "STOPPING", 5),
         }
     }

@@ -12,11 +12,12 @@ pub use marker::{Mark, Marker, SourceOffset, Totals, check_against};
 
 use super::{JournalError, Partition};
 use crate::sqlite::Layout;
-use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
 use sqlx::{Connection, QueryBuilder, Row, Sqlite};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use tokio::sync::Mutex;
 
 const LAYOUT: Layout = Layout {
@@ -29,7 +30,7 @@ const LAYOUT: Layout = Layout {
 };
 
 /// Profiles in one statement: a statement costs about as much as binding 50 rows; SQLite allows 32,766 parameters.
-const ROWS_PER_STATEMENT: usize = 256;
+pub const ROWS_PER_STATEMENT: usize = 256;
 /// Profiles read with one statement.
 const ROWS_PER_PAGE: i64 = 4_096;
 
@@ -78,17 +79,37 @@ impl CheckpointStore {
     /// # Errors
     /// When the file cannot be written; the checkpoint before it stands.
     pub async fn save(&self, checkpoint: &Checkpoint) -> Result<(), JournalError> {
+        // In the order of the file, neighbours share a page while it is at hand.
+        let mut profiles: Vec<&ProfileSnapshot> = checkpoint.profiles.iter().collect();
+        profiles.sort_unstable_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
+        let parts = profiles.chunks(ROWS_PER_STATEMENT).map(|part| Some(part.iter().copied().cloned().collect()));
+        self.save_parts(stream::iter(parts), &checkpoint.marker).await.map(|_| ())
+    }
+
+    /// Saves a checkpoint that is made while it is written, so that no more than a part of it is ever in memory: best
+    /// [`ROWS_PER_STATEMENT`] profiles each, in order of partition and user. `None` gives it up, and the one before
+    /// stands: the answer is then `false`.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the checkpoint before it stands.
+    pub async fn save_parts(
+        &self,
+        parts: impl Stream<Item = Option<Vec<ProfileSnapshot>>>,
+        marker: &Marker,
+    ) -> Result<bool, JournalError> {
         let mut connection = self.connection.lock().await;
         let saved = async {
-            // In the order of the file, neighbours share a page while it is at hand.
-            let mut profiles: Vec<&ProfileSnapshot> = checkpoint.profiles.iter().collect();
-            profiles.sort_unstable_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
+            // Dropped before it is committed, it leaves nothing.
             let mut transaction = connection.begin().await?;
-            for rows in profiles.chunks(ROWS_PER_STATEMENT) {
-                save_profiles(&mut transaction, rows).await?;
+            let mut parts = pin!(parts);
+            while let Some(part) = parts.next().await {
+                let Some(part) = part else { return Ok(false) };
+                for rows in part.chunks(ROWS_PER_STATEMENT) {
+                    save_profiles(&mut transaction, rows).await?;
+                }
             }
-            marker::save(&mut transaction, &checkpoint.marker).await?;
-            transaction.commit().await
+            marker::save(&mut transaction, marker).await?;
+            transaction.commit().await.map(|()| true)
         };
         saved.await.map_err(|error: sqlx::Error| self.failed(&error))
     }
@@ -131,7 +152,7 @@ impl CheckpointStore {
     }
 }
 
-async fn save_profiles(connection: &mut SqliteConnection, rows: &[&ProfileSnapshot]) -> Result<(), sqlx::Error> {
+async fn save_profiles(connection: &mut SqliteConnection, rows: &[ProfileSnapshot]) -> Result<(), sqlx::Error> {
     let mut statement = QueryBuilder::<Sqlite>::new("INSERT INTO profiles (partition, user_id, n, checksum, bytes) ");
     statement.push_values(rows, |mut row, profile| {
         row.push_bind(i64::from(profile.partition))

@@ -130,6 +130,7 @@ async fn refusals_of_the_actors() {
         (Refusal::JournalUnavailable("disk full".into()), 503, "JOURNAL_UNAVAILABLE", Some("5")),
         (Refusal::Recovering, 503, "RECOVERING", Some("1")),
         (Refusal::OriginalUnavailable, 503, "ORIGINAL_UNAVAILABLE", Some("1")),
+        (Refusal::ProfileUnreadable("disk full".into()), 503, "PROFILE_UNREADABLE", Some("60")),
         (Refusal::Stopping, 503, "STOPPING", Some("5")),
     ] {
         let bench = Bench::new(Mood::Refusing(refusal));
