@@ -109,6 +109,7 @@ fn what_was_answered_stands_while_users_passivate_and_wake() {
     kill_again_and_again(TIGHT);
 }
 
+#[expect(clippy::print_stdout, reason = "a failed run shows what repeats it")]
 fn kill_again_and_again(hot_users: u32) {
     let seed = setting("VERDICT_SEED", now_ms().unsigned_abs());
     let kills = setting("VERDICT_KILLS", 6);

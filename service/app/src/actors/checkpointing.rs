@@ -65,13 +65,12 @@ pub(super) async fn save(
 async fn copy(users: &RefCell<Users>, partition: Partition, ids: Vec<&Rc<str>>) -> Vec<ProfileSnapshot> {
     let mut snapshots = Vec::with_capacity(ids.len());
     for ids in ids.chunks(COPIES_PER_TURN) {
-        // Hot or dormant by now: a profile holds every record that was numbered, at any moment between two turns.
-        let users = users.borrow();
-        snapshots.extend(ids.iter().filter_map(|id| {
-            let (n, bytes) = users.stored(id)?;
+        let copied = ids.iter().filter_map(|id| {
+            // Hot or dormant by now: a profile holds every record that was numbered, at any moment between two turns.
+            let (n, bytes) = users.borrow().stored(id)?;
             Some(ProfileSnapshot { user_id: (&***id).into(), partition, n, bytes })
-        }));
-        drop(users);
+        });
+        snapshots.extend(copied);
         tokio::task::yield_now().await;
     }
     snapshots

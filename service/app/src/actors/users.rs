@@ -9,6 +9,8 @@
 //! Who goes is found as a clock finds pages: the hand goes round, and who was used again since it last came stays once
 //! more. This room starts, finds and ends actors; it never looks into an event.
 
+#![expect(clippy::mutable_key_type, reason = "a user's hash is that of the id, which never changes")]
+
 use super::context::ShardContext;
 use super::dormant::Dormant;
 use super::messages::{ProfileView, Refusal};

@@ -109,7 +109,6 @@ pub(super) fn encode(profile: &Profile) -> Vec<u8> {
         entries: parts.entries.iter().map(store_entry).collect(),
     };
     // invariant: postcard fails only for sequences of unknown length and for foreign errors; there are none here.
-    #[expect(clippy::expect_used, reason = "the shape above is always encodable")]
     postcard::to_extend(&stored, vec![VERSION]).expect("a profile is encodable")
 }
 
