@@ -180,6 +180,45 @@ impl ProjectionLag {
     }
 }
 
+/// Labels that follow from reviews count.
+#[derive(Clone, Copy, Debug)]
+pub struct ReviewLabelled {
+    /// How many.
+    pub labels: u64,
+}
+
+impl ReviewLabelled {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().review_labels.increment(self.labels);
+    }
+}
+
+/// The number of connections that follow alerts, sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertStreams {
+    /// Those that carry a stream.
+    pub open: usize,
+}
+
+impl AlertStreams {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().alert_streams.set(approximate(self.open as u64));
+    }
+}
+
+/// A client that follows alerts did not keep up and was cut off.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertStreamCutOff;
+
+impl AlertStreamCutOff {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().alert_streams_cut_off.increment(1);
+    }
+}
+
 /// A gauge is a float: counts above 2^53 lose their last digits, which no graph shows.
 #[expect(clippy::cast_precision_loss, reason = "see above")]
 const fn approximate(count: u64) -> f64 {
@@ -227,6 +266,9 @@ mod tests {
         ShardRecovered { seconds: 2.0, replayed: 9 }.emit(&metrics);
         InFlight { requests: 5 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
+        ReviewLabelled { labels: 3 }.emit(&metrics);
+        AlertStreams { open: 2 }.emit(&metrics);
+        AlertStreamCutOff.emit(&metrics);
         metrics.run_upkeep();
         let text = metrics.clone().render();
         for line in [
@@ -253,6 +295,9 @@ mod tests {
             "verdict_shard_recovery_seconds_bucket{le=\"1\"} 0",
             "verdict_shard_recovery_seconds_bucket{le=\"5\"} 1",
             "verdict_in_flight_requests 5",
+            "verdict_review_labels_total 3",
+            "verdict_alert_streams 2",
+            "verdict_alert_streams_cut_off_total 1",
             "verdict_projection_lag_records{projection=\"alerts\"} 3",
         ] {
             assert_line(&text, line);
@@ -269,7 +314,7 @@ mod tests {
         let text = metrics.render();
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 17, "{text}");
+        assert_eq!(names.len(), 20, "{text}");
         for name in names {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} has no HELP");
         }

@@ -37,7 +37,7 @@ impl Mode {
 }
 
 /// Name, unit and HELP of every metric; names are a contract with whoever watches the service.
-const COUNTERS: [(&str, &str); 10] = [
+const COUNTERS: [(&str, &str); 12] = [
     ("verdict_decisions_total", "Transactions decided, by decision and by mode of the answer"),
     ("verdict_duplicates_total", "Events seen before, answered or skipped without counting again"),
     ("verdict_rejected_total", "Events refused over HTTP, by reason code"),
@@ -48,8 +48,11 @@ const COUNTERS: [(&str, &str); 10] = [
     ("verdict_checkpoint_profiles_total", "Profiles written to checkpoints"),
     ("verdict_shard_recoveries_total", "Shards that finished loading their profiles"),
     ("verdict_replayed_records_total", "Journal records read again to recover"),
+    ("verdict_review_labels_total", "Labels that followed from reviews"),
+    ("verdict_alert_streams_cut_off_total", "Clients that followed alerts and did not keep up"),
 ];
-const GAUGES: [(&str, &str); 2] = [
+const GAUGES: [(&str, &str); 3] = [
+    ("verdict_alert_streams", "Connections that follow alerts"),
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
 ];
@@ -91,6 +94,9 @@ pub(super) struct Handles {
     pub(super) replayed_records: Counter,
     pub(super) shard_recovery_seconds: Histogram,
     pub(super) in_flight: Gauge,
+    pub(super) review_labels: Counter,
+    pub(super) alert_streams: Gauge,
+    pub(super) alert_streams_cut_off: Counter,
 }
 
 impl Default for Metrics {
@@ -160,6 +166,7 @@ impl fmt::Debug for Metrics {
 impl Handles {
     fn new(recorder: &PrometheusRecorder) -> Self {
         let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
+        let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
         let histogram = |name: &'static str| recorder.register_histogram(&Key::from_static_name(name), &METADATA);
         let decisions = Outcome::ALL.map(|(_, decision)| {
             Mode::ALL.map(|(_, mode)| {
@@ -181,7 +188,10 @@ impl Handles {
             shard_recoveries: counter("verdict_shard_recoveries_total"),
             replayed_records: counter("verdict_replayed_records_total"),
             shard_recovery_seconds: histogram("verdict_shard_recovery_seconds"),
-            in_flight: recorder.register_gauge(&Key::from_static_name("verdict_in_flight_requests"), &METADATA),
+            in_flight: gauge("verdict_in_flight_requests"),
+            review_labels: counter("verdict_review_labels_total"),
+            alert_streams: gauge("verdict_alert_streams"),
+            alert_streams_cut_off: counter("verdict_alert_streams_cut_off_total"),
         }
     }
 }
