@@ -30,7 +30,7 @@ fn a_stream_goes_on_where_its_reader_stopped() {
     let mut service = by_rules();
     raise(&service, "before");
     let mut follower = Follower::open(service.addr(), STREAM, None);
-    assert_eq!(follower.next(), Some(Told::Comment("retry: 1000\n: alerts follow".to_owned())));
+    assert_eq!(follower.told(), Some(Told::Comment("retry: 1000\n: alerts follow".to_owned())));
     for name in ["a", "b", "c"] {
         let alert = raise(&service, name);
         let (_, told) = follower.alert();
@@ -60,7 +60,7 @@ fn a_stream_goes_on_where_its_reader_stopped() {
     }
     // The stream that ended with the first service said why, and had nothing of others.
     let mut end = Vec::new();
-    while let Some(told) = only.next() {
+    while let Some(told) = only.told() {
         end.push(told);
     }
     assert!(matches!(end.last(), Some(Told::Comment(words)) if words.starts_with(": the service stops")), "{end:?}");
@@ -131,7 +131,7 @@ fn a_slow_reader_is_cut_off_and_comes_again_for_the_rest() {
     // Others are served meanwhile.
     assert_eq!(user(&raise(&service, "last")), "last");
     let (mut seen, mut last, mut words) = (Vec::new(), first.to_owned(), String::new());
-    while let Some(told) = slow.next() {
+    while let Some(told) = slow.told() {
         match told {
             Told::Alert(id, alert) => {
                 seen.push(user(&alert).to_owned());
@@ -150,12 +150,12 @@ fn a_slow_reader_is_cut_off_and_comes_again_for_the_rest() {
     // Neither readers that read nor one that does not hold a stop up.
     let mut reading = Follower::open(service.addr(), STREAM, None);
     let stuck = Follower::open(service.addr(), STREAM, Some(first));
-    assert!(matches!(reading.next(), Some(Told::Comment(_))));
+    assert!(matches!(reading.told(), Some(Told::Comment(_))));
     let watch = Stopwatch::start();
     let stopped = service.terminate();
     assert!(stopped.status.success(), "{}", stopped.stderr);
     assert!(watch.seconds() < 10.0, "it took {} s to stop", watch.seconds());
-    assert!(matches!(reading.next(), Some(Told::Comment(words)) if words.starts_with(": the service stops")));
-    assert_eq!(reading.next(), None);
+    assert!(matches!(reading.told(), Some(Told::Comment(words)) if words.starts_with(": the service stops")));
+    assert_eq!(reading.told(), None);
     drop(stuck);
 }

@@ -54,7 +54,7 @@ impl Follower {
     /// # Panics
     /// Nothing comes for a minute, or something that is neither event nor comment.
     #[track_caller]
-    pub fn next(&mut self) -> Option<Told> {
+    pub fn told(&mut self) -> Option<Told> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let told = parse(event);
@@ -72,7 +72,7 @@ impl Follower {
     #[track_caller]
     pub fn alert(&mut self) -> (String, Value) {
         loop {
-            match self.next() {
+            match self.told() {
                 Some(Told::Alert(id, alert)) => return (id, alert),
                 Some(Told::Comment(_)) => {}
                 None => panic!("expected an alert, found the end of the stream"),

@@ -62,3 +62,54 @@ impl AlertFeed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::review_store::tests::{alert, store_of};
+    use super::*;
+
+    #[tokio::test]
+    async fn followers_hear_of_what_arrives_once_they_listen() {
+        let (_dir, store, _) = store_of(3).await;
+        let store = Arc::new(store);
+        let live = broadcast::Sender::new(8);
+        let feed = AlertFeed::new(Arc::clone(&store), live.clone());
+        let acting = async {
+            let mut first = live.subscribe();
+            store.apply(&[alert(10, "u")], &[4]).await.expect("applies");
+            assert_eq!(first.recv().await.expect("an arrival").seq, 4);
+            // Two in one write, and nobody is told twice.
+            let mut second = live.subscribe();
+            store.apply(&[alert(10, "u"), alert(11, "u"), alert(12, "u")], &[6]).await.expect("applies");
+            for follower in [&mut first, &mut second] {
+                let told = [follower.recv().await.expect("one").alert.transaction_id.clone(), {
+                    follower.recv().await.expect("another").alert.transaction_id.clone()
+                }];
+                assert_eq!(told, ["t-0-11", "t-0-12"]);
+            }
+            drop((first, second));
+            // What arrives while nobody listens is read from the store by whoever comes next.
+            store.apply(&[alert(13, "u")], &[7]).await.expect("applies");
+            let mut head = store.head();
+            tokio::task::yield_now().await;
+            let mut third = live.subscribe();
+            let place = store.place(None).await.expect("reads").expect("a place");
+            store.apply(&[alert(14, "u")], &[8]).await.expect("applies");
+            head.changed().await.expect("the store is there");
+            let next = loop {
+                let arrival = third.recv().await.expect("an arrival");
+                if arrival.seq > place {
+                    break arrival;
+                }
+            };
+            assert_eq!(next.alert.transaction_id, "t-0-14");
+        };
+        let both = async {
+            tokio::select! {
+                () = feed.run() => panic!("it follows until it is dropped"),
+                () = acting => {}
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), both).await.expect("in time");
+    }
+}
