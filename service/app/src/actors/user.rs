@@ -3,11 +3,10 @@
 //! Events are taken one at a time. A transaction that waits for its score holds back the ones after it, so that each
 //! sees the profile as its predecessor left it, blocks included.
 
-use super::context::{Clock, Completion, ShardContext, Ticket, WaitingRow};
+use super::context::{Completion, ShardContext, Ticket, WaitingRow};
 use super::messages::{Accepted, Answer, Event, LastLogin, ProfileView, RecentTransaction, Refusal, Settled};
 use crate::journal::Partition;
 use crate::journal::record::{Body, Decided};
-use crate::telemetry::clock;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -28,7 +27,8 @@ pub struct UserActor {
     partition: Partition,
     profile: Profile,
     shard: Rc<ShardContext>,
-    scoring: Option<Scoring>,
+    /// In a box: most users are between decisions.
+    scoring: Option<Box<Scoring>>,
     /// Bounded by the shard's permits.
     held: VecDeque<Work>,
 }
@@ -90,7 +90,7 @@ impl UserActor {
 
     /// First half of a decision: features and rules; then the model is asked.
     fn weigh(&mut self, transaction: Transaction, ticket: Ticket<Settled>, ctx: &Context<Self>) {
-        if ticket.is_late() {
+        if ticket.is_late(&self.shard.clock) {
             return ticket.answer(Err(Refusal::DeadlineExceeded));
         }
         let refusal = match self.profile.admit_transaction(&transaction, &self.shard.retention) {
@@ -110,7 +110,7 @@ impl UserActor {
         let asks_model = judge.scorer.is_some();
         drop(judge);
         let deadline = ticket.deadline;
-        self.scoring = Some(Scoring { transaction, ticket, list_hits, rule_hits, computed });
+        self.scoring = Some(Box::new(Scoring { transaction, ticket, list_hits, rule_hits, computed }));
         if asks_model {
             self.shard.wait_for_score(WaitingRow { user: ctx.address(), features: computed.features, deadline });
         } else {
@@ -120,7 +120,8 @@ impl UserActor {
 
     /// Second half: the decision, its record, and only then the profile.
     fn decide(&mut self, model: ModelVerdict) {
-        let Some(Scoring { transaction, ticket, list_hits, rule_hits, computed }) = self.scoring.take() else { return };
+        let Some(scoring) = self.scoring.take() else { return };
+        let Scoring { transaction, ticket, list_hits, rule_hits, computed } = *scoring;
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
         let decided = {
             let judge = self.shard.judge.borrow();
@@ -133,17 +134,13 @@ impl UserActor {
                 window_approximate: computed.approximate,
                 received_at,
             });
-            let evaluated_at = match self.shard.clock {
-                Clock::Wall => clock::now(),
-                Clock::EventTime => received_at,
-            };
             Arc::new(Decided {
                 transaction,
                 features: computed.features,
                 decision,
                 generation: Arc::clone(&judge.generation),
-                evaluated_at,
-                latency_us: u32::try_from(ticket.started.elapsed().as_micros()).unwrap_or(u32::MAX),
+                evaluated_at: self.shard.clock.evaluated_at(received_at),
+                latency_us: u32::try_from(self.shard.clock.since(ticket.started).as_micros()).unwrap_or(u32::MAX),
             })
         };
         let answer = Answer { decided: Arc::clone(&decided), durable: false, duplicate: false };
@@ -154,7 +151,7 @@ impl UserActor {
 
     /// A login or a label.
     fn remember(&mut self, event: Event, ticket: Ticket<Accepted>) {
-        if ticket.is_late() {
+        if ticket.is_late(&self.shard.clock) {
             return ticket.answer(Err(Refusal::DeadlineExceeded));
         }
         let (admission, event_id) = match &event {

@@ -3,7 +3,6 @@
 use crate::ingress::http::{AlertDesk, AlertError};
 use crate::projections::alert_feed::MAX_BEHIND;
 use crate::projections::review_store::{ReviewError, ReviewStore};
-use crate::telemetry::clock;
 use crate::wire::alert::Arrival;
 use crate::wire::alert_query::{AlertFilter, AlertPage};
 use crate::wire::review::{NewReview, Review};
@@ -12,6 +11,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 use tracing::error;
 use uuid::Uuid;
+use verdict_core::time::Timestamp;
 
 /// The store, and the arrivals in it.
 pub(super) struct Desk {
@@ -60,9 +60,9 @@ impl AlertDesk for Desk {
         self.live.subscribe()
     }
 
-    fn review(&self, alert_id: Uuid, said: NewReview) -> BoxFuture<'_, Result<Review, AlertError>> {
+    fn review(&self, alert_id: Uuid, said: NewReview, now: Timestamp) -> BoxFuture<'_, Result<Review, AlertError>> {
         Box::pin(async move {
-            let stored = self.store.review(alert_id, said, clock::now()).await;
+            let stored = self.store.review(alert_id, said, now).await;
             stored.map_err(|error| refused(&error))?.ok_or(AlertError::NotFound)
         })
     }

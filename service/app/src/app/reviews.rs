@@ -2,7 +2,7 @@
 
 use crate::actors::gateway::Gateway;
 use crate::actors::messages::{Accepted, Refusal, Submission};
-use crate::telemetry::clock;
+use crate::telemetry::clock::Clock;
 use futures_util::future::LocalBoxFuture;
 use std::time::Duration;
 use verdict_core::event::{Label, Source};
@@ -11,12 +11,15 @@ use verdict_core::event::{Label, Source};
 const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Sends labels through a gateway.
-pub(super) fn through(gateway: Gateway) -> impl Fn(Label) -> LocalBoxFuture<'static, Result<Accepted, Refusal>> {
+pub(super) fn through(
+    gateway: Gateway,
+    clock: Clock,
+) -> impl Fn(Label) -> LocalBoxFuture<'static, Result<Accepted, Refusal>> {
     move |label| {
-        let gateway = gateway.clone();
+        let (gateway, clock) = (gateway.clone(), clock.clone());
         Box::pin(async move {
-            let started = clock::instant();
-            let (received_at, deadline) = (clock::now(), Some(started + ATTEMPT));
+            let started = clock.instant();
+            let (received_at, deadline) = (clock.now(), Some(started + ATTEMPT));
             let source = Source::Http;
             gateway.label(Submission { event: label, source, received_at, started, deadline, original: None }).await
         })

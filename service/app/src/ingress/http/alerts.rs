@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 use verdict_core::decision::Outcome;
 use verdict_core::event::MAX_ID_BYTES;
+use verdict_core::time::Timestamp;
 
 /// Alerts on a page unless the caller asks for another number.
 const DEFAULT_LIMIT: u32 = 50;
@@ -54,8 +55,8 @@ pub trait AlertDesk: Send + Sync {
     /// Alerts that arrive from now on, in order; who is too slow is told that some are gone.
     fn live(&self) -> broadcast::Receiver<Arc<Arrival>>;
 
-    /// Stores a review; it is durable when this resolves.
-    fn review(&self, alert_id: Uuid, said: NewReview) -> BoxFuture<'_, Result<Review, AlertError>>;
+    /// Stores what is said at this time; it is durable when this resolves.
+    fn review(&self, alert_id: Uuid, said: NewReview, now: Timestamp) -> BoxFuture<'_, Result<Review, AlertError>>;
 }
 
 pub(super) async fn get(request: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {

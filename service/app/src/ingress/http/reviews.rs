@@ -23,11 +23,12 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload, state: web
 async fn take(request: &HttpRequest, payload: web::Payload, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Review])?;
     let body = body::read(request, payload, state, Kind::Event).await?;
-    let said = state.parse(|context| review::parse(&body, context)).0?;
+    let (parsed, now) = state.parse(|context| review::parse(&body, context));
+    let said = parsed?;
     // What is no UUID names no alert.
     let id = web::Path::<String>::extract(request).await.ok();
     let id = id.and_then(|id| Uuid::try_parse(&id).ok()).ok_or(AlertError::NotFound)?;
-    let review = respond::within(state.limits.read_deadline, state.alerts.review(id, said)).await??;
+    let review = respond::within(state.limits.read_deadline, state.alerts.review(id, said, now)).await??;
     let mut json = Vec::with_capacity(512);
     review.to_json(&mut json);
     Ok(json)

@@ -7,8 +7,9 @@ mod served;
 mod statuses;
 mod streams;
 
-use super::{AlertDesk, AlertError, Clock, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, Streams, configure};
+use super::{AlertDesk, AlertError, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, Streams, configure};
 use crate::actors::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
+use crate::telemetry::clock::{self, Clock, TimeSource};
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use crate::wire::alert::testing::alert;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 use verdict_core::decision::Degradation;
 use verdict_core::event::{Label, Login, Transaction};
 use verdict_core::features::{FeatureVector, SLOTS};
+use verdict_core::time::Timestamp;
 
 /// A body that is right in every way.
 const TRANSACTION: &str = r#"{"transaction_id":"t-81","user_id":"u-7","amount":"123.45","currency":"USD","merchant_id":"m-3","timestamp":"2026-11-23T12:00:00.000Z"}"#;
@@ -207,19 +209,27 @@ impl AlertDesk for Alerts {
         self.live.subscribe()
     }
 
-    fn review(&self, alert_id: Uuid, said: NewReview) -> BoxFuture<'_, Result<Review, AlertError>> {
+    fn review(&self, alert_id: Uuid, said: NewReview, now: Timestamp) -> BoxFuture<'_, Result<Review, AlertError>> {
         Box::pin(async move {
             match self.number(alert_id)? {
                 13 => Err(AlertError::Unavailable),
-                _ => Ok(review::testing::stored(&alert_id.to_string(), said)),
+                _ => Ok(Review { at: now, ..review::testing::stored(&alert_id.to_string(), said) }),
             }
         })
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a monotonic clock for tests that never look at how it moves")]
-fn instant() -> Instant {
-    Instant::now()
+/// A wall clock that stands at noon.
+struct Noon;
+
+impl TimeSource for Noon {
+    fn now(&self) -> Timestamp {
+        NOON
+    }
+
+    fn instant(&self) -> Instant {
+        clock::instant()
+    }
 }
 
 /// Two shards that serve and a projection that follows.
@@ -255,7 +265,7 @@ impl Bench {
             rates: Box::new(|| Arc::new(rates())),
             bounds: AgeBounds::default(),
             limits: Limits::default(),
-            clock: Clock { now: || NOON, instant },
+            clock: Clock::Given(Arc::new(Noon)),
             keys: KeyRing::default(),
             readiness: Box::new(|| readiness().report()),
             metrics: Box::new(|| "verdict_alerts_total 0\n".to_owned()),
