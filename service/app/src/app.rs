@@ -5,6 +5,7 @@
 
 mod alerts;
 mod reload;
+mod reviews;
 mod watch;
 
 use crate::actors::context::Judge;
@@ -12,21 +13,25 @@ use crate::actors::gateway::Gateway;
 use crate::actors::shard::{ShardActor, ShardSettings, Start};
 use crate::actors::users::HotBounds;
 use crate::config::{Config, DataConfig};
+use crate::ingress::http::streams::{MAX_STREAMS, Streams};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::{DirLock, Journal, MemoryJournal, SqliteJournal};
 use crate::model::{ModelHost, Score, Search};
+use crate::projections::alert_feed::AlertFeed;
 use crate::projections::alerts::{AlertProjection, Lag};
+use crate::projections::review_labels::ReviewLabels;
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
-use crate::telemetry::events::{InFlight, ProjectionLag, Rejected};
+use crate::telemetry::events::{AlertStreamCutOff, AlertStreams, InFlight, ProjectionLag, Rejected};
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use actix::Arbiter;
 use actix_web::web::Data;
+use alerts::Desk;
 use anyhow::{Context as _, bail};
 use reload::{RatesInForce, Reloader};
 use std::net::TcpListener;
@@ -47,6 +52,10 @@ const MAILBOX_RESERVE: usize = 1_024;
 
 /// How often recorded samples are folded into histograms.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a stop waits for its last answers to be read once everything is saved, if alerts were being followed: some
+/// reader of a stream may never read its end.
+const STREAMS_GRACE: Duration = Duration::from_secs(3);
 
 /// Lines of a history in flight: enough for batches of the model, few enough to stay in the cache.
 pub const BACKTEST_WINDOW: usize = 1_024;
@@ -264,11 +273,18 @@ impl Service {
             metrics: self.metrics.clone(),
         };
         let (gateway, starts) = shards.prepare(&self.config, &self.deciding)?;
+        let labels = ReviewLabels::new(Arc::clone(&self.reviews), self.metrics.clone());
+        let labels = actix::spawn(labels.run(reviews::through(gateway.clone(), Clock::System)));
+        let desk = Desk::new(Arc::clone(&self.reviews));
+        let feed = actix::spawn(AlertFeed::new(Arc::clone(&self.reviews), desk.live()).run());
+        let metrics = self.metrics.clone();
+        let streams = Streams::new(MAX_STREAMS, move || AlertStreamCutOff.emit(&metrics));
         let rates = RatesInForce::of(&self.deciding);
-        let (workers, state) = (self.config.http.workers, self.http_state(&gateway, rates.clone()));
+        let workers = self.config.http.workers;
+        let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
         let server = http::serve(self.listener.try_clone()?, workers, state, seat(starts, workers))?;
         let handle = server.handle();
-        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag));
+        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag, streams.clone()));
         let reloader = Reloader {
             config: self.config.clone(),
             in_force: self.deciding,
@@ -288,22 +304,30 @@ impl Service {
             ended = &mut running => bail!("the HTTP server ended: {ended:?}"),
         }
         self.readiness.stop();
+        let followed = streams.open() > 0;
+        streams.stop();
         let stopped = async {
             // The shards live on the server's threads, so they end first.
             gateway.stop().await;
-            handle.stop(true).await;
+            let ended = handle.stop(true);
+            if followed {
+                // What is cut short is an answer that nobody has read in that time.
+                let _ = tokio::time::timeout(STREAMS_GRACE, ended).await;
+            } else {
+                ended.await;
+            }
         };
         tokio::select! {
             () = stopped => info!("stopped; everything answered is in the journal"),
             signal = stop_signal() => warn!(signal = signal?, "stopping at once; the journal has everything answered"),
         }
-        reloading.abort();
-        upkeep.abort();
-        projection.abort();
+        for task in [reloading, upkeep, projection, labels, feed] {
+            task.abort();
+        }
         Ok(())
     }
 
-    fn http_state(&self, gateway: &Gateway, rates: RatesInForce) -> Data<HttpState> {
+    fn http_state(&self, gateway: &Gateway, rates: RatesInForce, desk: Desk, streams: Streams) -> Data<HttpState> {
         let (readiness, metrics, rejections) = (self.readiness.clone(), self.metrics.clone(), self.metrics.clone());
         Data::new(HttpState {
             intake: Box::new(gateway.clone()),
@@ -320,20 +344,22 @@ impl Service {
             keys: KeyRing::new(self.config.http.api_keys.clone()),
             readiness: Box::new(move || readiness.report()),
             metrics: Box::new(move || metrics.render()),
-            alerts: self.reviews.clone(),
+            alerts: Arc::new(desk),
+            streams,
             on_rejected: Box::new(move |reason| Rejected { reason }.emit(&rejections)),
             batches: Arc::new(Semaphore::new(http::MAX_BATCHES)),
         })
     }
 
     /// What is measured rather than counted, once a second.
-    fn upkeep(&self, gateway: Gateway, lag: Lag) -> impl Future<Output = ()> + 'static {
+    fn upkeep(&self, gateway: Gateway, lag: Lag, streams: Streams) -> impl Future<Output = ()> + 'static {
         let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
         async move {
             loop {
                 actix::clock::sleep(UPKEEP_EVERY).await;
                 metrics.run_upkeep();
                 InFlight { requests: gateway.in_flight() }.emit(&metrics);
+                AlertStreams { open: streams.open() }.emit(&metrics);
                 ProjectionLag { projection: "alerts", records: lag.records() }.emit(&metrics);
                 readiness.set_projection_lag("alerts", lag.records());
             }

@@ -268,6 +268,45 @@ impl ProjectionLag {
     }
 }
 
+/// Labels that follow from reviews count.
+#[derive(Clone, Copy, Debug)]
+pub struct ReviewLabelled {
+    /// How many.
+    pub labels: u64,
+}
+
+impl ReviewLabelled {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().review_labels.increment(self.labels);
+    }
+}
+
+/// The number of connections that follow alerts, sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertStreams {
+    /// Those that carry a stream.
+    pub open: usize,
+}
+
+impl AlertStreams {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().alert_streams.set(approximate(self.open as u64));
+    }
+}
+
+/// A client that follows alerts did not keep up and was cut off.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertStreamCutOff;
+
+impl AlertStreamCutOff {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().alert_streams_cut_off.increment(1);
+    }
+}
+
 /// A gauge is a float: counts above 2^53 lose their last digits, which no graph shows.
 #[expect(clippy::cast_precision_loss, reason = "see above")]
 const fn approximate(count: u64) -> f64 {
@@ -276,6 +315,7 @@ const fn approximate(count: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::metrics::METRICS;
     use super::*;
 
     #[track_caller]
@@ -328,6 +368,9 @@ mod tests {
         UserWoken.emit(&metrics);
         InFlight { requests: 5 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
+        ReviewLabelled { labels: 3 }.emit(&metrics);
+        AlertStreams { open: 2 }.emit(&metrics);
+        AlertStreamCutOff.emit(&metrics);
         metrics.run_upkeep();
         let text = metrics.clone().render();
         for line in [
@@ -362,6 +405,9 @@ mod tests {
             "verdict_user_passivations_total 1",
             "verdict_user_wake_ups_total 1",
             "verdict_in_flight_requests 5",
+            "verdict_review_labels_total 3",
+            "verdict_alert_streams 2",
+            "verdict_alert_streams_cut_off_total 1",
             "verdict_projection_lag_records{projection=\"alerts\"} 3",
         ] {
             assert_line(&text, line);
@@ -379,7 +425,7 @@ mod tests {
         let text = metrics.render();
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 24, "{text}");
+        assert_eq!(names.len(), METRICS, "{text}");
         for name in names {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} has no HELP");
         }

@@ -37,8 +37,12 @@ impl Mode {
         [(Self::Normal, "normal"), (Self::Degraded, "degraded"), (Self::Fallback, "fallback")];
 }
 
+/// How many metrics there are.
+#[cfg(test)]
+pub(super) const METRICS: usize = COUNTERS.len() + GAUGES.len() + HISTOGRAMS.len();
+
 /// Name, unit and HELP of every metric; names are a contract with whoever watches the service.
-const COUNTERS: [(&str, &str); 14] = [
+const COUNTERS: &[(&str, &str)] = &[
     ("verdict_decisions_total", "Transactions decided, by decision and by mode of the answer"),
     ("verdict_degraded_total", "Transactions decided with less than was configured, by what was missing"),
     ("verdict_duplicates_total", "Events seen before, answered or skipped without counting again"),
@@ -53,15 +57,18 @@ const COUNTERS: [(&str, &str); 14] = [
     ("verdict_reloads_total", "Attempts to reload rules and model, by outcome"),
     ("verdict_user_passivations_total", "Hot users that became dormant: idle, or their place was needed"),
     ("verdict_user_wake_ups_total", "Dormant users that became hot: an event came"),
+    ("verdict_review_labels_total", "Labels that followed from reviews"),
+    ("verdict_alert_streams_cut_off_total", "Clients that followed alerts and did not keep up"),
 ];
-const GAUGES: [(&str, &str); 5] = [
+const GAUGES: &[(&str, &str)] = &[
+    ("verdict_alert_streams", "Connections that follow alerts"),
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
     ("verdict_reload_failed", "1 while the rules or the model in the files are refused and older ones decide, else 0"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
     ("verdict_hot_users", "Users in memory as actors"),
     ("verdict_dormant_users", "Users in memory as bytes"),
 ];
-const HISTOGRAMS: [(&str, &[f64], &str); 5] = [
+const HISTOGRAMS: &[(&str, &[f64], &str)] = &[
     ("verdict_decide_seconds", &LATENCY_BUCKETS, "From the receipt of a transaction to its decision, in seconds"),
     ("verdict_end_to_end_seconds", &LATENCY_BUCKETS, "From the receipt of an event to its durable answer, in seconds"),
     ("verdict_journal_commit_seconds", &LATENCY_BUCKETS, "One write of the journal until it is durable, in seconds"),
@@ -105,6 +112,9 @@ pub(super) struct Handles {
     pub(super) user_wake_ups: Counter,
     pub(super) hot_users: Gauge,
     pub(super) dormant_users: Gauge,
+    pub(super) review_labels: Counter,
+    pub(super) alert_streams: Gauge,
+    pub(super) alert_streams_cut_off: Counter,
 }
 
 impl Default for Metrics {
@@ -118,13 +128,13 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let recorder = recorder();
-        for (name, help) in COUNTERS {
+        for (name, help) in COUNTERS.iter().copied() {
             recorder.describe_counter(KeyName::from_const_str(name), Some(Unit::Count), SharedString::const_str(help));
         }
-        for (name, help) in GAUGES {
+        for (name, help) in GAUGES.iter().copied() {
             recorder.describe_gauge(KeyName::from_const_str(name), Some(Unit::Count), SharedString::const_str(help));
         }
-        for (name, _, help) in HISTOGRAMS {
+        for (name, _, help) in HISTOGRAMS.iter().copied() {
             let unit = Some(Unit::Seconds);
             recorder.describe_histogram(KeyName::from_const_str(name), unit, SharedString::const_str(help));
         }
@@ -211,13 +221,16 @@ impl Handles {
             user_wake_ups: counter("verdict_user_wake_ups_total"),
             hot_users: gauge("verdict_hot_users"),
             dormant_users: gauge("verdict_dormant_users"),
+            review_labels: counter("verdict_review_labels_total"),
+            alert_streams: gauge("verdict_alert_streams"),
+            alert_streams_cut_off: counter("verdict_alert_streams_cut_off_total"),
         }
     }
 }
 
 fn recorder() -> PrometheusRecorder {
     let mut builder = PrometheusBuilder::new();
-    for (name, buckets, _) in HISTOGRAMS {
+    for (name, buckets, _) in HISTOGRAMS.iter().copied() {
         builder = match builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets) {
             Ok(builder) => builder,
             // invariant: the only error is an empty list of bounds, and the lists above are constants.

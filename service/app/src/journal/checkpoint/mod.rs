@@ -24,6 +24,7 @@ const LAYOUT: Layout = Layout {
     kind: "profiles",
     format: 1,
     sql: include_str!("../../../../../migrations/sqlite/profiles.sql"),
+    upgrades: &[],
     synchronous: SqliteSynchronous::Normal,
     // Dirty profiles are all over the file; the inner pages and many leaves of a million of them fit.
     cache_kib: 65_536,
