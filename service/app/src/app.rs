@@ -4,6 +4,7 @@
 //! and `scratch` is the same actors over a journal that keeps nothing, for a backtest.
 
 mod alerts;
+mod open_files;
 
 use crate::actors::context::{Clock, Judge};
 use crate::actors::gateway::Gateway;
@@ -224,8 +225,10 @@ impl Service {
             metrics: self.metrics.clone(),
         };
         let (gateway, starts) = shards.prepare(&self.config, &self.deciding)?;
-        let (workers, state) = (self.config.http.workers, self.http_state(&gateway)?);
-        let server = http::serve(self.listener.try_clone()?, workers, state, seat(starts, workers))?;
+        let (workers, wanted) = (self.config.http.workers, self.config.http.max_connections);
+        let connections = open_files::make_room(wanted);
+        let (listener, state) = (self.listener.try_clone()?, self.http_state(&gateway)?);
+        let server = http::serve(listener, workers, connections, state, seat(starts, workers))?;
         let handle = server.handle();
         let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag));
         info!(%address, data = %self.config.data.dir.display(), "listening");

@@ -13,6 +13,7 @@ mod ingest;
 pub mod intake;
 mod operate;
 mod profile;
+mod rate;
 mod respond;
 #[cfg(test)]
 mod tests;
@@ -186,13 +187,15 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const SHUTDOWN_SECS: u64 = 30;
 
 /// Serves on a bound listener until the returned server's handle stops it; signals are the caller's. Every worker calls
-/// `on_worker` once, on its own thread, before its first request.
+/// `on_worker` once, on its own thread, before its first request. The workers share the connections evenly; at least one
+/// is each worker's, and what comes beyond waits in the listener's queue.
 ///
 /// # Errors
 /// When the listener cannot be used.
 pub fn serve(
     listener: TcpListener,
     workers: usize,
+    max_connections: usize,
     state: web::Data<HttpState>,
     on_worker: impl Fn() + Clone + Send + 'static,
 ) -> io::Result<Server> {
@@ -203,6 +206,7 @@ pub fn serve(
     });
     let server = server
         .workers(workers)
+        .max_connections((max_connections / workers).max(1))
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)
         .tcp_nodelay(true)

@@ -2,7 +2,7 @@
 
 use super::{Bench, LABEL, LOGIN, Mood, Reply, TRANSACTION, get, post, send, send_with};
 use crate::actors::messages::Refusal;
-use crate::config::{ApiKeyConfig, Scope};
+use crate::config::{ApiKeyConfig, RateConfig, Scope};
 use crate::ingress::http::{HttpState, KeyRing};
 use crate::telemetry::health::Readiness;
 use actix_web::dev::Payload;
@@ -213,6 +213,7 @@ async fn keys() {
         name: name.into(),
         sha256: Sha256::digest(name).into(),
         scopes: vec![scope],
+        rate: None,
     };
     bench.state.keys = KeyRing::new(Scope::ALL.map(key).to_vec());
     let state = Data::new(bench.state);
@@ -242,6 +243,53 @@ async fn keys() {
     }
     // A caller without a key learns nothing of what is behind it.
     check(&state, post("/v1/decide", "{"), 401, "UNAUTHORIZED").await;
+}
+
+#[actix_web::test]
+async fn a_rate_counts_requests_and_lines() {
+    let mut bench = Bench::new(Mood::Fine);
+    let key = |name: &str, rate| ApiKeyConfig {
+        name: name.into(),
+        sha256: Sha256::digest(name).into(),
+        scopes: vec![Scope::Decide, Scope::Ingest],
+        rate,
+    };
+    // So slow that nothing fills up while the test runs.
+    let rate = Some(RateConfig { per_sec: 1, burst: 3 });
+    bench.state.keys = KeyRing::new(vec![key("slow", rate), key("other", rate), key("free", None)]);
+    // A clock that stands still.
+    bench.state.clock.instant = || {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        *START.get_or_init(super::instant)
+    };
+    let rejected = bench.rejected.clone();
+    let state = Data::new(bench.state);
+    let bearer = |request: TestRequest, key: &str| request.insert_header(("authorization", format!("Bearer {key}")));
+    let lines = [TRANSACTION; 4].join("\n");
+    let reply = check(&state, bearer(post("/v1/events", lines.clone()), "slow"), 200, "").await;
+    let answers = String::from_utf8(reply.body.to_vec()).expect("UTF-8");
+    let limited: Vec<bool> = answers.lines().map(|line| line.contains("\"code\":\"RATE_LIMITED\"")).collect();
+    assert_eq!(limited, [false, false, false, true], "the first line is paid for with the request: {answers}");
+    let reply = check(&state, bearer(post("/v1/decide", TRANSACTION), "slow"), 429, "RATE_LIMITED").await;
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    check(&state, bearer(post("/v1/events", ""), "slow"), 429, "RATE_LIMITED").await;
+    for key in ["other", "free"] {
+        check(&state, bearer(post("/v1/decide", TRANSACTION), key), 200, "").await;
+    }
+    let reply = check(&state, bearer(post("/v1/events", lines), "free"), 200, "").await;
+    assert!(!String::from_utf8_lossy(&reply.body).contains("RATE_LIMITED"));
+    assert_eq!(*rejected.lock().expect("no panic"), ["RATE_LIMITED"; 3]);
+}
+
+#[actix_web::test]
+async fn headers_that_are_too_large() {
+    let state = Data::new(Bench::new(Mood::Fine).state);
+    let with = |bytes: usize| post("/v1/decide", TRANSACTION).insert_header(("x-padding", "x".repeat(bytes)));
+    check(&state, with(30_000), 200, "").await;
+    check(&state, with(33_000), 431, "HEADERS_TOO_LARGE").await;
+    let many =
+        (0..400).fold(get("/v1/alerts"), |request, at| request.append_header((format!("x-{at}"), "x".repeat(90))));
+    check(&state, many, 431, "HEADERS_TOO_LARGE").await;
 }
 
 #[actix_web::test]
