@@ -11,7 +11,8 @@ use crate::journal::checkpoint::{Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Scorer;
-use crate::telemetry::{Metrics, Mode, clock, events};
+use crate::telemetry::clock::Clock;
+use crate::telemetry::{Metrics, Mode, events};
 use actix::Addr;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -31,15 +32,6 @@ const RECENT_DECISIONS: usize = 16_384;
 
 /// Decisions read back from the journal at once, a shard.
 const READS_AT_ONCE: usize = 8;
-
-/// Where `evaluated_at` comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// The wall clock.
-    Wall,
-    /// The event's own time: a backtest.
-    EventTime,
-}
 
 /// What decides: one generation of rules and model (I8).
 pub struct Judge {
@@ -76,8 +68,8 @@ impl<T> Ticket<T> {
     }
 
     /// Whether the deadline has passed.
-    pub fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| clock::instant() >= deadline)
+    pub fn is_late(&self, clock: &Clock) -> bool {
+        self.deadline.is_some_and(|deadline| clock.instant() >= deadline)
     }
 }
 
@@ -101,9 +93,9 @@ pub enum Completion {
 
 impl Completion {
     /// Counts what became durable, and answers.
-    pub fn complete(self, appended: Result<(), Refusal>, metrics: &Metrics) {
+    pub fn complete(self, appended: Result<(), Refusal>, metrics: &Metrics, clock: &Clock) {
         if appended.is_ok() {
-            self.count(metrics);
+            self.count(metrics, clock);
         }
         match (self, appended) {
             (Self::Decided(ticket, answer), Ok(())) => {
@@ -130,7 +122,7 @@ impl Completion {
 }
 
 impl Completion {
-    fn count(&self, metrics: &Metrics) {
+    fn count(&self, metrics: &Metrics, clock: &Clock) {
         match self {
             Self::Decided(ticket, Answer { decided, duplicate: false, .. }) => {
                 let decision = &decided.decision;
@@ -140,9 +132,9 @@ impl Completion {
                 if decision.alert {
                     events::AlertRaised.emit(metrics);
                 }
-                answered(ticket, metrics);
+                answered(ticket, metrics, clock);
             }
-            Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics),
+            Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics, clock),
             Self::Decided(..) | Self::SeenBefore(_) | Self::Accepted(..) => events::DuplicateSeen.emit(metrics),
             Self::TransactionRefused(_, refusal) | Self::EventRefused(_, refusal) => {
                 events::DeadLettered { reason: refusal.code() }.emit(metrics);
@@ -153,8 +145,8 @@ impl Completion {
     }
 }
 
-fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics) {
-    let seconds = clock::instant().saturating_duration_since(ticket.started).as_secs_f64();
+fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
+    let seconds = clock.since(ticket.started).as_secs_f64();
     events::Answered { seconds }.emit(metrics);
 }
 
@@ -183,7 +175,7 @@ pub struct ShardContext {
     pub judge: Rc<RefCell<Judge>>,
     /// How much profiles keep.
     pub retention: Retention,
-    /// Where `evaluated_at` comes from.
+    /// The time.
     pub clock: Clock,
     /// Rows that wait for the model.
     pub rows: RefCell<Vec<WaitingRow>>,
@@ -233,7 +225,7 @@ impl ShardContext {
         Self {
             judge,
             retention: settings.retention,
-            clock: settings.clock,
+            clock: settings.clock.clone(),
             rows: RefCell::default(),
             outbox: RefCell::default(),
             metrics: settings.metrics.clone(),
@@ -252,7 +244,7 @@ impl ShardContext {
         *self.closed.borrow_mut() = Some(refusal.clone());
         self.rows.take();
         for completion in self.outbox.take().completions {
-            completion.complete(Err(refusal.clone()), &self.metrics);
+            completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
         }
     }
 
@@ -312,7 +304,7 @@ impl ShardContext {
 
     fn queue(&self, record: Option<Record>, completion: Completion) {
         if let Some(refusal) = &*self.closed.borrow() {
-            return completion.complete(Err(refusal.clone()), &self.metrics);
+            return completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
         }
         let mut outbox = self.outbox.borrow_mut();
         let first = outbox.completions.is_empty();

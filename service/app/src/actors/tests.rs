@@ -1,13 +1,14 @@
 //! A shard from its gateway, over a journal in memory that can be made to fail.
 
-use super::context::{Clock, Judge};
+use super::context::Judge;
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
 use super::shard::{ShardActor, ShardSettings};
 use crate::journal::record::{Generation, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
+use crate::telemetry::Metrics;
+use crate::telemetry::clock::{self, Clock};
 use crate::telemetry::health::Readiness;
-use crate::telemetry::{Metrics, clock};
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
@@ -105,7 +106,7 @@ fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
         shard: 0,
         partitions: (0..partitions).collect(),
         retention: Retention::default(),
-        clock: Clock::Wall,
+        clock: Clock::System,
         journal,
         checkpoints: None,
         checkpoint_every: Duration::from_secs(3_600),

@@ -3,11 +3,10 @@
 //! Events are taken one at a time. A transaction that waits for its score holds back the ones after it, so that each
 //! sees the profile as its predecessor left it, blocks included.
 
-use super::context::{Clock, Completion, ShardContext, Ticket, WaitingRow};
+use super::context::{Completion, ShardContext, Ticket, WaitingRow};
 use super::messages::{Accepted, Answer, Event, LastLogin, ProfileView, RecentTransaction, Refusal, Settled};
 use crate::journal::Partition;
 use crate::journal::record::{Body, Decided};
-use crate::telemetry::clock;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -90,7 +89,7 @@ impl UserActor {
 
     /// First half of a decision: features and rules; then the model is asked.
     fn weigh(&mut self, transaction: Transaction, ticket: Ticket<Settled>, ctx: &Context<Self>) {
-        if ticket.is_late() {
+        if ticket.is_late(&self.shard.clock) {
             return ticket.answer(Err(Refusal::DeadlineExceeded));
         }
         let refusal = match self.profile.admit_transaction(&transaction, &self.shard.retention) {
@@ -133,17 +132,13 @@ impl UserActor {
                 window_approximate: computed.approximate,
                 received_at,
             });
-            let evaluated_at = match self.shard.clock {
-                Clock::Wall => clock::now(),
-                Clock::EventTime => received_at,
-            };
             Arc::new(Decided {
                 transaction,
                 features: computed.features,
                 decision,
                 generation: Arc::clone(&judge.generation),
-                evaluated_at,
-                latency_us: u32::try_from(ticket.started.elapsed().as_micros()).unwrap_or(u32::MAX),
+                evaluated_at: self.shard.clock.evaluated_at(received_at),
+                latency_us: u32::try_from(self.shard.clock.since(ticket.started).as_micros()).unwrap_or(u32::MAX),
             })
         };
         let answer = Answer { decided: Arc::clone(&decided), durable: false, duplicate: false };
@@ -154,7 +149,7 @@ impl UserActor {
 
     /// A login or a label.
     fn remember(&mut self, event: Event, ticket: Ticket<Accepted>) {
-        if ticket.is_late() {
+        if ticket.is_late(&self.shard.clock) {
             return ticket.answer(Err(Refusal::DeadlineExceeded));
         }
         let (admission, event_id) = match &event {

@@ -22,6 +22,7 @@ pub use access::KeyRing;
 pub use alerts::{AlertReader, AlertsUnavailable};
 pub use intake::Intake;
 
+use crate::telemetry::clock::Clock;
 use crate::telemetry::health::ReadinessReport;
 use crate::wire::{AgeBounds, ParseContext};
 use actix_web::dev::Server;
@@ -29,7 +30,7 @@ use actix_web::{App, HttpServer, Resource, Route, guard, web};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use verdict_core::money::Rates;
 use verdict_core::time::Timestamp;
@@ -44,7 +45,7 @@ pub struct HttpState {
     pub bounds: AgeBounds,
     /// Sizes and times.
     pub limits: Limits,
-    /// The clocks.
+    /// The time of receipt and of deadlines.
     pub clock: Clock,
     /// Who may call.
     pub keys: KeyRing,
@@ -58,15 +59,6 @@ pub struct HttpState {
     pub on_rejected: Box<dyn Fn(&'static str) + Send + Sync>,
     /// Permits for batches in memory.
     pub batches: Arc<Semaphore>,
-}
-
-/// The two clocks that a request needs.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    /// Wall clock, for receipt.
-    pub now: fn() -> Timestamp,
-    /// Monotonic clock, for deadlines.
-    pub instant: fn() -> Instant,
 }
 
 /// Bounds of requests (I7).
@@ -123,7 +115,7 @@ impl Limits {
 impl HttpState {
     /// Runs `parse` with the rates in force, the age bounds and the time of receipt.
     fn parse<T>(&self, parse: impl FnOnce(&ParseContext<'_>) -> T) -> (T, Timestamp) {
-        let (rates, now) = ((self.rates)(), (self.clock.now)());
+        let (rates, now) = ((self.rates)(), self.clock.now());
         (parse(&ParseContext { rates: &rates, now, bounds: self.bounds }), now)
     }
 }
