@@ -96,18 +96,11 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use crate::config::RateConfig;
+    use crate::telemetry::clock::instant as start;
     use std::time::Duration;
 
     fn key(name: &str, text: &str, scopes: &[Scope]) -> ApiKeyConfig {
         ApiKeyConfig { name: name.into(), sha256: Sha256::digest(text).into(), scopes: scopes.to_vec(), rate: None }
-    }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "an arbitrary instant to count from; how it moves is never looked at"
-    )]
-    fn start() -> Instant {
-        Instant::now()
     }
 
     #[test]

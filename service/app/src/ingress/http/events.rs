@@ -130,7 +130,7 @@ impl Batch {
         while self.window.len() < self.state.limits.batch_window {
             let Some(bytes) = self.next_line() else { return };
             let (state, number) = (self.state.clone(), self.line);
-            let charged = if self.paid { Ok(()) } else { state.keys.charge(self.caller, state.clock.instant) };
+            let charged = if self.paid { Ok(()) } else { state.keys.charge(self.caller, || state.clock.instant()) };
             self.paid = false;
             self.window.push_back(Box::pin(answer(state, bytes, number, charged)));
         }

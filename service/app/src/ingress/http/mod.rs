@@ -8,6 +8,7 @@ pub mod access;
 pub mod alerts;
 mod body;
 mod decide;
+mod docs;
 mod events;
 mod ingest;
 pub mod intake;
@@ -146,8 +147,8 @@ impl Endpoint {
 }
 
 /// Every route; `openapi.json` describes the same.
-fn endpoints() -> [Endpoint; 11] {
-    [
+fn endpoints() -> Vec<Endpoint> {
+    vec![
         Endpoint::post("/v1/decide", |route| route.to(decide::post)),
         Endpoint::post("/decide", |route| route.to(decide::post)),
         Endpoint::post("/v1/events", |route| route.to(events::post)),
@@ -159,6 +160,9 @@ fn endpoints() -> [Endpoint; 11] {
         Endpoint::get("/readyz", |route| route.to(operate::ready)),
         Endpoint::get("/metrics", |route| route.to(operate::metrics)),
         Endpoint::get("/openapi.json", |route| route.to(operate::openapi)),
+        Endpoint::get("/docs", |route| route.to(docs::page)),
+        Endpoint::get("/docs/page.css", |route| route.to(docs::style)),
+        Endpoint::get("/docs/page.js", |route| route.to(docs::script)),
     ]
 }
 

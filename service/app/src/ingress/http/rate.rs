@@ -54,18 +54,11 @@ impl TokenBucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::clock::instant as start;
     use proptest::prelude::*;
 
     fn bucket(per_sec: u32, burst: u32) -> TokenBucket {
         TokenBucket::new(RateConfig { per_sec, burst })
-    }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "an arbitrary instant to count from; how it moves is never looked at"
-    )]
-    fn start() -> Instant {
-        Instant::now()
     }
 
     #[test]

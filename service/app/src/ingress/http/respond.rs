@@ -38,7 +38,7 @@ pub(super) fn admit(
         let detail = format!("expected headers of at most {MAX_HEADERS_BYTES} bytes, found {headers_bytes}");
         return Err(Problem::new(431, "HEADERS_TOO_LARGE", detail));
     }
-    state.keys.admit(request.headers().get(AUTHORIZATION), any_of, state.clock.instant)
+    state.keys.admit(request.headers().get(AUTHORIZATION), any_of, || state.clock.instant())
 }
 
 /// Waits for what only reads, and may be asked for again at once. Events carry their deadline with them.

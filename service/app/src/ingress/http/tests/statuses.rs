@@ -1,9 +1,10 @@
 //! One row for every status code.
 
-use super::{Bench, LABEL, LOGIN, Mood, Reply, TRANSACTION, get, post, send, send_with};
+use super::{Bench, LABEL, LOGIN, Mood, NOON, Reply, TRANSACTION, get, post, send, send_with};
 use crate::actors::messages::Refusal;
 use crate::config::{ApiKeyConfig, RateConfig, Scope};
 use crate::ingress::http::{HttpState, KeyRing};
+use crate::telemetry::clock::{self, Clock, TimeSource};
 use crate::telemetry::health::Readiness;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -12,7 +13,9 @@ use actix_web::test::TestRequest;
 use actix_web::web::{Bytes, Data};
 use futures_util::stream::{self, StreamExt};
 use sha2::{Digest, Sha256};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use verdict_core::time::Timestamp;
 
 async fn check(state: &Data<HttpState>, request: TestRequest, status: u16, code: &str) -> Reply {
     let reply = send(state, request).await;
@@ -118,7 +121,7 @@ async fn slow_and_broken_bodies() {
 #[actix_web::test]
 async fn refusals_of_the_actors() {
     for (refusal, status, code, retry_after) in [
-        (Refusal::TooOld { floor: super::NOON }, 422, "TOO_OLD", None),
+        (Refusal::TooOld { floor: NOON }, 422, "TOO_OLD", None),
         (Refusal::IdReused, 409, "ID_REUSED", None),
         (Refusal::Overloaded { limit: 4_096 }, 429, "OVERLOADED", Some("1")),
         (Refusal::DeadlineExceeded, 503, "DEADLINE_EXCEEDED", Some("1")),
@@ -245,6 +248,19 @@ async fn keys() {
     check(&state, post("/v1/decide", "{"), 401, "UNAUTHORIZED").await;
 }
 
+/// A clock that stands still, so that no bucket fills up.
+struct Stopped(Instant);
+
+impl TimeSource for Stopped {
+    fn now(&self) -> Timestamp {
+        NOON
+    }
+
+    fn instant(&self) -> Instant {
+        self.0
+    }
+}
+
 #[actix_web::test]
 async fn a_rate_counts_requests_and_lines() {
     let mut bench = Bench::new(Mood::Fine);
@@ -254,14 +270,9 @@ async fn a_rate_counts_requests_and_lines() {
         scopes: vec![Scope::Decide, Scope::Ingest],
         rate,
     };
-    // So slow that nothing fills up while the test runs.
     let rate = Some(RateConfig { per_sec: 1, burst: 3 });
     bench.state.keys = KeyRing::new(vec![key("slow", rate), key("other", rate), key("free", None)]);
-    // A clock that stands still.
-    bench.state.clock.instant = || {
-        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-        *START.get_or_init(super::instant)
-    };
+    bench.state.clock = Clock::Given(Arc::new(Stopped(clock::instant())));
     let rejected = bench.rejected.clone();
     let state = Data::new(bench.state);
     let bearer = |request: TestRequest, key: &str| request.insert_header(("authorization", format!("Bearer {key}")));
