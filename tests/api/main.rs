@@ -5,10 +5,12 @@
 mod access;
 mod alerts;
 mod answers;
+mod described;
 mod events;
 mod operate;
 mod restart;
 mod rules;
+mod schema;
 mod statuses;
 
 use serde_json::Value;
