@@ -1,12 +1,13 @@
 //! The HTTP contract (DESIGN 4), from outside: a real service on a real port, asked as its clients ask.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 mod access;
 mod alerts;
 mod answers;
 mod described;
 mod events;
+mod limits;
 mod operate;
 mod restart;
 mod rules;

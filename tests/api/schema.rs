@@ -61,7 +61,7 @@ impl Check<'_> {
             "maximum" => self.expect(number(rule, |found, limit| found <= limit), place, "less", value),
             "minLength" => self.expect(length.is_none_or(|found| Some(found) >= rule.as_u64()), place, "longer", value),
             "maxLength" => {
-                self.expect(length.is_none_or(|found| Some(found) <= rule.as_u64()), place, "shorter", value)
+                self.expect(length.is_none_or(|found| Some(found) <= rule.as_u64()), place, "shorter", value);
             }
             "minItems" => self.expect(items.is_none_or(|found| Some(found) >= rule.as_u64()), place, "more", value),
             "maxItems" => self.expect(items.is_none_or(|found| Some(found) <= rule.as_u64()), place, "fewer", value),

@@ -1,6 +1,7 @@
 //! Reads a request's body within its bounds of type, size and time.
 
 use super::HttpState;
+use super::connection::Gate;
 use crate::wire::problem::Problem;
 use actix_web::HttpRequest;
 use actix_web::error::PayloadError;
@@ -37,6 +38,8 @@ pub(super) async fn read(
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large(what, limit));
     }
+    // A connection reads nothing ahead of a request but its body.
+    let _reading = request.conn_data::<Gate>().map(Gate::read_body);
     let collected = collect(payload, limit, || too_large(what, limit));
     let whole = tokio::time::timeout(state.limits.body_timeout, collected);
     whole.await.unwrap_or_else(|_| Err(too_slow(state.limits.body_timeout)))

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod alerts;
 mod body;
+mod connection;
 mod decide;
 mod docs;
 mod events;
@@ -16,20 +17,19 @@ mod operate;
 mod profile;
 mod rate;
 mod respond;
+mod serve;
 #[cfg(test)]
 mod tests;
 
 pub use access::KeyRing;
 pub use alerts::{AlertReader, AlertsUnavailable};
 pub use intake::Intake;
+pub use serve::serve;
 
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::ReadinessReport;
 use crate::wire::{AgeBounds, ParseContext};
-use actix_web::dev::Server;
-use actix_web::{App, HttpServer, Resource, Route, guard, web};
-use std::io;
-use std::net::TcpListener;
+use actix_web::{Resource, Route, guard, web};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -173,41 +173,4 @@ pub fn configure(config: &mut web::ServiceConfig, state: web::Data<HttpState>) {
         config.service(endpoint.into_resource());
     }
     config.default_service(web::to(respond::not_found));
-}
-
-/// How long a quiet connection is kept; longer than the 60 s that load balancers commonly keep theirs.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long a request's head may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long open requests may take to end once the server stops.
-const SHUTDOWN_SECS: u64 = 30;
-
-/// Serves on a bound listener until the returned server's handle stops it; signals are the caller's. Every worker calls
-/// `on_worker` once, on its own thread, before its first request. The workers share the connections evenly; at least one
-/// is each worker's, and what comes beyond waits in the listener's queue.
-///
-/// # Errors
-/// When the listener cannot be used.
-pub fn serve(
-    listener: TcpListener,
-    workers: usize,
-    max_connections: usize,
-    state: web::Data<HttpState>,
-    on_worker: impl Fn() + Clone + Send + 'static,
-) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
-        on_worker();
-        let state = state.clone();
-        App::new().configure(move |config| configure(config, state))
-    });
-    let server = server
-        .workers(workers)
-        .max_connections((max_connections / workers).max(1))
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .tcp_nodelay(true)
-        .shutdown_timeout(SHUTDOWN_SECS)
-        .disable_signals()
-        .listen(listener)?;
-    Ok(server.run())
 }
