@@ -7,6 +7,7 @@ mod alerts;
 mod answers;
 mod described;
 mod events;
+mod hostile;
 mod limits;
 mod operate;
 mod restart;
