@@ -1,17 +1,21 @@
 //! The HTTP contract (DESIGN 4), from outside: a real service on a real port, asked as its clients ask.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 mod access;
 mod alerts;
 mod answers;
 mod deadlines;
+mod described;
 mod events;
+mod hostile;
+mod limits;
 mod operate;
 mod reload;
 mod restart;
 mod reviews;
 mod rules;
+mod schema;
 mod statuses;
 mod streams;
 

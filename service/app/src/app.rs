@@ -4,6 +4,7 @@
 //! and `scratch` is the same actors over a journal that keeps nothing, for a backtest.
 
 mod alerts;
+mod open_files;
 mod reload;
 mod reviews;
 mod watch;
@@ -280,9 +281,10 @@ impl Service {
         let metrics = self.metrics.clone();
         let streams = Streams::new(MAX_STREAMS, move || AlertStreamCutOff.emit(&metrics));
         let rates = RatesInForce::of(&self.deciding);
-        let workers = self.config.http.workers;
+        let (workers, wanted) = (self.config.http.workers, self.config.http.max_connections);
+        let connections = open_files::make_room(wanted);
         let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
-        let server = http::serve(self.listener.try_clone()?, workers, state, seat(starts, workers))?;
+        let server = http::serve(self.listener.try_clone()?, workers, connections, state, seat(starts, workers))?;
         let handle = server.handle();
         let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag, streams.clone()));
         let reloader = Reloader {

@@ -1,6 +1,7 @@
 //! Reads a request's body within its bounds of type, size and time.
 
 use super::HttpState;
+use super::connection::Gate;
 use crate::wire::problem::Problem;
 use actix_web::HttpRequest;
 use actix_web::error::PayloadError;
@@ -43,6 +44,8 @@ pub(super) async fn read(
     if let Some(whole) = collected.as_mut().now_or_never() {
         return whole;
     }
+    // A connection reads nothing ahead of a request but its body.
+    let _reading = request.conn_data::<Gate>().map(Gate::read_body);
     let whole = tokio::time::timeout(state.limits.body_timeout, collected);
     whole.await.unwrap_or_else(|_| Err(too_slow(state.limits.body_timeout)))
 }

@@ -7,14 +7,18 @@
 pub mod access;
 pub mod alerts;
 mod body;
+mod connection;
 mod decide;
+mod docs;
 mod events;
 mod ingest;
 pub mod intake;
 mod operate;
 mod profile;
+mod rate;
 mod respond;
 mod reviews;
+mod serve;
 pub mod streams;
 #[cfg(test)]
 mod tests;
@@ -22,16 +26,14 @@ mod tests;
 pub use access::KeyRing;
 pub use alerts::{AlertDesk, AlertError};
 pub use intake::Intake;
+pub use serve::serve;
 pub use streams::Streams;
 
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::ReadinessReport;
 use crate::wire::{AgeBounds, ParseContext};
-use actix_web::dev::Server;
 use actix_web::http::Method;
-use actix_web::{App, HttpServer, Resource, Route, guard, web};
-use std::io;
-use std::net::TcpListener;
+use actix_web::{Resource, Route, guard, web};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -163,8 +165,8 @@ fn taking(method: fn(&Method) -> bool) -> Route {
 }
 
 /// Every route; `openapi.json` describes the same.
-fn endpoints() -> [Endpoint; 13] {
-    [
+fn endpoints() -> Vec<Endpoint> {
+    vec![
         Endpoint::post("/v1/decide", |route| route.to(decide::post)),
         Endpoint::post("/decide", |route| route.to(decide::post)),
         Endpoint::post("/v1/events", |route| route.to(events::post)),
@@ -178,6 +180,9 @@ fn endpoints() -> [Endpoint; 13] {
         Endpoint::get("/readyz", |route| route.to(operate::ready)),
         Endpoint::get("/metrics", |route| route.to(operate::metrics)),
         Endpoint::get("/openapi.json", |route| route.to(operate::openapi)),
+        Endpoint::get("/docs", |route| route.to(docs::page)),
+        Endpoint::get("/docs/page.css", |route| route.to(docs::style)),
+        Endpoint::get("/docs/page.js", |route| route.to(docs::script)),
     ]
 }
 
@@ -188,38 +193,4 @@ pub fn configure(config: &mut web::ServiceConfig, state: web::Data<HttpState>) {
         config.service(endpoint.into_resource());
     }
     config.default_service(web::to(respond::not_found));
-}
-
-/// How long a quiet connection is kept; longer than the 60 s that load balancers commonly keep theirs.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long a request's head may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long open requests may take to end once the server stops.
-const SHUTDOWN_SECS: u64 = 30;
-
-/// Serves on a bound listener until the returned server's handle stops it; signals are the caller's. Every worker calls
-/// `on_worker` once, on its own thread, before its first request.
-///
-/// # Errors
-/// When the listener cannot be used.
-pub fn serve(
-    listener: TcpListener,
-    workers: usize,
-    state: web::Data<HttpState>,
-    on_worker: impl Fn() + Clone + Send + 'static,
-) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
-        on_worker();
-        let state = state.clone();
-        App::new().configure(move |config| configure(config, state))
-    });
-    let server = server
-        .workers(workers)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .tcp_nodelay(true)
-        .shutdown_timeout(SHUTDOWN_SECS)
-        .disable_signals()
-        .listen(listener)?;
-    Ok(server.run())
 }

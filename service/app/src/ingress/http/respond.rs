@@ -1,6 +1,7 @@
 //! Answers: JSON as it was printed, and every refusal as a problem object with its headers.
 
 use super::HttpState;
+use super::access::Caller;
 use crate::actors::messages::Refusal;
 use crate::wire::problem::{MEDIA_TYPE, Problem};
 use crate::wire::{Fault, FaultCode, time};
@@ -19,14 +20,26 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Longest path and query in bytes.
 const MAX_URI_BYTES: usize = 8 * 1024;
 
+/// Longest headers in bytes, names and values together. The server itself reads at most 128 KiB and 96 lines of them.
+const MAX_HEADERS_BYTES: usize = 32 * 1024;
+
 /// Checks what every request must satisfy before its body is looked at; no scope means open to all.
-pub(super) fn admit(request: &HttpRequest, state: &HttpState, any_of: &[crate::config::Scope]) -> Result<(), Problem> {
+pub(super) fn admit(
+    request: &HttpRequest,
+    state: &HttpState,
+    any_of: &[crate::config::Scope],
+) -> Result<Caller, Problem> {
     let uri_bytes = request.uri().path_and_query().map_or(0, |both| both.as_str().len());
     if uri_bytes > MAX_URI_BYTES {
         let detail = format!("expected a path and query of at most {MAX_URI_BYTES} bytes, found {uri_bytes}");
         return Err(Problem::new(414, "URI_TOO_LONG", detail));
     }
-    state.keys.admit(request.headers().get(AUTHORIZATION), any_of)
+    let headers_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers_bytes > MAX_HEADERS_BYTES {
+        let detail = format!("expected headers of at most {MAX_HEADERS_BYTES} bytes, found {headers_bytes}");
+        return Err(Problem::new(431, "HEADERS_TOO_LARGE", detail));
+    }
+    state.keys.admit(request.headers().get(AUTHORIZATION), any_of, || state.clock.instant())
 }
 
 /// Waits for what only reads, and may be asked for again at once. Events carry their deadline with them.

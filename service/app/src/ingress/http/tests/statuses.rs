@@ -1,9 +1,10 @@
 //! One row for every status code.
 
-use super::{Bench, LABEL, LOGIN, Mood, Reply, TRANSACTION, get, post, send, send_with};
+use super::{Bench, LABEL, LOGIN, Mood, NOON, Reply, TRANSACTION, get, post, send, send_with};
 use crate::actors::messages::Refusal;
-use crate::config::{ApiKeyConfig, Scope};
+use crate::config::{ApiKeyConfig, RateConfig, Scope};
 use crate::ingress::http::{HttpState, KeyRing};
+use crate::telemetry::clock::{self, Clock, TimeSource};
 use crate::telemetry::health::Readiness;
 use crate::wire::alert_query::AlertFilter;
 use actix_web::dev::Payload;
@@ -13,9 +14,11 @@ use actix_web::test::TestRequest;
 use actix_web::web::{Bytes, Data};
 use futures_util::stream::{self, StreamExt};
 use sha2::{Digest, Sha256};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 use verdict_core::money::{ConversionError, Currency};
+use verdict_core::time::Timestamp;
 
 const REVIEW: &str = r#"{"status":"in_review","assignee":"ana"}"#;
 
@@ -131,7 +134,7 @@ async fn slow_and_broken_bodies() {
 async fn refusals_of_the_actors() {
     let usd = Currency::from_code("USD").expect("a currency");
     for (refusal, status, code, retry_after) in [
-        (Refusal::TooOld { floor: super::NOON }, 422, "TOO_OLD", None),
+        (Refusal::TooOld { floor: NOON }, 422, "TOO_OLD", None),
         (Refusal::IdReused, 409, "ID_REUSED", None),
         (Refusal::Unpriced(ConversionError::NoRate(usd)), 422, "UNKNOWN_CURRENCY", None),
         (Refusal::Unpriced(ConversionError::TooLarge(usd)), 422, "AMOUNT_TOO_LARGE", None),
@@ -238,6 +241,7 @@ async fn keys() {
         name: name.into(),
         sha256: Sha256::digest(name).into(),
         scopes: vec![scope],
+        rate: None,
     };
     bench.state.keys = KeyRing::new(Scope::ALL.map(key).to_vec());
     let state = Data::new(bench.state);
@@ -270,6 +274,61 @@ async fn keys() {
     }
     // A caller without a key learns nothing of what is behind it.
     check(&state, post("/v1/decide", "{"), 401, "UNAUTHORIZED").await;
+}
+
+/// A clock that stands still, so that no bucket fills up.
+struct Stopped(Instant);
+
+impl TimeSource for Stopped {
+    fn now(&self) -> Timestamp {
+        NOON
+    }
+
+    fn instant(&self) -> Instant {
+        self.0
+    }
+}
+
+#[actix_web::test]
+async fn a_rate_counts_requests_and_lines() {
+    let mut bench = Bench::new(Mood::Fine);
+    let key = |name: &str, rate| ApiKeyConfig {
+        name: name.into(),
+        sha256: Sha256::digest(name).into(),
+        scopes: vec![Scope::Decide, Scope::Ingest],
+        rate,
+    };
+    let rate = Some(RateConfig { per_sec: 1, burst: 3 });
+    bench.state.keys = KeyRing::new(vec![key("slow", rate), key("other", rate), key("free", None)]);
+    bench.state.clock = Clock::Given(Arc::new(Stopped(clock::instant())));
+    let rejected = bench.rejected.clone();
+    let state = Data::new(bench.state);
+    let bearer = |request: TestRequest, key: &str| request.insert_header(("authorization", format!("Bearer {key}")));
+    let lines = [TRANSACTION; 4].join("\n");
+    let reply = check(&state, bearer(post("/v1/events", lines.clone()), "slow"), 200, "").await;
+    let answers = String::from_utf8(reply.body.to_vec()).expect("UTF-8");
+    let limited: Vec<bool> = answers.lines().map(|line| line.contains("\"code\":\"RATE_LIMITED\"")).collect();
+    assert_eq!(limited, [false, false, false, true], "the first line is paid for with the request: {answers}");
+    let reply = check(&state, bearer(post("/v1/decide", TRANSACTION), "slow"), 429, "RATE_LIMITED").await;
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    check(&state, bearer(post("/v1/events", ""), "slow"), 429, "RATE_LIMITED").await;
+    for key in ["other", "free"] {
+        check(&state, bearer(post("/v1/decide", TRANSACTION), key), 200, "").await;
+    }
+    let reply = check(&state, bearer(post("/v1/events", lines), "free"), 200, "").await;
+    assert!(!String::from_utf8_lossy(&reply.body).contains("RATE_LIMITED"));
+    assert_eq!(*rejected.lock().expect("no panic"), ["RATE_LIMITED"; 3]);
+}
+
+#[actix_web::test]
+async fn headers_that_are_too_large() {
+    let state = Data::new(Bench::new(Mood::Fine).state);
+    let with = |bytes: usize| post("/v1/decide", TRANSACTION).insert_header(("x-padding", "x".repeat(bytes)));
+    check(&state, with(30_000), 200, "").await;
+    check(&state, with(33_000), 431, "HEADERS_TOO_LARGE").await;
+    let many =
+        (0..400).fold(get("/v1/alerts"), |request, at| request.append_header((format!("x-{at}"), "x".repeat(90))));
+    check(&state, many, 431, "HEADERS_TOO_LARGE").await;
 }
 
 #[actix_web::test]
