@@ -185,7 +185,8 @@ async fn swap_at_random(seed: u64) {
     let by_hash: HashMap<[u8; 32], &Named> = generations.iter().map(|named| (named.rules.hash(), named)).collect();
     let journal = Moody::new();
     let (gateway, start) = prepare(Arc::clone(&journal), 512, generations[0].judge(), &Metrics::new());
-    start();
+    // On a thread of its own, so that a swap meets decisions at every step.
+    Arbiter::new().spawn_fn(start);
     gateway.serving().await.expect("serving");
     let (mut sent, mut adopted) = (Vec::new(), Vec::new());
     for number in 0..300 {
