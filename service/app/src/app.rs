@@ -7,7 +7,7 @@ mod alerts;
 mod reload;
 mod watch;
 
-use crate::actors::context::{Clock, Judge};
+use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
 use crate::actors::shard::{ShardActor, ShardSettings, Start};
 use crate::config::{Config, DataConfig};
@@ -19,9 +19,10 @@ use crate::model::{ModelHost, Score, Search};
 use crate::projections::alerts::{AlertProjection, Lag};
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
+use crate::telemetry::Metrics;
+use crate::telemetry::clock::Clock;
 use crate::telemetry::events::{InFlight, ProjectionLag, Rejected};
 use crate::telemetry::health::Readiness;
-use crate::telemetry::{Metrics, clock};
 use crate::wire::AgeBounds;
 use actix::Arbiter;
 use actix_web::web::Data;
@@ -132,7 +133,7 @@ impl Shards {
                 shard,
                 partitions: (0..partitions).filter(|partition| partition % count == shard).collect(),
                 retention: retention(&config.data),
-                clock: self.clock,
+                clock: self.clock.clone(),
                 journal: Arc::clone(&self.journal),
                 checkpoints: self.checkpoints.clone(),
                 checkpoint_every: Duration::from_secs(config.data.checkpoint_secs.into()),
@@ -251,7 +252,7 @@ impl Service {
         let shards = Shards {
             journal,
             checkpoints: Some(Arc::clone(&self.checkpoints)),
-            clock: Clock::Wall,
+            clock: Clock::System,
             readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),
         };
@@ -308,7 +309,7 @@ impl Service {
                 decide_deadline: Duration::from_millis(self.config.decide.deadline_ms.into()),
                 ..Limits::within(self.config.decide.max_in_flight)
             },
-            clock: http::Clock { now: clock::now, instant: clock::instant },
+            clock: Clock::System,
             keys: KeyRing::new(self.config.http.api_keys.clone()),
             readiness: Box::new(move || readiness.report()),
             metrics: Box::new(move || metrics.render()),

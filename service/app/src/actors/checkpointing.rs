@@ -8,7 +8,7 @@ use super::partition::partition_of;
 use super::user::{CopyProfile, UserActor};
 use crate::journal::checkpoint::{Checkpoint, CheckpointStore, Marker, ProfileSnapshot};
 use crate::journal::{Partition, profile_v1};
-use crate::telemetry::{clock, events};
+use crate::telemetry::events;
 use actix::Addr;
 use futures_util::future::join_all;
 use std::rc::Rc;
@@ -36,7 +36,7 @@ pub(super) async fn save(
     marker: Marker,
     profiles: Vec<(Rc<str>, Copy)>,
 ) -> bool {
-    let started = clock::instant();
+    let started = context.clock.instant();
     let changed = profiles.iter().map(|(id, _)| Rc::clone(id)).collect::<Vec<_>>();
     let mut snapshots = Vec::with_capacity(profiles.len());
     let mut rest = profiles.into_iter();
@@ -66,7 +66,7 @@ pub(super) async fn save(
     let count = snapshots.len();
     match store.save(&Checkpoint { profiles: snapshots, marker }).await {
         Ok(()) => {
-            events::CheckpointSaved { profiles: count as u64, seconds: started.elapsed().as_secs_f64() }
+            events::CheckpointSaved { profiles: count as u64, seconds: context.clock.since(started).as_secs_f64() }
                 .emit(&context.metrics);
             true
         }

@@ -12,7 +12,8 @@ use crate::journal::checkpoint::{Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Score;
-use crate::telemetry::{Metrics, Mode, clock, events};
+use crate::telemetry::clock::Clock;
+use crate::telemetry::{Metrics, Mode, events};
 use actix::Addr;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -32,15 +33,6 @@ const RECENT_DECISIONS: usize = 16_384;
 
 /// Decisions read back from the journal at once, a shard.
 const READS_AT_ONCE: usize = 8;
-
-/// Where `evaluated_at` comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// The wall clock.
-    Wall,
-    /// The event's own time: a backtest.
-    EventTime,
-}
 
 /// What decides: one generation of rules and model (I8).
 pub struct Judge {
@@ -91,9 +83,9 @@ impl<T> Ticket<T> {
 
     /// Begins the event. `None`: its time is over, its caller hears so or has given up, and it must leave no trace.
     #[must_use]
-    pub fn begin(self) -> Option<Self> {
+    pub fn begin(self, clock: &Clock) -> Option<Self> {
         let Some(claim) = &self.claim else { return Some(self) };
-        let late = self.deadline.is_some_and(|deadline| clock::instant() >= deadline);
+        let late = self.deadline.is_some_and(|deadline| clock.instant() >= deadline);
         if late && claim.give_up() {
             self.answer(Err(Refusal::DeadlineExceeded));
             return None;
@@ -122,9 +114,9 @@ pub enum Completion {
 
 impl Completion {
     /// Counts what became durable, and answers.
-    pub fn complete(self, appended: Result<(), Refusal>, metrics: &Metrics) {
+    pub fn complete(self, appended: Result<(), Refusal>, metrics: &Metrics, clock: &Clock) {
         if appended.is_ok() {
-            self.count(metrics);
+            self.count(metrics, clock);
         }
         match (self, appended) {
             (Self::Decided(ticket, answer), Ok(())) => {
@@ -151,7 +143,7 @@ impl Completion {
 }
 
 impl Completion {
-    fn count(&self, metrics: &Metrics) {
+    fn count(&self, metrics: &Metrics, clock: &Clock) {
         match self {
             Self::Decided(ticket, Answer { decided, duplicate: false, .. }) => {
                 let decision = &decided.decision;
@@ -164,9 +156,9 @@ impl Completion {
                 if decision.alert {
                     events::AlertRaised.emit(metrics);
                 }
-                answered(ticket, metrics);
+                answered(ticket, metrics, clock);
             }
-            Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics),
+            Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics, clock),
             Self::Decided(..) | Self::SeenBefore(_) | Self::Accepted(..) => events::DuplicateSeen.emit(metrics),
             Self::TransactionRefused(_, refusal) | Self::EventRefused(_, refusal) => {
                 events::DeadLettered { reason: refusal.code() }.emit(metrics);
@@ -177,8 +169,8 @@ impl Completion {
     }
 }
 
-fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics) {
-    let seconds = clock::instant().saturating_duration_since(ticket.started).as_secs_f64();
+fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
+    let seconds = clock.since(ticket.started).as_secs_f64();
     events::Answered { seconds }.emit(metrics);
 }
 
@@ -209,7 +201,7 @@ pub struct ShardContext {
     pub judge: InForce,
     /// How much profiles keep.
     pub retention: Retention,
-    /// Where `evaluated_at` comes from.
+    /// The time.
     pub clock: Clock,
     /// Rows that wait for the model.
     pub rows: RefCell<Vec<WaitingRow>>,
@@ -259,7 +251,7 @@ impl ShardContext {
         Self {
             judge,
             retention: settings.retention,
-            clock: settings.clock,
+            clock: settings.clock.clone(),
             rows: RefCell::default(),
             outbox: RefCell::default(),
             metrics: settings.metrics.clone(),
@@ -278,7 +270,7 @@ impl ShardContext {
         *self.closed.borrow_mut() = Some(refusal.clone());
         self.rows.take();
         for completion in self.outbox.take().completions {
-            completion.complete(Err(refusal.clone()), &self.metrics);
+            completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
         }
     }
 
@@ -327,7 +319,7 @@ impl ShardContext {
         account.tenure.next_n += 1;
         // Nobody waits for the first answer to a duplicate of a topic or a file.
         if let (Body::Decision(decided), Source::Http) = (&body, &source) {
-            self.recent.borrow_mut().put((partition, n), Arc::clone(decided));
+            self.recent.borrow_mut().put(partition, n, Arc::clone(decided));
         }
         let record = Record { partition, epoch, n, source, received_at, body };
         account.totals.count(&record);
@@ -343,7 +335,7 @@ impl ShardContext {
 
     fn queue(&self, record: Option<Record>, completion: Completion) {
         if let Some(refusal) = &*self.closed.borrow() {
-            return completion.complete(Err(refusal.clone()), &self.metrics);
+            return completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
         }
         let mut outbox = self.outbox.borrow_mut();
         let first = outbox.completions.is_empty();
@@ -356,7 +348,7 @@ impl ShardContext {
 
     /// The decision in a record, if it is recent.
     pub fn recent_decision(&self, partition: Partition, n: u64) -> Option<Arc<Decided>> {
-        self.recent.borrow().decisions.get(&(partition, n)).cloned()
+        self.recent.borrow().get(partition, n).cloned()
     }
 
     /// Remembers that a user's profile changed.
@@ -410,21 +402,27 @@ impl ShardContext {
     }
 }
 
-/// A bounded cache, oldest out first.
+/// The last decisions of a shard, oldest out first. A partition's numbers come in order, so that none needs a look-up.
 #[derive(Default)]
 struct RecentDecisions {
-    decisions: HashMap<(Partition, u64), Arc<Decided>>,
-    order: VecDeque<(Partition, u64)>,
+    decisions: HashMap<Partition, VecDeque<(u64, Arc<Decided>)>>,
+    order: VecDeque<Partition>,
 }
 
 impl RecentDecisions {
-    fn put(&mut self, key: (Partition, u64), decided: Arc<Decided>) {
-        self.decisions.insert(key, decided);
-        self.order.push_back(key);
+    fn put(&mut self, partition: Partition, n: u64, decided: Arc<Decided>) {
+        self.decisions.entry(partition).or_default().push_back((n, decided));
+        self.order.push_back(partition);
         if self.order.len() > RECENT_DECISIONS
-            && let Some(oldest) = self.order.pop_front()
+            && let Some(oldest) = self.order.pop_front().and_then(|partition| self.decisions.get_mut(&partition))
         {
-            self.decisions.remove(&oldest);
+            oldest.pop_front();
         }
+    }
+
+    fn get(&self, partition: Partition, n: u64) -> Option<&Arc<Decided>> {
+        let decisions = self.decisions.get(&partition)?;
+        let place = decisions.binary_search_by_key(&n, |(n, _)| *n).ok()?;
+        decisions.get(place).map(|(_, decided)| decided)
     }
 }

@@ -4,7 +4,6 @@
 use super::context::{ShardContext, WaitingRow, Wake};
 use super::user::{Scored, UserActor};
 use crate::model::ScoreError;
-use crate::telemetry::clock;
 use actix::Addr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -24,7 +23,7 @@ const LEAST_RUN: Duration = Duration::from_millis(1);
 /// Scores a batch of the rows that wait, and wakes the shard again if there are more, so that the first answers do not
 /// wait for the last rows.
 pub(super) fn score(context: &ShardContext) {
-    let started = clock::instant();
+    let started = context.clock.instant();
     let batch = next_batch(context);
     let (rows, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|row| in_time(row, started));
     for row in late {
@@ -55,7 +54,8 @@ fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) {
     let earliest = rows.iter().filter_map(|row| row.deadline).min();
     let limit = earliest.map(|deadline| (started + LEAST_RUN).max(deadline - AFTER_MODEL));
     let features: Vec<&FeatureVector> = rows.iter().map(|row| &row.features).collect();
-    let scores = scorer.borrow_mut().score(&features, limit);
+    let allowed = limit.map(|limit| limit.saturating_duration_since(context.clock.instant()));
+    let scores = scorer.borrow_mut().score(&features, allowed);
     match scores {
         Ok(scores) => {
             for (row, score) in rows.iter().zip(scores) {
@@ -63,7 +63,7 @@ fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) {
             }
         }
         Err(ScoreError::TimedOut) => {
-            let now = limit.map_or(started, |limit| limit.max(clock::instant()));
+            let now = limit.map_or(started, |limit| limit.max(context.clock.instant()));
             let (again, late): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| in_time(row, now));
             warn!(rows = late.len(), "the model takes too long; deciding by rules alone");
             for row in late {

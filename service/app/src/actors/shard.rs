@@ -5,7 +5,7 @@
 //! closes the context of that epoch, and recovers under a new one.
 
 use super::checkpointing;
-use super::context::{Clock, Completion, InForce, Judge, Outbox, ShardContext, Wake};
+use super::context::{Completion, InForce, Judge, Outbox, ShardContext, Wake};
 use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
 use super::requests::{Adopt, Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
@@ -14,8 +14,9 @@ use super::user::{CopyProfile, UserActor, view};
 use crate::journal::checkpoint::{CheckpointStore, Marker};
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
+use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
-use crate::telemetry::{Metrics, clock, events};
+use crate::telemetry::{Metrics, events};
 use actix::dev::channel::channel;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::cell::RefCell;
@@ -41,7 +42,7 @@ pub struct ShardSettings {
     pub partitions: Vec<Partition>,
     /// How much profiles keep.
     pub retention: Retention,
-    /// Where `evaluated_at` comes from.
+    /// The time.
     pub clock: Clock,
     /// The journal.
     pub journal: Arc<dyn Journal>,
@@ -121,20 +122,19 @@ impl ShardActor {
         let journal = Arc::clone(&self.settings.journal);
         let checkpoints = self.settings.checkpoints.clone();
         let (partitions, retention) = (self.settings.partitions.clone(), self.settings.retention);
-        let started = clock::instant();
+        let started = self.settings.clock.instant();
         let work = async move { recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await };
         let work = work.into_actor(self).map(move |recovered, shard, ctx| match recovered {
             Ok(recovered) => {
+                let seconds = shard.settings.clock.since(started).as_secs_f64();
                 info!(
                     shard = shard.settings.shard,
                     users = recovered.users.len(),
                     replayed = recovered.replayed,
-                    seconds = started.elapsed().as_secs_f64(),
+                    seconds,
                     "recovered"
                 );
-                let event =
-                    events::ShardRecovered { seconds: started.elapsed().as_secs_f64(), replayed: recovered.replayed };
-                event.emit(&shard.settings.metrics);
+                events::ShardRecovered { seconds, replayed: recovered.replayed }.emit(&shard.settings.metrics);
                 shard.serve(recovered, ctx);
             }
             Err(error) => {
@@ -170,21 +170,23 @@ impl ShardActor {
     /// Hands what waits to the journal and tells everybody when it is durable.
     fn append(&self, context: &Rc<ShardContext>, ctx: &Context<Self>) {
         let Outbox { records, completions } = context.outbox.take();
-        let (written, started) = (records.len() as u64, clock::instant());
+        let (written, started) = (records.len() as u64, context.clock.instant());
         let appended = self.settings.journal.append(records);
         let (context, address) = (Rc::clone(context), ctx.address());
         actix::spawn(async move {
-            let metrics = &context.metrics;
+            let (metrics, clock) = (&context.metrics, &context.clock);
             match appended.await {
                 Ok(()) => {
-                    let seconds = clock::instant().saturating_duration_since(started).as_secs_f64();
+                    let seconds = clock.since(started).as_secs_f64();
                     events::JournalCommitted { records: written, seconds }.emit(metrics);
-                    completions.into_iter().for_each(|completion| completion.complete(Ok(()), metrics));
+                    completions.into_iter().for_each(|completion| completion.complete(Ok(()), metrics, clock));
                 }
                 Err(error) => {
                     events::JournalFailed.emit(metrics);
                     let refusal = Refusal::JournalUnavailable(error.to_string().into());
-                    completions.into_iter().for_each(|completion| completion.complete(Err(refusal.clone()), metrics));
+                    completions
+                        .into_iter()
+                        .for_each(|completion| completion.complete(Err(refusal.clone()), metrics, clock));
                     if !context.is_closed() {
                         context.close(&refusal);
                         // A shard that stopped meanwhile has nothing to recover.
@@ -268,13 +270,13 @@ impl Handler<View> for ShardActor {
         match serving.users.get(&*user_id) {
             None => View::answer(reply, Ok(None)),
             Some(User::Cold(profile)) => {
-                View::answer(reply, Ok(Some(view(&user_id, profile, &context, clock::now()))));
+                View::answer(reply, Ok(Some(view(&user_id, profile, &context, context.clock.now()))));
             }
             Some(User::Hot(user)) => {
                 let copy = user.send(CopyProfile);
                 actix::spawn(async move {
                     let profile = copy.await.map_err(|_| Refusal::Recovering);
-                    View::answer(reply, profile.map(|p| Some(view(&user_id, &p, &context, clock::now()))));
+                    View::answer(reply, profile.map(|p| Some(view(&user_id, &p, &context, context.clock.now()))));
                 });
             }
         }

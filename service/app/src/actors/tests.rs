@@ -3,21 +3,22 @@
 mod deadlines;
 mod generations;
 
-use super::context::{Clock, Judge};
+use super::context::Judge;
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
 use super::shard::{ShardActor, ShardSettings, Start};
 use crate::journal::record::{Generation, ModelRef, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
 use crate::model::{Score, ScoreError};
+use crate::telemetry::Metrics;
+use crate::telemetry::clock::{self, Clock};
 use crate::telemetry::health::Readiness;
-use crate::telemetry::{Metrics, clock};
 use futures_util::TryStreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use verdict_core::decision::Outcome;
 use verdict_core::event::{Source, Transaction};
@@ -113,15 +114,15 @@ fn judge_by(rules: Arc<RuleSet>, scorer: Option<Box<dyn Score>>) -> Judge {
     Judge::new(rules, Arc::new(generation), scorer)
 }
 
-/// What a scorer does with rows that must be scored by then.
+/// What a scorer says to rows.
 type Scores = Result<Vec<f32>, ScoreError>;
 
 /// A scorer that does as it is told.
 struct Fake<F>(F);
 
-impl<F: FnMut(&[&FeatureVector], Option<Instant>) -> Scores + Send> Score for Fake<F> {
-    fn score(&mut self, rows: &[&FeatureVector], until: Option<Instant>) -> Scores {
-        (self.0)(rows, until)
+impl<F: FnMut(&[&FeatureVector], Option<Duration>) -> Scores + Send> Score for Fake<F> {
+    fn score(&mut self, rows: &[&FeatureVector], allowed: Option<Duration>) -> Scores {
+        (self.0)(rows, allowed)
     }
 }
 
@@ -139,7 +140,7 @@ fn prepare(journal: Arc<Moody>, limit: usize, judge: Judge, metrics: &Metrics) -
         shard: 0,
         partitions: (0..partitions).collect(),
         retention: Retention::default(),
-        clock: Clock::Wall,
+        clock: Clock::System,
         journal,
         checkpoints: None,
         checkpoint_every: Duration::from_secs(3_600),

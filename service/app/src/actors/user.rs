@@ -3,11 +3,10 @@
 //! Events are taken one at a time. A transaction that waits for its score holds back the ones after it, so that each
 //! sees the profile as its predecessor left it, blocks included.
 
-use super::context::{Clock, Completion, Judge, ShardContext, Ticket, WaitingRow};
+use super::context::{Completion, Judge, ShardContext, Ticket, WaitingRow};
 use super::messages::{Accepted, Answer, Event, LastLogin, ProfileView, RecentTransaction, Refusal, Settled};
 use crate::journal::Partition;
 use crate::journal::record::{Body, Decided};
-use crate::telemetry::clock;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -28,7 +27,8 @@ pub struct UserActor {
     partition: Partition,
     profile: Profile,
     shard: Rc<ShardContext>,
-    scoring: Option<Scoring>,
+    /// In a box: most users are between decisions.
+    scoring: Option<Box<Scoring>>,
     /// Bounded by the shard's permits.
     held: VecDeque<Work>,
 }
@@ -92,7 +92,7 @@ impl UserActor {
 
     /// First half of a decision: features and rules; then the model is asked.
     fn weigh(&mut self, mut transaction: Transaction, ticket: Ticket<Settled>, ctx: &Context<Self>) {
-        let Some(ticket) = ticket.begin() else { return };
+        let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
         let refusal = match self.profile.admit_transaction(&transaction, &self.shard.retention) {
             Admission::New => None,
             Admission::Duplicate { n } => return self.answer_again(&transaction, n, ticket),
@@ -118,7 +118,7 @@ impl UserActor {
             features: computed.features,
             deadline: ticket.deadline,
         });
-        self.scoring = Some(Scoring { judge, transaction, ticket, list_hits, rule_hits, computed });
+        self.scoring = Some(Box::new(Scoring { judge, transaction, ticket, list_hits, rule_hits, computed }));
         match row {
             Some(row) => self.shard.wait_for_score(row),
             None => self.decide(ModelVerdict::Absent),
@@ -128,7 +128,7 @@ impl UserActor {
     /// Second half: the decision, its record, and only then the profile.
     fn decide(&mut self, model: ModelVerdict) {
         let Some(scoring) = self.scoring.take() else { return };
-        let Scoring { judge, transaction, ticket, list_hits, rule_hits, computed } = scoring;
+        let Scoring { judge, transaction, ticket, list_hits, rule_hits, computed } = *scoring;
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
         let decided = {
             let decision = judge.rules.decide(DecideInput {
@@ -140,17 +140,13 @@ impl UserActor {
                 window_approximate: computed.approximate,
                 received_at,
             });
-            let evaluated_at = match self.shard.clock {
-                Clock::Wall => clock::now(),
-                Clock::EventTime => received_at,
-            };
             Arc::new(Decided {
                 transaction,
                 features: computed.features,
                 decision,
                 generation: Arc::clone(&judge.generation),
-                evaluated_at,
-                latency_us: u32::try_from(ticket.started.elapsed().as_micros()).unwrap_or(u32::MAX),
+                evaluated_at: self.shard.clock.evaluated_at(received_at),
+                latency_us: u32::try_from(self.shard.clock.since(ticket.started).as_micros()).unwrap_or(u32::MAX),
             })
         };
         let answer = Answer { decided: Arc::clone(&decided), durable: false, duplicate: false };
@@ -161,7 +157,7 @@ impl UserActor {
 
     /// A login or a label.
     fn remember(&mut self, event: Event, ticket: Ticket<Accepted>) {
-        let Some(ticket) = ticket.begin() else { return };
+        let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
         let (admission, event_id) = match &event {
             Event::Login(login) => (self.profile.admit_login(login, &self.shard.retention), &login.login_id),
             Event::Label(label) => (self.profile.admit_label(label), &label.transaction_id),

@@ -47,7 +47,9 @@ fn no_control(text: &str) -> Result<(), Rejection> {
 /// An IP address in canonical text; an IPv4 address that came mapped into IPv6 is the IPv4 address.
 pub(super) fn ip(text: &str) -> Result<Box<str>, Rejection> {
     match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.to_canonical().to_string().into()),
+        // An IPv4 address has only one spelling that is taken.
+        Ok(IpAddr::V4(_)) => Ok(text.into()),
+        Ok(address @ IpAddr::V6(_)) => Ok(address.to_canonical().to_string().into()),
         Err(_) => {
             let message = format!("expected an IPv4 or IPv6 address, found {}", shown(text));
             Err(Rejection::new(FaultCode::IpInvalid, message))

@@ -21,14 +21,16 @@ pub use access::KeyRing;
 pub use alerts::{AlertReader, AlertsUnavailable};
 pub use intake::Intake;
 
+use crate::telemetry::clock::Clock;
 use crate::telemetry::health::ReadinessReport;
 use crate::wire::{AgeBounds, ParseContext};
 use actix_web::dev::Server;
+use actix_web::http::Method;
 use actix_web::{App, HttpServer, Resource, Route, guard, web};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use verdict_core::money::Rates;
 use verdict_core::time::Timestamp;
@@ -43,7 +45,7 @@ pub struct HttpState {
     pub bounds: AgeBounds,
     /// Sizes and times.
     pub limits: Limits,
-    /// The clocks.
+    /// The time of receipt and of deadlines.
     pub clock: Clock,
     /// Who may call.
     pub keys: KeyRing,
@@ -57,15 +59,6 @@ pub struct HttpState {
     pub on_rejected: Box<dyn Fn(&'static str) + Send + Sync>,
     /// Permits for batches in memory.
     pub batches: Arc<Semaphore>,
-}
-
-/// The two clocks that a request needs.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    /// Wall clock, for receipt.
-    pub now: fn() -> Timestamp,
-    /// Monotonic clock, for deadlines.
-    pub instant: fn() -> Instant,
 }
 
 /// Bounds of requests (I7).
@@ -122,7 +115,7 @@ impl Limits {
 impl HttpState {
     /// Runs `parse` with the rates in force, the age bounds and the time of receipt.
     fn parse<T>(&self, parse: impl FnOnce(&ParseContext<'_>) -> T) -> (T, Timestamp) {
-        let (rates, now) = ((self.rates)(), (self.clock.now)());
+        let (rates, now) = ((self.rates)(), self.clock.now());
         (parse(&ParseContext { rates: &rates, now, bounds: self.bounds }), now)
     }
 }
@@ -136,12 +129,11 @@ struct Endpoint {
 
 impl Endpoint {
     fn post(path: &'static str, route: fn(Route) -> Route) -> Self {
-        Self { path, allow: "POST", route: route(web::post()) }
+        Self { path, allow: "POST", route: route(taking(|method| *method == Method::POST)) }
     }
 
     fn get(path: &'static str, route: fn(Route) -> Route) -> Self {
-        let either = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
-        Self { path, allow: "GET, HEAD", route: route(either) }
+        Self { path, allow: "GET, HEAD", route: route(taking(|method| matches!(*method, Method::GET | Method::HEAD))) }
     }
 
     /// The resource, which answers other methods with 405.
@@ -150,6 +142,12 @@ impl Endpoint {
         let refuse = move |request, state| respond::method_not_allowed(request, state, allow);
         web::resource(self.path).route(self.route).default_service(web::to(refuse))
     }
+}
+
+/// A route for some methods. The guards of actix-web note every method that they refuse in a map of the request, for an
+/// `Allow` header that is known here.
+fn taking(method: fn(&Method) -> bool) -> Route {
+    web::route().guard(guard::fn_guard(move |context| method(&context.head().method)))
 }
 
 /// Every route; `openapi.json` describes the same.

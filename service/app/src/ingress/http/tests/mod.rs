@@ -6,8 +6,9 @@ mod contract;
 mod served;
 mod statuses;
 
-use super::{AlertReader, AlertsUnavailable, Clock, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, configure};
+use super::{AlertReader, AlertsUnavailable, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, configure};
 use crate::actors::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
+use crate::telemetry::clock::{self, Clock, TimeSource};
 use crate::telemetry::health::{DecidingWith, Readiness};
 use crate::wire::AgeBounds;
 use crate::wire::alert::testing::alert;
@@ -27,6 +28,7 @@ use tokio::sync::Semaphore;
 use verdict_core::decision::Degradation;
 use verdict_core::event::{Label, Login, Transaction};
 use verdict_core::features::{FeatureVector, SLOTS};
+use verdict_core::time::Timestamp;
 
 /// A body that is right in every way.
 const TRANSACTION: &str = r#"{"transaction_id":"t-81","user_id":"u-7","amount":"123.45","currency":"USD","merchant_id":"m-3","timestamp":"2026-11-23T12:00:00.000Z"}"#;
@@ -152,9 +154,17 @@ impl AlertReader for Alerts {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a monotonic clock for tests that never look at how it moves")]
-fn instant() -> Instant {
-    Instant::now()
+/// A wall clock that stands at noon.
+struct Noon;
+
+impl TimeSource for Noon {
+    fn now(&self) -> Timestamp {
+        NOON
+    }
+
+    fn instant(&self) -> Instant {
+        clock::instant()
+    }
 }
 
 /// Two shards that serve and a projection that follows.
@@ -186,7 +196,7 @@ impl Bench {
             rates: Box::new(|| Arc::new(rates())),
             bounds: AgeBounds::default(),
             limits: Limits::default(),
-            clock: Clock { now: || NOON, instant },
+            clock: Clock::Given(Arc::new(Noon)),
             keys: KeyRing::default(),
             readiness: Box::new(|| readiness().report()),
             metrics: Box::new(|| "verdict_alerts_total 0\n".to_owned()),
