@@ -54,7 +54,8 @@ fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) {
     let earliest = rows.iter().filter_map(|row| row.deadline).min();
     let limit = earliest.map(|deadline| (started + LEAST_RUN).max(deadline - AFTER_MODEL));
     let features: Vec<&FeatureVector> = rows.iter().map(|row| &row.features).collect();
-    let scores = scorer.borrow_mut().score(&features, limit);
+    let allowed = limit.map(|limit| limit.saturating_duration_since(context.clock.instant()));
+    let scores = scorer.borrow_mut().score(&features, allowed);
     match scores {
         Ok(scores) => {
             for (row, score) in rows.iter().zip(scores) {

@@ -6,7 +6,7 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{TensorElementType, TensorRef, ValueType};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 use thiserror::Error;
 use verdict_core::features::{FeatureVector, Slot};
 
@@ -37,11 +37,11 @@ pub enum ScoreError {
 
 /// What gives scores: a model's session, or whatever a test puts in its place.
 pub trait Score: Send {
-    /// The probability of fraud of each row, 0 to 1, in order, by `until` if that is given.
+    /// The probability of fraud of each row, 0 to 1, in order; within `allowed`, if that is given.
     ///
     /// # Errors
     /// There is a score for no row; [`ScoreError::TimedOut`] when they were not there in time.
-    fn score(&mut self, rows: &[&FeatureVector], until: Option<Instant>) -> Result<Vec<f32>, ScoreError>;
+    fn score(&mut self, rows: &[&FeatureVector], allowed: Option<Duration>) -> Result<Vec<f32>, ScoreError>;
 }
 
 /// Scores with one model on one thread.
@@ -86,7 +86,7 @@ impl Scorer {
 }
 
 impl Score for Scorer {
-    fn score(&mut self, rows: &[&FeatureVector], until: Option<Instant>) -> Result<Vec<f32>, ScoreError> {
+    fn score(&mut self, rows: &[&FeatureVector], allowed: Option<Duration>) -> Result<Vec<f32>, ScoreError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -98,10 +98,10 @@ impl Score for Scorer {
         let run = |error: ort::Error| ScoreError::Run(error.to_string());
         let shape = [rows.len(), self.slots.len()];
         let input = TensorRef::from_array_view((shape, self.input.as_slice())).map_err(run)?;
-        let outputs = match until {
+        let outputs = match allowed {
             None => self.session.run(ort::inputs![input]).map_err(run)?,
-            Some(until) => {
-                let options = self.leash.begin(until).map_err(run)?;
+            Some(allowed) => {
+                let options = self.leash.begin(allowed).map_err(run)?;
                 let outputs = self.session.run_with_options(ort::inputs![input], options);
                 // One that ended by itself at the last moment has its scores.
                 let stopped = self.leash.end();

@@ -13,7 +13,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::error;
 
 /// Nothing to look at.
@@ -85,8 +85,9 @@ impl Drop for Watchdog {
 }
 
 impl Leash {
-    /// Begins a run that must end by `until`; it is to run under these options.
-    pub(super) fn begin(&self, until: Instant) -> ort::Result<&RunOptions<NoSelectedOutputs>> {
+    /// Begins a run that must end within this time; it is to run under these options.
+    pub(super) fn begin(&self, allowed: Duration) -> ort::Result<&RunOptions<NoSelectedOutputs>> {
+        let until = clock::instant() + allowed;
         let mut run = lock(&self.runs.run);
         if run.stopped {
             self.runs.options.unterminate()?;

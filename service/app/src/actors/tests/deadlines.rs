@@ -144,13 +144,13 @@ fn a_model_that_takes_too_long_is_left_out_and_the_rows_with_more_time_are_tried
         let (journal, metrics) = (Moody::new(), Metrics::new());
         let mut calls = 0;
         // As a model that hangs and is stopped at its time; the second time it answers.
-        let slow = Fake(move |rows: &[&FeatureVector], until: Option<Instant>| {
+        let slow = Fake(move |rows: &[&FeatureVector], allowed: Option<Duration>| {
             calls += 1;
             if calls > 1 {
                 return Ok(vec![0.25; rows.len()]);
             }
             assert_eq!(rows.len(), 2);
-            let until = until.expect("a deadline");
+            let until = clock::instant() + allowed.expect("a deadline");
             while clock::instant() < until {
                 std::thread::yield_now();
             }
