@@ -47,6 +47,8 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
     /// The server will close the connection.
     pub closing: bool,
+    /// It says when to come again.
+    pub retry_after: bool,
 }
 
 /// What the head of an answer says.
@@ -56,6 +58,7 @@ struct Head {
     head_bytes: usize,
     body_bytes: usize,
     closing: bool,
+    retry_after: bool,
 }
 
 impl Connection {
@@ -95,7 +98,12 @@ impl Connection {
         while filled < total {
             filled += self.read(filled).await?;
         }
-        Ok(Answer { status: head.status, body: &self.inbox[head.head_bytes..total], closing: head.closing })
+        Ok(Answer {
+            status: head.status,
+            body: &self.inbox[head.head_bytes..total],
+            closing: head.closing,
+            retry_after: head.retry_after,
+        })
     }
 
     async fn read(&mut self, filled: usize) -> Result<usize, ConnectionError> {
@@ -127,7 +135,8 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ConnectionError> {
         (Some(bytes), _) => bytes,
         (None, _) => return Err(ConnectionError::NoLength),
     };
-    Ok(Some(Head { status, head_bytes, body_bytes, closing }))
+    let retry_after = response.headers.iter().any(|header| header.name.eq_ignore_ascii_case("retry-after"));
+    Ok(Some(Head { status, head_bytes, body_bytes, closing, retry_after }))
 }
 
 #[cfg(test)]

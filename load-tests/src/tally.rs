@@ -15,6 +15,8 @@ const IDENTITY_SAMPLE: u64 = 64;
 #[derive(Debug)]
 pub struct Tally {
     span: (Instant, Instant),
+    deadline: Duration,
+    in_time: u64,
     decides: Latencies,
     logins: Latencies,
     by_second: Vec<u64>,
@@ -32,6 +34,8 @@ pub struct Counts {
     pub answered: u64,
     /// Other answers, by status.
     pub refused: BTreeMap<u16, u64>,
+    /// Of those, answers with 429 or 503 that did not say when to come again; none is expected.
+    pub without_retry_after: u64,
     /// Connections that broke in the middle of an exchange.
     pub broken: u64,
     /// Decisions that said `"durable":true`.
@@ -55,6 +59,8 @@ pub struct Findings {
     pub decisions: u64,
     /// Decisions a second.
     pub decisions_per_s: f64,
+    /// Decisions in the measured span that came within the deadline, counted from when the request was sent, a second.
+    pub in_time_per_s: f64,
     /// Decisions in each second of the measured span: shows whether a service slows down as histories grow.
     pub by_second: Vec<u64>,
     /// Latency of decisions.
@@ -70,11 +76,13 @@ pub struct Findings {
 }
 
 impl Tally {
-    /// Counts rate and latency of what is answered from `from` to `to`.
+    /// Counts rate and latency of what is answered from `from` to `to`, and what of it is within the deadline.
     #[must_use]
-    pub fn new(from: Instant, to: Instant) -> Self {
+    pub fn new(from: Instant, to: Instant, deadline: Duration) -> Self {
         Self {
             span: (from, to),
+            deadline,
+            in_time: 0,
             decides: Latencies::default(),
             logins: Latencies::default(),
             by_second: Vec::new(),
@@ -86,9 +94,17 @@ impl Tally {
         }
     }
 
-    /// Counts an answer to a request that was due at `due` and finished at `finished`.
-    pub fn answered(&mut self, kind: Kind, id: &[u8], answer: &Answer<'_>, due: Instant, finished: Instant) {
+    /// Counts an answer to a request that was due and sent at these times, and finished at `finished`.
+    pub fn answered(
+        &mut self,
+        kind: Kind,
+        id: &[u8],
+        answer: &Answer<'_>,
+        (due, sent): (Instant, Instant),
+        finished: Instant,
+    ) {
         if !(200..300).contains(&answer.status) {
+            self.counts.without_retry_after += u64::from(matches!(answer.status, 429 | 503) && !answer.retry_after);
             *self.counts.refused.entry(answer.status).or_default() += 1;
             return;
         }
@@ -106,6 +122,7 @@ impl Tally {
         match kind {
             Kind::Decide => {
                 self.decides.record(latency);
+                self.in_time += u64::from(finished.saturating_duration_since(sent) <= self.deadline);
                 let second = finished.saturating_duration_since(self.span.0).as_secs() as usize;
                 self.by_second.resize(self.by_second.len().max(second + 1), 0);
                 self.by_second[second] += 1;
@@ -142,6 +159,7 @@ impl Tally {
             seconds,
             decisions: self.decides.count(),
             decisions_per_s: self.decides.count() as f64 / seconds,
+            in_time_per_s: self.in_time as f64 / seconds,
             by_second: self.by_second.clone(),
             latency: self.decides.percentiles(),
             logins: self.logins.count(),
@@ -161,10 +179,10 @@ mod tests {
     fn answers_are_looked_at() {
         let start = clock::now();
         let ms = |millis| start + Duration::from_millis(millis);
-        let mut tally = Tally::new(ms(1_000), ms(3_000));
+        let mut tally = Tally::new(ms(1_000), ms(3_000), Duration::from_millis(150));
         let mut answer = |status, body: &str, id: &str, due, finished| {
-            let answer = Answer { status, body: body.as_bytes(), closing: false };
-            tally.answered(Kind::Decide, id.as_bytes(), &answer, ms(due), ms(finished));
+            let answer = Answer { status, body: body.as_bytes(), closing: false, retry_after: false };
+            tally.answered(Kind::Decide, id.as_bytes(), &answer, (ms(due), ms(due)), ms(finished));
         };
         let good = r#"{"transaction_id":"t-1","decision":"approve","mode":"normal","durable":true,"duplicate":false}"#;
         let poor = r#"{"transaction_id":"t-2","decision":"review","mode":"degraded","durable":false,"duplicate":true}"#;
@@ -175,6 +193,7 @@ mod tests {
         answer(200, good, "t-1", 2_999, 3_000); // after the end
         let found = tally.findings(Some(Duration::from_secs(1)), Duration::from_secs(4));
         assert_eq!((found.decisions, found.decisions_per_s), (2, 1.0));
+        assert_eq!((found.in_time_per_s, found.counts.without_retry_after), (0.5, 1));
         assert_eq!(found.by_second, [2]);
         assert_eq!((found.latency.p50_us, found.latency.max_us), (1_001, 200_000));
         assert_eq!(found.generator_cpu, Some(0.25));

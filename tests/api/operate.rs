@@ -7,7 +7,7 @@ use std::fs;
 use verdict_tests::{Payment, Service, login, now_ms, until};
 
 /// The samples of `/metrics`, by name with labels.
-fn metrics(service: &Service) -> BTreeMap<String, f64> {
+pub(crate) fn metrics(service: &Service) -> BTreeMap<String, f64> {
     let answer = service.get("/metrics");
     assert_eq!(answer.status, 200);
     assert!(answer.header("content-type").starts_with("text/plain"), "{}", answer.header("content-type"));
@@ -87,13 +87,22 @@ fn the_description_names_every_route() {
         for method in operations.as_object().unwrap().keys().filter(|name| methods.contains(&&***name)) {
             let names = [("{id}", "u"), ("{list}", "block"), ("{kind}", "merchant"), ("{value}", "m-3")];
             let uri = names.into_iter().fold(path.clone(), |uri, (name, value)| uri.replace(name, value));
-            let asked = service.request(&method.to_uppercase(), &uri, &[], "");
+            // A stream has no end: with a header that is wrong it is refused like any request.
+            let asked = service.request(&method.to_uppercase(), &uri, &[("last-event-id", "none")], "");
             let unknown = ["USER_NOT_FOUND", "ENTRY_NOT_FOUND"].iter().any(|code| asked.body.contains(code));
             assert!(![404, 405].contains(&asked.status) || unknown, "{method} {path}: {}", asked.body);
         }
     }
     let paths: Vec<&String> = description["paths"].as_object().unwrap().keys().collect();
-    for path in ["/v1/decide", "/v1/events", "/v1/logins", "/v1/labels", "/v1/users/{id}/profile", "/v1/alerts"] {
+    for path in [
+        "/v1/decide",
+        "/v1/events",
+        "/v1/logins",
+        "/v1/labels",
+        "/v1/users/{id}/profile",
+        "/v1/alerts",
+        "/v1/alerts/stream",
+    ] {
         assert!(paths.iter().any(|known| *known == path), "{path} in {paths:?}");
     }
 }

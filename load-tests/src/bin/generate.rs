@@ -52,6 +52,9 @@ struct Args {
     /// Deadline to put in each transaction.
     #[arg(long)]
     deadline_ms: Option<u32>,
+    /// What counts as in time, in milliseconds from sending.
+    #[arg(long, default_value_t = 200)]
+    in_time_ms: u64,
     /// Seed of users, amounts and places.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -140,7 +143,7 @@ async fn generate(args: Args) -> Result<Findings, GenerateError> {
     let start = clock::now();
     let cpu_before = clock::cpu_time();
     let schedule = Schedule { start, end: start + warmup + measured, gap_secs };
-    let tally = Tally::new(start + warmup, schedule.end);
+    let tally = Tally::new(start + warmup, schedule.end, Duration::from_millis(args.in_time_ms));
     let progress = Mutex::new(Progress { next: 0, clock, tally });
     let shared = Arc::new(Shared { target: args.target, requests, schedule, progress });
     let mut drivers: JoinSet<_> = connections.into_iter().map(|open| drive(open, Arc::clone(&shared))).collect();
@@ -169,12 +172,13 @@ async fn drive(mut connection: Connection, shared: Arc<Shared>) -> Result<(), Ge
             };
             (due, shared.prepare(number, due, &mut buffer))
         };
+        let sent = clock::now();
         let outcome = connection.exchange(&buffer).await;
         finished = clock::now();
         let reopen = match &outcome {
             Ok(answer) => {
                 let id = &buffer[prepared.id.0..prepared.id.1];
-                shared.progress().tally.answered(prepared.kind, id, answer, due, finished);
+                shared.progress().tally.answered(prepared.kind, id, answer, (due, sent), finished);
                 answer.closing
             }
             Err(_) => {

@@ -4,6 +4,7 @@
 //! A context lives as long as an epoch. When an append fails, it is closed: actors that still hold it are refused, and
 //! the shard starts over with a new one.
 
+use super::claim::Claim;
 use super::messages::{Accepted, Answer, ListChanged, Refusal, Settled};
 use super::replica::ListReader;
 use super::shard::ShardSettings;
@@ -11,8 +12,9 @@ use super::user::UserActor;
 use crate::journal::checkpoint::{Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
-use crate::model::Scorer;
-use crate::telemetry::{Metrics, Mode, clock, events};
+use crate::model::Score;
+use crate::telemetry::clock::Clock;
+use crate::telemetry::{Metrics, Mode, events};
 use actix::Addr;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -33,15 +35,6 @@ const RECENT_DECISIONS: usize = 16_384;
 /// Decisions read back from the journal at once, a shard.
 const READS_AT_ONCE: usize = 8;
 
-/// Where `evaluated_at` comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// The wall clock.
-    Wall,
-    /// The event's own time: a backtest.
-    EventTime,
-}
-
 /// What decides: one generation of rules and model (I8).
 pub struct Judge {
     /// The rule set.
@@ -49,8 +42,19 @@ pub struct Judge {
     /// How records name rules, model and schema.
     pub generation: Arc<Generation>,
     /// This thread's session of the model, if one is configured.
-    pub scorer: Option<Scorer>,
+    pub scorer: Option<RefCell<Box<dyn Score>>>,
 }
+
+impl Judge {
+    /// A generation for one shard.
+    #[must_use]
+    pub fn new(rules: Arc<RuleSet>, generation: Arc<Generation>, scorer: Option<Box<dyn Score>>) -> Self {
+        Self { rules, generation, scorer: scorer.map(RefCell::new) }
+    }
+}
+
+/// The generation in force in a shard. A decision takes it once, when it begins, and keeps it to its end.
+pub type InForce = Rc<RefCell<Rc<Judge>>>;
 
 /// What came along with an event, and the way back to whoever sent it.
 pub struct Ticket<T> {
@@ -68,6 +72,8 @@ pub struct Ticket<T> {
     pub reply: oneshot::Sender<Result<T, Refusal>>,
     /// Bounds what is in flight; given back with the answer.
     pub permit: OwnedSemaphorePermit,
+    /// Held by the caller as well, if it does not wait for ever.
+    pub claim: Option<Claim>,
 }
 
 impl<T> Ticket<T> {
@@ -76,9 +82,16 @@ impl<T> Ticket<T> {
         let _ = self.reply.send(answer);
     }
 
-    /// Whether the deadline has passed.
-    pub fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| clock::instant() >= deadline)
+    /// Begins the event. `None`: its time is over, its caller hears so or has given up, and it must leave no trace.
+    #[must_use]
+    pub fn begin(self, clock: &Clock) -> Option<Self> {
+        let Some(claim) = &self.claim else { return Some(self) };
+        let late = self.deadline.is_some_and(|deadline| clock.instant() >= deadline);
+        if late && claim.give_up() {
+            self.answer(Err(Refusal::DeadlineExceeded));
+            return None;
+        }
+        claim.begin().then_some(self)
     }
 }
 
@@ -104,9 +117,9 @@ pub enum Completion {
 
 impl Completion {
     /// Counts what became durable, and answers.
-    pub fn complete(self, appended: Result<(), Refusal>, metrics: &Metrics) {
+    pub fn complete(self, appended: Result<(), Refusal>, metrics: &Metrics, clock: &Clock) {
         if appended.is_ok() {
-            self.count(metrics);
+            self.count(metrics, clock);
         }
         match (self, appended) {
             (Self::Decided(ticket, answer), Ok(())) => {
@@ -135,19 +148,22 @@ impl Completion {
 }
 
 impl Completion {
-    fn count(&self, metrics: &Metrics) {
+    fn count(&self, metrics: &Metrics, clock: &Clock) {
         match self {
             Self::Decided(ticket, Answer { decided, duplicate: false, .. }) => {
                 let decision = &decided.decision;
                 let mode = if decision.degraded.is_empty() { Mode::Normal } else { Mode::Degraded };
                 let seconds = f64::from(decided.latency_us) / 1e6;
                 events::DecisionMade { outcome: decision.outcome, mode, seconds }.emit(metrics);
+                for degradation in &decision.degraded {
+                    events::Degraded { reason: degradation.code() }.emit(metrics);
+                }
                 if decision.alert {
                     events::AlertRaised.emit(metrics);
                 }
-                answered(ticket, metrics);
+                answered(ticket, metrics, clock);
             }
-            Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics),
+            Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics, clock),
             Self::Decided(..) | Self::SeenBefore(_) | Self::Accepted(..) => events::DuplicateSeen.emit(metrics),
             Self::TransactionRefused(_, refusal) | Self::EventRefused(_, refusal) => {
                 events::DeadLettered { reason: refusal.code() }.emit(metrics);
@@ -158,13 +174,15 @@ impl Completion {
     }
 }
 
-fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics) {
-    let seconds = clock::instant().saturating_duration_since(ticket.started).as_secs_f64();
+fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
+    let seconds = clock.since(ticket.started).as_secs_f64();
     events::Answered { seconds }.emit(metrics);
 }
 
 /// A transaction that waits for its score.
 pub struct WaitingRow {
+    /// The generation that decides it, whose model scores it.
+    pub judge: Rc<Judge>,
     /// Whose it is.
     pub user: Addr<UserActor>,
     /// What the model sees.
@@ -185,10 +203,10 @@ pub struct Outbox {
 /// See the module.
 pub struct ShardContext {
     /// What decides; outlives the context.
-    pub judge: Rc<RefCell<Judge>>,
+    pub judge: InForce,
     /// How much profiles keep.
     pub retention: Retention,
-    /// Where `evaluated_at` comes from.
+    /// The time.
     pub clock: Clock,
     /// Rows that wait for the model.
     pub rows: RefCell<Vec<WaitingRow>>,
@@ -229,7 +247,7 @@ pub enum Wake {
 impl ShardContext {
     /// A context for the epochs that were recovered.
     pub fn new(
-        judge: Rc<RefCell<Judge>>,
+        judge: InForce,
         settings: &ShardSettings,
         tenures: &[Tenure],
         totals: &HashMap<Partition, Totals>,
@@ -242,7 +260,7 @@ impl ShardContext {
         Self {
             judge,
             retention: settings.retention,
-            clock: settings.clock,
+            clock: settings.clock.clone(),
             rows: RefCell::default(),
             outbox: RefCell::default(),
             lists: settings.lists.reader(),
@@ -263,13 +281,18 @@ impl ShardContext {
         *self.closed.borrow_mut() = Some(refusal.clone());
         self.rows.take();
         for completion in self.outbox.take().completions {
-            completion.complete(Err(refusal.clone()), &self.metrics);
+            completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
         }
     }
 
     /// Whether its epochs have ended.
     pub fn is_closed(&self) -> bool {
         self.closed.borrow().is_some()
+    }
+
+    /// The generation in force, for a decision that begins.
+    pub fn judge(&self) -> Rc<Judge> {
+        Rc::clone(&self.judge.borrow())
     }
 
     /// Wakes the shard.
@@ -307,7 +330,7 @@ impl ShardContext {
         account.tenure.next_n += 1;
         // Nobody waits for the first answer to a duplicate of a topic or a file.
         if let (Body::Decision(decided), Source::Http) = (&body, &source) {
-            self.recent.borrow_mut().put((partition, n), Arc::clone(decided));
+            self.recent.borrow_mut().put(partition, n, Arc::clone(decided));
         }
         let record = Record { partition, epoch, n, source, received_at, body };
         account.totals.count(&record);
@@ -323,7 +346,7 @@ impl ShardContext {
 
     fn queue(&self, record: Option<Record>, completion: Completion) {
         if let Some(refusal) = &*self.closed.borrow() {
-            return completion.complete(Err(refusal.clone()), &self.metrics);
+            return completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
         }
         let mut outbox = self.outbox.borrow_mut();
         let first = outbox.completions.is_empty();
@@ -336,7 +359,7 @@ impl ShardContext {
 
     /// The decision in a record, if it is recent.
     pub fn recent_decision(&self, partition: Partition, n: u64) -> Option<Arc<Decided>> {
-        self.recent.borrow().decisions.get(&(partition, n)).cloned()
+        self.recent.borrow().get(partition, n).cloned()
     }
 
     /// Remembers that a user's profile changed.
@@ -400,21 +423,27 @@ impl ShardContext {
     }
 }
 
-/// A bounded cache, oldest out first.
+/// The last decisions of a shard, oldest out first. A partition's numbers come in order, so that none needs a look-up.
 #[derive(Default)]
 struct RecentDecisions {
-    decisions: HashMap<(Partition, u64), Arc<Decided>>,
-    order: VecDeque<(Partition, u64)>,
+    decisions: HashMap<Partition, VecDeque<(u64, Arc<Decided>)>>,
+    order: VecDeque<Partition>,
 }
 
 impl RecentDecisions {
-    fn put(&mut self, key: (Partition, u64), decided: Arc<Decided>) {
-        self.decisions.insert(key, decided);
-        self.order.push_back(key);
+    fn put(&mut self, partition: Partition, n: u64, decided: Arc<Decided>) {
+        self.decisions.entry(partition).or_default().push_back((n, decided));
+        self.order.push_back(partition);
         if self.order.len() > RECENT_DECISIONS
-            && let Some(oldest) = self.order.pop_front()
+            && let Some(oldest) = self.order.pop_front().and_then(|partition| self.decisions.get_mut(&partition))
         {
-            self.decisions.remove(&oldest);
+            oldest.pop_front();
         }
+    }
+
+    fn get(&self, partition: Partition, n: u64) -> Option<&Arc<Decided>> {
+        let decisions = self.decisions.get(&partition)?;
+        let place = decisions.binary_search_by_key(&n, |(n, _)| *n).ok()?;
+        decisions.get(place).map(|(_, decided)| decided)
     }
 }

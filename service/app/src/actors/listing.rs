@@ -6,15 +6,23 @@
 use super::context::{Completion, ShardContext, Ticket};
 use super::messages::{ListChanged, Refusal};
 use super::requests::Relist;
+use super::user::Work;
+use super::users::Users;
 use crate::journal::Partition;
 use crate::journal::record::Body;
+use std::cell::RefCell;
 use verdict_core::lists::{List, ListAction, ListChange, ListEntry, ListKey, ListKind};
 
-/// A change of an entry that is in no profile.
-pub(super) fn relist(context: &ShardContext, Relist { partition, change, ticket }: Relist) {
-    // The gateway saw no entry of a user whose change comes here: only the user's actor looks into a profile.
-    let shared = change.key.kind != ListKind::User;
-    let found = shared.then(|| context.lists.replica().get(&change.key)).flatten();
+/// A change of any entry: a user's goes to the actor, as it is in the profile.
+pub(super) fn relist(context: &ShardContext, users: &RefCell<Users>, relist: Relist) {
+    let Relist { partition, change, ticket } = relist;
+    let found = context.lists.replica().get(&change.key);
+    let makes = matches!(change.action, ListAction::Put { .. });
+    // No user is woken or made only to find that there is nothing to delete.
+    if change.key.kind == ListKind::User && (makes || found.is_some()) {
+        let user_id = change.key.value.clone();
+        return users.borrow_mut().send(&user_id, partition, Work::List(change, ticket));
+    }
     settle(context, partition, found.as_ref(), change, ticket);
 }
 
@@ -26,10 +34,7 @@ pub(super) fn settle(
     change: ListChange,
     ticket: Ticket<ListChanged>,
 ) -> Option<(ListChange, u64)> {
-    if ticket.is_late() {
-        ticket.answer(Err(Refusal::DeadlineExceeded));
-        return None;
-    }
+    let ticket = ticket.begin(&context.clock)?;
     if context.is_closed() {
         // The replica is about to be loaded again, and must not learn anything from an epoch that has ended.
         ticket.answer(Err(Refusal::Recovering));
@@ -60,9 +65,7 @@ pub(super) fn settle(
     let (source, received_at) = (ticket.source.clone(), ticket.received_at);
     let body = Body::List(change.clone());
     let n = context.commit(partition, source, received_at, body, Completion::Listed(ticket, done));
-    if change.key.kind != ListKind::User {
-        context.mark_lists_dirty(partition);
-    }
+    context.mark_lists_dirty(partition);
     Some((change, n))
 }
 
@@ -73,5 +76,6 @@ pub(super) fn publish(context: &ShardContext, partition: Partition, user_id: &st
     {
         let key = ListKey { list: List::Block, kind: ListKind::User, value: user_id.into() };
         context.lists.replica().put(partition, key, entry.clone());
+        context.mark_lists_dirty(partition);
     }
 }

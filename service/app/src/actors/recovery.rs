@@ -1,55 +1,57 @@
 //! Recovery: profiles and list entries as of the last checkpoint, brought up to date by the journal (I3).
+//!
+//! Profiles are loaded as the bytes that they are saved as; only those that the journal changes are decoded, a bounded
+//! number at a time. The checkpoint store has verified a checksum over each, so that one that does not decode later is
+//! no damage of the file but a fault of the version that wrote it: its user is refused, and nobody else (`users`).
+//!
+//! What a profile says of its user's list entries is the truth, and the saved entries spare reading all profiles for them:
+//! users whose entries a record changed are read again once the replay is over, also where their profile was ahead of it.
 
-use super::partition::partition_of;
+use super::dormant::Dormant;
 use super::replica::ListReplica;
-use crate::journal::checkpoint::{CheckpointStore, Totals, check_against};
+use crate::journal::checkpoint::{CheckpointStore, ListSnapshot, ProfileSnapshot, Totals, check_against};
+use crate::journal::profile::{self, ProfileError};
 use crate::journal::record::{Body, Record};
-use crate::journal::{Journal, JournalError, Partition, Tenure, profile_v1};
+use crate::journal::{Journal, JournalError, Partition, Tenure};
 use futures_util::TryStreamExt;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use verdict_core::lists::{ListEntry, ListKey, ListKind};
+use std::rc::Rc;
+use std::sync::Arc;
+use verdict_core::lists::{List, ListChange, ListEntry, ListKey, ListKind};
 use verdict_core::profile::{Change, Profile, Retention};
+
+/// Profiles decoded at a time during a replay; encoding that many again takes some 20 ms of a shard that does not serve.
+const DECODED_AT_ONCE: usize = 8_192;
 
 /// What a shard starts from.
 pub struct Recovered {
     /// The new epoch of every partition.
     pub tenures: Vec<Tenure>,
     /// Every known user of these partitions.
-    pub users: HashMap<Box<str>, Box<Profile>>,
+    pub users: HashSet<Dormant>,
     /// The books of every partition.
     pub totals: HashMap<Partition, Totals>,
     /// Users whose saved profile is behind: the replay changed them. The next checkpoint must hold them, as its position
     /// lies beyond the records that did.
-    pub changed: HashSet<Box<str>>,
-    /// List entries of these partitions that are in no profile.
-    pub lists: SharedEntries,
+    pub changed: HashSet<Rc<str>>,
+    /// Every list entry of these partitions, those in profiles included.
+    pub lists: ListedEntries,
     /// Partitions whose saved list entries are behind.
     pub changed_lists: HashSet<Partition>,
     /// Records replayed.
     pub replayed: u64,
 }
 
-/// List entries that are in no profile, each with its partition.
-pub type SharedEntries = BTreeMap<ListKey, (Partition, ListEntry)>;
+/// List entries, each with its partition.
+pub type ListedEntries = BTreeMap<ListKey, (Partition, ListEntry)>;
 
 impl Recovered {
-    /// Hands the list entries of these partitions, of so many, to the replica, and waits for those of the other shards,
-    /// which bind here too.
-    pub async fn list(&self, lists: &ListReplica, own: &[Partition], partitions: Partition) {
-        lists.load(own, self.listed(partitions));
+    /// Hands the list entries of these partitions to the replica, and waits for those of the other shards, which bind here
+    /// too.
+    pub async fn list(&mut self, lists: &ListReplica, own: &[Partition]) {
+        let entries = std::mem::take(&mut self.lists).into_iter();
+        lists.load(own, entries.map(|(key, (partition, entry))| (partition, key, entry)));
         lists.complete().await;
-    }
-
-    /// Every list entry, those in profiles included, each with its partition among `partitions`.
-    fn listed(&self, partitions: Partition) -> impl Iterator<Item = (Partition, ListKey, ListEntry)> {
-        let shared = self.lists.iter().map(|(key, (partition, entry))| (*partition, key.clone(), entry.clone()));
-        let own = self.users.iter().flat_map(move |(user_id, profile)| {
-            profile.entries().map(move |entry| {
-                let key = ListKey { list: entry.list, kind: ListKind::User, value: user_id.clone() };
-                (partition_of(user_id, partitions), key, entry.clone())
-            })
-        });
-        shared.chain(own)
     }
 }
 
@@ -64,9 +66,8 @@ pub async fn recover(
     retention: &Retention,
 ) -> Result<Recovered, JournalError> {
     let tenures = journal.take_over(partitions.to_vec()).await?;
-    let mut users: HashMap<Box<str>, Box<Profile>> = HashMap::new();
+    let (mut replay, mut lists) = (Replay::default(), ListReplay::of(partitions));
     let mut totals: HashMap<Partition, Totals> = partitions.iter().map(|p| (*p, Totals::default())).collect();
-    let mut lists = SharedEntries::new();
     let mut cursor: HashMap<Partition, u64> = partitions.iter().map(|p| (*p, 0)).collect();
     if let Some(store) = checkpoints {
         if let Some(marker) = store.marker().await? {
@@ -76,67 +77,178 @@ pub async fn recover(
                 totals.insert(mark.partition, mark.totals);
             }
         }
-        for snapshot in store.lists().await?.into_iter().filter(|lists| partitions.contains(&lists.partition)) {
-            lists.extend(snapshot.entries.into_iter().map(|(key, entry)| (key, (snapshot.partition, entry))));
-        }
+        store.lists().await?.into_iter().for_each(|saved| lists.start_from(saved));
         let mut snapshots = store.load(partitions);
         while let Some(snapshot) = snapshots.try_next().await? {
-            let profile = profile_v1::decode(&snapshot.bytes)
-                .map_err(|what| store.damaged(format!("the profile of user {:?}: {what}", snapshot.user_id)))?;
-            users.insert(snapshot.user_id, Box::new(profile));
+            replay.users.insert(dormant(&snapshot).map_err(|what| damaged(checkpoints, &snapshot.user_id, &what))?);
+            lists.start_without(&snapshot);
         }
     }
-    let (mut replayed, mut changed, mut changed_lists) = (0, HashSet::new(), HashSet::new());
+    let mut replayed = 0;
     let mut records = journal.replay(cursor.into_iter().collect());
     while let Some(record) = records.try_next().await? {
         replayed += 1;
         totals.entry(record.partition).or_default().count(&record);
-        if let Some(user_id) = fold(&mut users, &record, retention)
-            && !changed.contains(user_id)
-        {
-            changed.insert(user_id.into());
-        }
-        if fold_shared(&mut lists, &record) {
-            changed_lists.insert(record.partition);
+        lists.apply(&record);
+        if let Some((user_id, change)) = record.body.change() {
+            replay.apply(user_id, change, record.n, retention).map_err(|what| damaged(checkpoints, user_id, &what))?;
         }
     }
     drop(records);
-    Ok(Recovered { tenures, users, totals, changed, lists, changed_lists, replayed })
+    replay.settle();
+    lists.settle(&replay.users);
+    Ok(Recovered {
+        tenures,
+        users: replay.users,
+        totals,
+        changed: replay.changed,
+        lists: lists.entries,
+        changed_lists: lists.changed,
+        replayed,
+    })
 }
 
-/// Applies a record to the profile that it changes, if it changes one; says whose.
-pub fn fold<'r>(
-    users: &mut HashMap<Box<str>, Box<Profile>>,
-    record: &'r Record,
-    retention: &Retention,
-) -> Option<&'r str> {
-    let (user_id, change) = match &record.body {
-        Body::Decision(decided) => {
-            (&decided.transaction.user_id, Change::Decided(&decided.transaction, &decided.decision))
+/// A saved profile as it is, once its version is known and its number is the row's.
+fn dormant(snapshot: &ProfileSnapshot) -> Result<Dormant, ProfileError> {
+    if profile::next_n(&snapshot.bytes)? == snapshot.n {
+        Ok(Dormant::new(&snapshot.user_id, &snapshot.bytes))
+    } else {
+        Err(ProfileError::Range("the number of a record"))
+    }
+}
+
+/// The error of a profile that does not decode, with the file that it came from and what to do.
+pub(super) fn damaged(checkpoints: Option<&CheckpointStore>, user_id: &str, what: &ProfileError) -> JournalError {
+    let what = format!("the profile of user {user_id:?}: {what}");
+    match checkpoints {
+        Some(store) => store.damaged(what),
+        None => JournalError::DamagedCheckpoint { file: Arc::from("memory"), what: what.into() },
+    }
+}
+
+/// Profiles under replay.
+#[derive(Default)]
+struct Replay {
+    /// All but the decoded ones.
+    users: HashSet<Dormant>,
+    decoded: HashMap<Rc<str>, Profile>,
+    changed: HashSet<Rc<str>>,
+}
+
+impl Replay {
+    fn apply(&mut self, user_id: &str, change: Change<'_>, n: u64, retention: &Retention) -> Result<(), ProfileError> {
+        if let Some(profile) = self.decoded.get_mut(user_id) {
+            profile.apply(change, n, retention);
+            return Ok(());
         }
-        Body::Login(login) => (&login.user_id, Change::LoggedIn(login)),
-        Body::Label(label) => (&label.user_id, Change::Labelled(label)),
-        Body::List(change) if change.key.kind == ListKind::User => (&change.key.value, Change::Listed(change)),
-        Body::List(_) | Body::Duplicate { .. } | Body::DeadLetter { .. } => return None,
-    };
+        let mut profile = match self.users.get(user_id.as_bytes()) {
+            Some(dormant) if n < dormant.next_n()? => return Ok(()),
+            Some(dormant) => dormant.wake()?,
+            None => Profile::default(),
+        };
+        if self.decoded.len() >= DECODED_AT_ONCE {
+            self.settle();
+        }
+        profile.apply(change, n, retention);
+        self.users.remove(user_id.as_bytes());
+        let id = match self.changed.get(user_id) {
+            Some(id) => Rc::clone(id),
+            None => Rc::from(user_id),
+        };
+        self.changed.insert(Rc::clone(&id));
+        self.decoded.insert(id, profile);
+        Ok(())
+    }
+
+    /// Encodes what is decoded.
+    fn settle(&mut self) {
+        self.users.extend(self.decoded.drain().map(|(id, profile)| Dormant::of(&id, &profile)));
+    }
+}
+
+/// List entries under replay.
+struct ListReplay {
+    entries: ListedEntries,
+    /// Partitions whose saved entries are behind, or that have none saved.
+    changed: HashSet<Partition>,
+    /// Partitions that have none saved: their users' entries are only in the profiles.
+    unsaved: HashSet<Partition>,
+    /// Users whose own entries were changed, each with their partition.
+    relisted: HashMap<Box<str>, Partition>,
+}
+
+impl ListReplay {
+    fn of(partitions: &[Partition]) -> Self {
+        let unsaved: HashSet<Partition> = partitions.iter().copied().collect();
+        Self { entries: ListedEntries::new(), changed: unsaved.clone(), unsaved, relisted: HashMap::new() }
+    }
+
+    /// Takes what was saved of a partition, if it is one of these.
+    fn start_from(&mut self, saved: ListSnapshot) {
+        if self.unsaved.remove(&saved.partition) {
+            self.changed.remove(&saved.partition);
+            let listed = |(key, entry)| (key, (saved.partition, entry));
+            self.entries.extend(saved.entries.into_iter().map(listed));
+        }
+    }
+
+    /// Reads the entries of a user off the profile where no entries were saved: in a checkpoint of an earlier release.
+    fn start_without(&mut self, snapshot: &ProfileSnapshot) {
+        // One that does not decode is refused when its user comes.
+        if self.unsaved.contains(&snapshot.partition)
+            && let Ok(profile) = profile::decode(&snapshot.bytes)
+        {
+            self.read(&snapshot.user_id, snapshot.partition, &profile);
+        }
+    }
+
+    fn apply(&mut self, record: &Record) {
+        let user_id = match &record.body {
+            Body::List(ListChange { key, .. }) if key.kind == ListKind::User => &key.value,
+            Body::List(change) => {
+                self.changed.insert(record.partition);
+                return self.set(change.key.clone(), record.partition, change.entry());
+            }
+            Body::Decision(decided) if decided.decision.block_entry.is_some() => &decided.transaction.user_id,
+            Body::Decision(_) | Body::Login(_) | Body::Label(_) | Body::Duplicate { .. } | Body::DeadLetter { .. } => {
+                return;
+            }
+        };
+        self.changed.insert(record.partition);
+        self.relisted.insert(user_id.clone(), record.partition);
+    }
+
+    /// Reads the entries of the users whose entries changed.
+    fn settle(&mut self, users: &HashSet<Dormant>) {
+        for (user_id, partition) in std::mem::take(&mut self.relisted) {
+            if let Some(Ok(profile)) = users.get(user_id.as_bytes()).map(Dormant::wake) {
+                self.read(&user_id, partition, &profile);
+            }
+        }
+    }
+
+    fn read(&mut self, user_id: &str, partition: Partition, profile: &Profile) {
+        for (list, _) in List::ALL {
+            let key = ListKey { list, kind: ListKind::User, value: user_id.into() };
+            self.set(key, partition, profile.entry(list).cloned());
+        }
+    }
+
+    fn set(&mut self, key: ListKey, partition: Partition, entry: Option<ListEntry>) {
+        match entry {
+            Some(entry) => self.entries.insert(key, (partition, entry)),
+            None => self.entries.remove(&key),
+        };
+    }
+}
+
+/// Applies a record to the profile that it changes, if it changes one.
+pub fn fold(users: &mut HashMap<Box<str>, Box<Profile>>, record: &Record, retention: &Retention) {
+    let Some((user_id, change)) = record.body.change() else { return };
     if !users.contains_key(user_id) {
-        users.insert(user_id.clone(), Box::default());
+        users.insert(user_id.into(), Box::default());
     }
     if let Some(profile) = users.get_mut(user_id) {
         profile.apply(change, record.n, retention);
     }
-    Some(user_id)
-}
-
-/// Applies a record to the list entry that it changes, if it changes one that is in no profile; says whether it does.
-fn fold_shared(lists: &mut SharedEntries, record: &Record) -> bool {
-    let Body::List(change) = &record.body else { return false };
-    if change.key.kind == ListKind::User {
-        return false;
-    }
-    match change.entry() {
-        Some(entry) => lists.insert(change.key.clone(), (record.partition, entry)),
-        None => lists.remove(&change.key),
-    };
-    true
 }

@@ -26,8 +26,8 @@ const SLOTS: usize = 256;
 /// Entries looked at or removed under one lock: some 100 us.
 const ENTRIES_AT_ONCE: usize = 512;
 
-/// An entry that is in no profile, with its partition.
-pub type Shared = (Partition, ListKey, ListEntry);
+/// An entry, with its partition.
+pub type Placed = (Partition, ListKey, ListEntry);
 
 /// See the module.
 #[derive(Debug)]
@@ -192,18 +192,17 @@ impl ListReplica {
         ListPage { entries, next }
     }
 
-    /// Some more of the entries of these partitions that are in no profile, behind `after`, and where to go on. What
-    /// changes between two calls may be in them or not.
+    /// Some more of the entries of these partitions, behind `after`, and where to go on. What changes between two calls may
+    /// be in them or not.
     #[must_use]
-    pub fn shared_behind(&self, after: Option<&ListKey>, of: &HashSet<Partition>) -> (Vec<Shared>, Option<ListKey>) {
+    pub fn listed_behind(&self, after: Option<&ListKey>, of: &HashSet<Partition>) -> (Vec<Placed>, Option<ListKey>) {
         let index = self.index();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let looked_at: Vec<_> = index.entries.range((start, Bound::Unbounded)).take(ENTRIES_AT_ONCE).collect();
         let next = looked_at.last().filter(|_| looked_at.len() == ENTRIES_AT_ONCE).map(|(key, _)| (*key).clone());
-        let wanted =
-            looked_at.iter().filter(|(key, listed)| key.kind != ListKind::User && of.contains(&listed.partition));
-        let shared = wanted.map(|(key, listed)| (listed.partition, (*key).clone(), listed.entry.clone())).collect();
-        (shared, next)
+        let wanted = looked_at.iter().filter(|(_, listed)| of.contains(&listed.partition));
+        let placed = wanted.map(|(key, listed)| (listed.partition, (*key).clone(), listed.entry.clone())).collect();
+        (placed, next)
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

@@ -5,41 +5,35 @@
 //! closes the context of that epoch, and recovers under a new one.
 
 use super::checkpointing;
-use super::context::{Clock, Completion, Judge, Outbox, ShardContext, Wake};
+use super::context::{Completion, InForce, Judge, Outbox, ShardContext, Wake};
 use super::listing;
 use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
 use super::replica::ListReplica;
-use super::requests::{Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, View};
-use super::user::{CopyProfile, Scored, UserActor, view};
+use super::requests::{Adopt, Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, Tick, View};
+use super::scoring;
+use super::users::{HotBounds, STEPS_PER_TURN, Users};
 use crate::journal::checkpoint::{CheckpointStore, Marker};
 use crate::journal::record::Body;
 use crate::journal::{Journal, JournalError, Partition};
+use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
-use crate::telemetry::{Metrics, clock, events};
+use crate::telemetry::{Metrics, events};
 use actix::dev::channel::channel;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info};
-use verdict_core::decision::{Degradation, ModelVerdict};
-use verdict_core::profile::{Profile, Retention};
-
-/// Rows scored at a time. Beyond 64 a row gets no cheaper (3.3 us in batches of 16 to 64), and the first would wait longer.
-const ROWS_PER_BATCH: usize = 64;
-
-/// Time that a decision still needs after its score; a row with less left is decided by rules alone.
-const AFTER_MODEL: Duration = Duration::from_millis(2);
+use verdict_core::profile::Retention;
 
 /// Pause before a recovery that failed is tried again.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Messages that a user's mailbox takes: more than any number of permits.
-const USER_MAILBOX: usize = 1 << 20;
+/// Time between two ticks of the users' idle time.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What a shard is made of.
 pub struct ShardSettings {
@@ -49,7 +43,9 @@ pub struct ShardSettings {
     pub partitions: Vec<Partition>,
     /// How much profiles keep.
     pub retention: Retention,
-    /// Where `evaluated_at` comes from.
+    /// How many users are actors, and for how long.
+    pub hot: HotBounds,
+    /// The time.
     pub clock: Clock,
     /// The journal.
     pub journal: Arc<dyn Journal>,
@@ -70,7 +66,7 @@ pub struct ShardSettings {
 /// See the module.
 pub struct ShardActor {
     settings: ShardSettings,
-    judge: Rc<RefCell<Judge>>,
+    judge: InForce,
     serving: Option<Serving>,
     checkpoint_running: bool,
     /// Told when the shard serves.
@@ -83,21 +79,18 @@ pub type Start = Box<dyn FnOnce() + Send>;
 /// The users of one epoch.
 struct Serving {
     context: Rc<ShardContext>,
-    users: HashMap<Rc<str>, User>,
-}
-
-/// A user in memory.
-enum User {
-    /// Recovered, and not heard of since.
-    Cold(Box<Profile>),
-    /// An actor.
-    Hot(Addr<UserActor>),
+    users: Rc<RefCell<Users>>,
 }
 
 /// Rows or records wait.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Flush(Wake);
+
+/// So many steps of the users' hand are due.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Sweep(usize);
 
 /// An append failed; its context is closed.
 #[derive(Message)]
@@ -109,7 +102,7 @@ impl ShardActor {
     pub fn new(settings: ShardSettings, judge: Judge) -> Self {
         Self {
             settings,
-            judge: Rc::new(RefCell::new(judge)),
+            judge: Rc::new(RefCell::new(Rc::new(judge))),
             serving: None,
             checkpoint_running: false,
             waiting: Vec::new(),
@@ -131,36 +124,32 @@ impl ShardActor {
         let journal = Arc::clone(&self.settings.journal);
         let checkpoints = self.settings.checkpoints.clone();
         let (partitions, retention) = (self.settings.partitions.clone(), self.settings.retention);
-        let started = clock::instant();
+        let started = self.settings.clock.instant();
         let lists = Arc::clone(&self.settings.lists);
         let work = async move {
-            let recovered = recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await?;
-            recovered.list(&lists, &partitions, journal.partitions()).await;
-            Ok(recovered)
+            let mut recovered = recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await?;
+            recovered.list(&lists, &partitions).await;
+            Ok::<_, JournalError>(recovered)
         };
-        let work =
-            work.into_actor(self).map(move |recovered: Result<Recovered, JournalError>, shard, ctx| match recovered {
-                Ok(recovered) => {
-                    info!(
-                        shard = shard.settings.shard,
-                        users = recovered.users.len(),
-                        replayed = recovered.replayed,
-                        seconds = started.elapsed().as_secs_f64(),
-                        "recovered"
-                    );
-                    let event = events::ShardRecovered {
-                        seconds: started.elapsed().as_secs_f64(),
-                        replayed: recovered.replayed,
-                    };
-                    event.emit(&shard.settings.metrics);
-                    shard.serve(recovered, ctx);
-                }
-                Err(error) => {
-                    error!(shard = shard.settings.shard, %error, "cannot recover; trying again");
-                    shard.settings.readiness.set_journal(Some(error.to_string().into()));
-                    ctx.run_later(RECOVERY_PAUSE, Self::recover);
-                }
-            });
+        let work = work.into_actor(self).map(move |recovered, shard, ctx| match recovered {
+            Ok(recovered) => {
+                let seconds = shard.settings.clock.since(started).as_secs_f64();
+                info!(
+                    shard = shard.settings.shard,
+                    users = recovered.users.len(),
+                    replayed = recovered.replayed,
+                    seconds,
+                    "recovered"
+                );
+                events::ShardRecovered { seconds, replayed: recovered.replayed }.emit(&shard.settings.metrics);
+                shard.serve(recovered, ctx);
+            }
+            Err(error) => {
+                error!(shard = shard.settings.shard, %error, "cannot recover; trying again");
+                shard.settings.readiness.set_journal(Some(error.to_string().into()));
+                ctx.run_later(RECOVERY_PAUSE, Self::recover);
+            }
+        });
         ctx.spawn(work);
     }
 
@@ -174,10 +163,12 @@ impl ShardActor {
         });
         let context =
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
-        recovered.changed.iter().for_each(|id| context.mark_dirty(&Rc::from(&**id)));
+        recovered.changed.iter().for_each(|id| context.mark_dirty(id));
         recovered.changed_lists.iter().for_each(|partition| context.mark_lists_dirty(*partition));
-        let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
-        self.serving = Some(Serving { context: Rc::new(context), users });
+        let context = Rc::new(context);
+        let checkpoints = self.settings.checkpoints.clone();
+        let users = Users::new(recovered.users, self.settings.hot, Rc::clone(&context), checkpoints);
+        self.serving = Some(Serving { context, users: Rc::new(RefCell::new(users)) });
         // Those who no longer wait are no error.
         for waiting in self.waiting.drain(..) {
             let _ = waiting.send(());
@@ -186,60 +177,26 @@ impl ShardActor {
         self.settings.readiness.set_shard(self.settings.shard, true);
     }
 
-    /// Scores the rows that wait, a batch at a time, so that the first answers do not wait for the last rows.
-    fn score(&self, context: &ShardContext) {
-        let rows = {
-            let mut waiting = context.rows.borrow_mut();
-            let batch = waiting.len().min(ROWS_PER_BATCH);
-            waiting.drain(..batch).collect::<Vec<_>>()
-        };
-        let latest = clock::instant() + AFTER_MODEL;
-        let (in_time, late): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| row.deadline.is_none_or(|deadline| latest < deadline));
-        for row in late {
-            send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
-        }
-        let features = in_time.iter().map(|row| &row.features).collect::<Vec<_>>();
-        let scores = match &mut context.judge.borrow_mut().scorer {
-            Some(scorer) if !features.is_empty() => scorer.score(&features).map_err(|error| error.to_string()),
-            _ => Ok(Vec::new()),
-        };
-        match scores {
-            Ok(scores) => {
-                for (row, score) in in_time.iter().zip(scores) {
-                    send(&row.user, ModelVerdict::Score(score));
-                }
-            }
-            Err(error) => {
-                error!(error, rows = in_time.len(), "the model failed; deciding by rules alone");
-                for row in &in_time {
-                    send(&row.user, ModelVerdict::Missing(Degradation::ModelError));
-                }
-            }
-        }
-        if !context.rows.borrow().is_empty() {
-            context.wake(Wake::Score);
-        }
-    }
-
     /// Hands what waits to the journal and tells everybody when it is durable.
     fn append(&self, context: &Rc<ShardContext>, ctx: &Context<Self>) {
         let Outbox { records, completions } = context.outbox.take();
-        let (written, started) = (records.len() as u64, clock::instant());
+        let (written, started) = (records.len() as u64, context.clock.instant());
         let appended = self.settings.journal.append(records);
         let (context, address) = (Rc::clone(context), ctx.address());
         actix::spawn(async move {
-            let metrics = &context.metrics;
+            let (metrics, clock) = (&context.metrics, &context.clock);
             match appended.await {
                 Ok(()) => {
-                    let seconds = clock::instant().saturating_duration_since(started).as_secs_f64();
+                    let seconds = clock.since(started).as_secs_f64();
                     events::JournalCommitted { records: written, seconds }.emit(metrics);
-                    completions.into_iter().for_each(|completion| completion.complete(Ok(()), metrics));
+                    completions.into_iter().for_each(|completion| completion.complete(Ok(()), metrics, clock));
                 }
                 Err(error) => {
                     events::JournalFailed.emit(metrics);
                     let refusal = Refusal::JournalUnavailable(error.to_string().into());
-                    completions.into_iter().for_each(|completion| completion.complete(Err(refusal.clone()), metrics));
+                    completions
+                        .into_iter()
+                        .for_each(|completion| completion.complete(Err(refusal.clone()), metrics, clock));
                     if !context.is_closed() {
                         context.close(&refusal);
                         // A shard that stopped meanwhile has nothing to recover.
@@ -251,42 +208,12 @@ impl ShardActor {
     }
 }
 
-/// Gives a user its score. Its mailbox takes whatever permits let in, and it lives as long as its row.
-fn send(user: &Addr<UserActor>, verdict: ModelVerdict) {
-    if let Err(error) = user.try_send(Scored(verdict)) {
-        error!(%error, "a user did not take its score");
-    }
-}
-
-impl Serving {
-    /// The user's actor, started with what is remembered if it is not running.
-    fn actor(&mut self, user_id: &str, partition: Partition) -> &Addr<UserActor> {
-        if !matches!(self.users.get(user_id), Some(User::Hot(_))) {
-            let id: Rc<str> = user_id.into();
-            let profile = match self.users.remove(user_id) {
-                Some(User::Cold(profile)) => *profile,
-                _ => Profile::default(),
-            };
-            let actor = UserActor::new(Rc::clone(&id), partition, profile, Rc::clone(&self.context));
-            let address = UserActor::create(|ctx| {
-                // Before the first message: permits bound what is in flight, so the mailbox never has to refuse.
-                ctx.set_mailbox_capacity(USER_MAILBOX);
-                actor
-            });
-            self.users.insert(id, User::Hot(address));
-        }
-        match self.users.get(user_id) {
-            Some(User::Hot(address)) => address,
-            _ => unreachable!("just started"),
-        }
-    }
-}
-
 impl Actor for ShardActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.recover(ctx);
+        ctx.run_interval(TICK, |_, ctx| ctx.notify(Tick));
         if self.settings.checkpoints.is_some() {
             ctx.run_interval(self.settings.checkpoint_every, |_, ctx| ctx.notify(Checkpoint { done: None }));
         }
@@ -297,12 +224,32 @@ impl Handler<Submit> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, submit: Submit, _: &mut Context<Self>) {
-        let Some(serving) = &mut self.serving else { return submit.work.refuse(Refusal::Recovering) };
-        if let Err(refused) = serving.actor(&submit.user_id, submit.partition).try_send(submit.work) {
-            let work = match refused {
-                actix::dev::SendError::Full(work) | actix::dev::SendError::Closed(work) => work,
-            };
-            work.refuse(Refusal::Overloaded { limit: self.settings.mailbox });
+        let Submit { partition, user_id, work } = submit;
+        match &self.serving {
+            Some(serving) => serving.users.borrow_mut().send(&user_id, partition, work),
+            None => work.refuse(Refusal::Recovering),
+        }
+    }
+}
+
+impl Handler<Tick> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+        let Some(serving) = &self.serving else { return };
+        let due = serving.users.borrow_mut().tick();
+        ctx.notify(Sweep(due));
+    }
+}
+
+impl Handler<Sweep> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Sweep(due): Sweep, ctx: &mut Context<Self>) {
+        let Some(serving) = &self.serving else { return };
+        serving.users.borrow_mut().sweep(due.min(STEPS_PER_TURN));
+        if due > STEPS_PER_TURN {
+            ctx.notify(Sweep(due - STEPS_PER_TURN));
         }
     }
 }
@@ -326,7 +273,7 @@ impl Handler<Relist> for ShardActor {
 
     fn handle(&mut self, relist: Relist, _: &mut Context<Self>) {
         match &self.serving {
-            Some(serving) => listing::relist(&serving.context, relist),
+            Some(serving) => listing::relist(&serving.context, &serving.users, relist),
             None => relist.ticket.answer(Err(Refusal::Recovering)),
         }
     }
@@ -336,21 +283,11 @@ impl Handler<View> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, View { user_id, reply }: View, _: &mut Context<Self>) {
-        let Some(serving) = &self.serving else { return View::answer(reply, Err(Refusal::Recovering)) };
-        let context = Rc::clone(&serving.context);
-        match serving.users.get(&*user_id) {
-            None => View::answer(reply, Ok(None)),
-            Some(User::Cold(profile)) => {
-                View::answer(reply, Ok(Some(view(&user_id, profile, &context, clock::now()))));
-            }
-            Some(User::Hot(user)) => {
-                let copy = user.send(CopyProfile);
-                actix::spawn(async move {
-                    let profile = copy.await.map_err(|_| Refusal::Recovering);
-                    View::answer(reply, profile.map(|p| Some(view(&user_id, &p, &context, clock::now()))));
-                });
-            }
-        }
+        let viewed = match &self.serving {
+            Some(serving) => serving.users.borrow().view(&user_id),
+            None => Err(Refusal::Recovering),
+        };
+        View::answer(reply, viewed);
     }
 }
 
@@ -365,13 +302,22 @@ impl Handler<TellWhenServing> for ShardActor {
     }
 }
 
+impl Handler<Adopt> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Adopt(judge): Adopt, _: &mut Context<Self>) {
+        // What has begun holds its own generation; what begins from now on takes this one.
+        *self.judge.borrow_mut() = Rc::new(judge);
+    }
+}
+
 impl Handler<Flush> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, Flush(wake): Flush, ctx: &mut Context<Self>) {
         let Some(serving) = &self.serving else { return };
         match wake {
-            Wake::Score => self.score(&serving.context),
+            Wake::Score => scoring::score(&serving.context),
             Wake::Append => self.append(&serving.context, ctx),
         }
     }
@@ -406,23 +352,14 @@ impl Handler<Checkpoint> for ShardActor {
         self.checkpoint_running = true;
         // Sources with offsets of their own come with the stream; HTTP has none.
         let marker = Marker { marks: serving.context.marks(), sources: Vec::new() };
-        let dirty_lists = serving.context.take_dirty_lists();
-        let profiles = serving
-            .context
-            .take_dirty()
-            .into_iter()
-            .filter_map(|id| match serving.users.get(&id)? {
-                User::Cold(profile) => Some((id, checkpointing::Copy::Ready(profile.clone()))),
-                User::Hot(user) => Some((id, checkpointing::Copy::Ask(user.clone()))),
-            })
-            .collect();
         let saving = checkpointing::save(
             Rc::clone(&serving.context),
             Arc::clone(store),
             self.settings.journal.partitions(),
             marker,
-            dirty_lists,
-            profiles,
+            Rc::clone(&serving.users),
+            serving.context.take_dirty(),
+            serving.context.take_dirty_lists(),
         );
         ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {
             shard.checkpoint_running = false;

@@ -1,17 +1,23 @@
 //! A shard from its gateway, over a journal in memory that can be made to fail.
 
+mod deadlines;
+mod generations;
 mod lists;
 
-use super::context::{Clock, Judge};
+use super::context::Judge;
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
 use super::replica::ListReplica;
 use super::shard::{ShardActor, ShardSettings, Start};
-use crate::journal::checkpoint::CheckpointStore;
-use crate::journal::record::{Generation, Record};
+use super::users::HotBounds;
+use crate::journal::record::{Generation, ModelRef, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
+use crate::model::{Score, ScoreError};
+use crate::telemetry::Metrics;
+use crate::telemetry::clock::{self, Clock};
 use crate::telemetry::health::Readiness;
-use crate::telemetry::{Metrics, clock};
+use actix::Addr;
+use futures_util::TryStreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
@@ -20,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use verdict_core::decision::Outcome;
 use verdict_core::event::{Source, Transaction};
-use verdict_core::features::schema_version;
+use verdict_core::features::{FeatureVector, schema_version};
 use verdict_core::money::{Currency, Money};
 use verdict_core::profile::Retention;
 use verdict_core::rules::{RuleSet, RuleSources, SourceFile};
@@ -35,21 +41,21 @@ policy:
 ";
 
 /// 2026-11-23T12:00:00Z.
-const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
+pub(super) const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
 
 /// List entries that may be asked for.
 const MAX_LISTED: usize = 3;
 
 /// A journal that fails, or holds its answers back, when told to.
-struct Moody {
+pub(super) struct Moody {
     inner: MemoryJournal,
-    fails: AtomicBool,
+    pub(super) fails: AtomicBool,
     epoch_ended: AtomicBool,
-    held: watch::Sender<bool>,
+    pub(super) held: watch::Sender<bool>,
 }
 
 impl Moody {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: MemoryJournal::new(2, true),
             fails: AtomicBool::new(false),
@@ -97,55 +103,80 @@ impl Journal for Moody {
     }
 }
 
-fn judge() -> Judge {
-    let fx = SourceFile { path: "fx.yaml", text: "base: USD\nrates: {}\n" };
-    let ruleset = SourceFile { path: "ruleset.yaml", text: RULES };
-    let rules = RuleSet::compile(&RuleSources { name: "test", ruleset, fx }).expect("rules");
-    let (ruleset_hash, feature_schema) = (rules.hash(), schema_version());
-    let generation = Generation { ruleset_name: "test".into(), ruleset_hash, model: None, feature_schema };
-    Judge { rules: Arc::new(rules), generation: Arc::new(generation), scorer: None }
+fn compile(ruleset: &str, fx: &str) -> Arc<RuleSet> {
+    let fx = SourceFile { path: "fx.yaml", text: fx };
+    let ruleset = SourceFile { path: "ruleset.yaml", text: ruleset };
+    Arc::new(RuleSet::compile(&RuleSources { name: "test", ruleset, fx }).expect("rules"))
 }
 
-fn start(journal: &Arc<Moody>, limit: usize) -> Gateway {
-    start_saving(journal, limit, None)
-}
-
-fn start_saving(journal: &Arc<Moody>, limit: usize, checkpoints: Option<&Arc<CheckpointStore>>) -> Gateway {
-    let (gateway, starts) = prepare(journal, limit, checkpoints, 1);
-    starts.into_iter().for_each(|start| start());
-    gateway
-}
-
-/// A gateway to so many shards, and what starts them.
-fn prepare(
-    journal: &Arc<Moody>,
-    limit: usize,
-    checkpoints: Option<&Arc<CheckpointStore>>,
-    shards: u16,
-) -> (Gateway, Vec<Start>) {
-    let partitions = journal.partitions();
-    let lists = ListReplica::new(partitions, MAX_LISTED);
-    let shard = |shard| {
-        let settings = ShardSettings {
-            shard,
-            partitions: (0..partitions).filter(|partition| partition % shards == shard).collect(),
-            retention: Retention::default(),
-            clock: Clock::Wall,
-            journal: Arc::<Moody>::clone(journal),
-            checkpoints: checkpoints.cloned(),
-            checkpoint_every: Duration::from_secs(3_600),
-            lists: Arc::clone(&lists),
-            readiness: Readiness::new(shards.into()),
-            metrics: Metrics::new(),
-            mailbox: limit + 64,
-        };
-        ShardActor::prepare(settings, judge())
+/// A judge with these rules; with a scorer, its generation names a model.
+fn judge_by(rules: Arc<RuleSet>, scorer: Option<Box<dyn Score>>) -> Judge {
+    let named = || ModelRef { name: "fake".into(), version: "1".into(), sha256: [7; 32] };
+    let generation = Generation {
+        ruleset_name: "test".into(),
+        ruleset_hash: rules.hash(),
+        model: scorer.as_ref().map(|_| named()),
+        feature_schema: schema_version(),
     };
-    let (addresses, starts) = (0..shards).map(shard).unzip();
-    (Gateway::new(addresses, partitions, limit, Arc::clone(&lists)), starts)
+    Judge::new(rules, Arc::new(generation), scorer)
 }
 
-fn payment(id: &str, minor: i64) -> Submission<Transaction> {
+/// What a scorer does with rows that must be scored by then.
+type Scores = Result<Vec<f32>, ScoreError>;
+
+/// A scorer that does as it is told.
+struct Fake<F>(F);
+
+impl<F: FnMut(&[&FeatureVector], Option<Duration>) -> Scores + Send> Score for Fake<F> {
+    fn score(&mut self, rows: &[&FeatureVector], allowed: Option<Duration>) -> Scores {
+        (self.0)(rows, allowed)
+    }
+}
+
+/// One shard for all partitions of a journal.
+pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
+    ShardSettings {
+        shard: 0,
+        partitions: (0..journal.partitions()).collect(),
+        retention: Retention::default(),
+        hot: HotBounds { users: 1_000, idle_ticks: 300 },
+        clock: Clock::System,
+        lists: ListReplica::new(journal.partitions(), MAX_LISTED),
+        journal,
+        checkpoints: None,
+        checkpoint_every: Duration::from_secs(3_600),
+        readiness: Readiness::new(1),
+        metrics: Metrics::new(),
+        mailbox: limit + 64,
+    }
+}
+
+/// Everything in the journal, each partition in order.
+async fn records(journal: &Moody) -> Vec<Record> {
+    let from = (0..journal.partitions()).map(|partition| (partition, 0)).collect();
+    journal.replay(from).try_collect().await.expect("a journal in memory")
+}
+
+fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
+    start_with(settings(journal, limit), limit).0
+}
+
+pub(super) fn start_with(settings: ShardSettings, limit: usize) -> (Gateway, Addr<ShardActor>) {
+    let (partitions, lists) = (settings.journal.partitions(), Arc::clone(&settings.lists));
+    let (address, start) = ShardActor::prepare(settings, judge_by(compile(RULES, "base: USD\nrates: {}\n"), None));
+    start();
+    (Gateway::new(vec![address.clone()], partitions, limit, lists), address)
+}
+
+/// A gateway to one shard, and what starts that on the thread that calls it.
+fn prepare(journal: Arc<Moody>, limit: usize, judge: Judge, metrics: &Metrics) -> (Gateway, Start) {
+    let settings = ShardSettings { metrics: metrics.clone(), ..settings(journal, limit) };
+    let (partitions, lists) = (settings.journal.partitions(), Arc::clone(&settings.lists));
+    let (address, start) = ShardActor::prepare(settings, judge);
+    (Gateway::new(vec![address], partitions, limit, lists), start)
+}
+
+pub(super) fn payment(id: &str, minor: i64) -> Submission<Transaction> {
     let usd = Currency::from_code("USD").expect("a currency");
     let event = Transaction {
         transaction_id: id.into(),
@@ -164,14 +195,14 @@ fn payment(id: &str, minor: i64) -> Submission<Transaction> {
     Submission { event, source: Source::Http, received_at: NOON, started, deadline: None, original: None }
 }
 
-fn count(answer: &Answer) -> f64 {
+pub(super) fn count(answer: &Answer) -> f64 {
     answer.decided.features.named("user_count_1h").expect("a feature")
 }
 
 #[test]
 fn events_sent_together_see_one_another_in_order() {
     actix::System::new().block_on(async {
-        let gateway = start(&Moody::new(), 64);
+        let gateway = start(Moody::new(), 64);
         gateway.serving().await.expect("serving");
         let ids: Vec<String> = (0..20).map(|n| format!("t-{n}")).collect();
         let answers = join_all(ids.iter().map(|id| gateway.decide(payment(id, 1_000)))).await;
@@ -191,7 +222,7 @@ fn events_sent_together_see_one_another_in_order() {
 fn a_failed_append_is_never_answered_and_leaves_no_trace() {
     actix::System::new().block_on(async {
         let journal = Moody::new();
-        let gateway = start(&journal, 64);
+        let gateway = start(Arc::clone(&journal), 64);
         gateway.serving().await.expect("serving");
         assert!(gateway.decide(payment("t-1", 1_000)).await.expect("an answer").durable);
         journal.fails.store(true, Ordering::SeqCst);
@@ -212,7 +243,7 @@ fn a_failed_append_is_never_answered_and_leaves_no_trace() {
 fn permits_bound_what_is_in_flight_and_come_back() {
     actix::System::new().block_on(async {
         let journal = Moody::new();
-        let gateway = start(&journal, 2);
+        let gateway = start(Arc::clone(&journal), 2);
         gateway.serving().await.expect("serving");
         journal.held.send_replace(true);
         let (released, was_released) = oneshot::channel();
@@ -242,7 +273,7 @@ fn permits_bound_what_is_in_flight_and_come_back() {
 fn a_late_answer_is_refused_and_kept_for_the_retry() {
     actix::System::new().block_on(async {
         let journal = Moody::new();
-        let gateway = start(&journal, 8);
+        let gateway = start(Arc::clone(&journal), 8);
         gateway.serving().await.expect("serving");
         journal.held.send_replace(true);
         let deadline = Some(clock::instant() + Duration::from_millis(30));

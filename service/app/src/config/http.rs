@@ -16,7 +16,7 @@ pub enum Scope {
     Ingest,
     /// Read alerts and profiles, write reviews.
     Review,
-    /// Change lists.
+    /// Change lists. It implies no other scope.
     Admin,
 }
 
@@ -44,13 +44,25 @@ pub struct ApiKeyConfig {
     pub name: Box<str>,
     /// SHA-256 of the key.
     pub sha256: [u8; 32],
-    /// What it may do; not empty, sorted, without repeats.
+    /// What it may do; not empty, sorted, without repeats. No scope implies another.
     pub scopes: Vec<Scope>,
+    /// How fast it may call; `None` leaves that to the service's own limits.
+    pub rate: Option<RateConfig>,
+}
+
+/// How fast a key may call: a bucket that holds `burst` requests and fills at `per_sec`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateConfig {
+    /// Requests a second, in the long run.
+    pub per_sec: u32,
+    /// Requests at once, after a pause.
+    pub burst: u32,
 }
 
 impl fmt::Debug for ApiKeyConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiKeyConfig").field("name", &self.name).field("scopes", &self.scopes).finish_non_exhaustive()
+        let mut shown = f.debug_struct("ApiKeyConfig");
+        shown.field("name", &self.name).field("scopes", &self.scopes).field("rate", &self.rate).finish_non_exhaustive()
     }
 }
 
@@ -61,13 +73,15 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Threads that parse and answer requests.
     pub workers: usize,
+    /// Connections open together, in all; more wait to be accepted.
+    pub max_connections: usize,
     /// Keys that callers present; empty leaves the API open, which only a loopback address may be.
     pub api_keys: Vec<ApiKeyConfig>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 8080).into(), workers: 2, api_keys: Vec::new() }
+        Self { listen: (Ipv4Addr::LOCALHOST, 8080).into(), workers: 2, max_connections: 10_000, api_keys: Vec::new() }
     }
 }
 
@@ -79,12 +93,16 @@ impl HttpConfig {
                 text.parse().map_err(|_| "an IP address and a port such as \"127.0.0.1:8080\"")
             }),
             workers: section.integer("workers", default.workers, 1..=256),
+            max_connections: section.integer("max_connections", default.max_connections, 1..=1_000_000),
             api_keys: api_keys(&mut section),
         };
         section.end();
         config
     }
 }
+
+/// Most requests a second, and at once, that a key can be held to: beyond what one service answers.
+const MOST_RATE: u32 = 1_000_000;
 
 /// Where the parts of a value inside `api_keys` are reported: at themselves in the file, else at the variable.
 struct Keys<'s, 'a> {
@@ -149,7 +167,7 @@ fn read_keys(keys: &mut Keys<'_, '_>, value: &Spanned<DeValue<'_>>) -> Vec<ApiKe
 }
 
 fn read_key(keys: &mut Keys<'_, '_>, item: &Spanned<DeValue<'_>>, table: &DeTable<'_>) -> Option<ApiKeyConfig> {
-    const KNOWN: [&str; 3] = ["name", "sha256", "scopes"];
+    const KNOWN: [&str; 5] = ["name", "sha256", "scopes", "rate_per_sec", "burst"];
     for (key, _) in table.iter().filter(|(key, _)| !KNOWN.contains(&key.get_ref().as_ref())) {
         let hint = suggestion(key.get_ref(), &KNOWN, str::to_owned);
         keys.fault(key, &format!("unknown key `{}`{hint}", key.get_ref()));
@@ -177,7 +195,33 @@ fn read_key(keys: &mut Keys<'_, '_>, item: &Spanned<DeValue<'_>>, table: &DeTabl
         })
     });
     let scopes = scopes.and_then(|value| read_scopes(keys, value));
-    Some(ApiKeyConfig { name: name?, sha256: sha256?, scopes: scopes? })
+    let rate = read_rate(keys, table);
+    Some(ApiKeyConfig { name: name?, sha256: sha256?, scopes: scopes?, rate: rate? })
+}
+
+/// The rate, `Some(None)` without one, `None` after a fault.
+fn read_rate(keys: &mut Keys<'_, '_>, table: &DeTable<'_>) -> Option<Option<RateConfig>> {
+    let mut sound = true;
+    let mut number = |keys: &mut Keys<'_, '_>, name: &str| {
+        let value = table.get(name)?;
+        let digits = match value.get_ref() {
+            DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix()).ok(),
+            _ => None,
+        };
+        let found =
+            digits.and_then(|number| u32::try_from(number).ok()).filter(|number| (1..=MOST_RATE).contains(number));
+        if found.is_none() {
+            keys.fault(value, &format!("expected `{name}` to be an integer from 1 to {MOST_RATE}"));
+            sound = false;
+        }
+        found
+    };
+    let (per_sec, burst) = (number(keys, "rate_per_sec"), number(keys, "burst"));
+    if let (Some(value), false) = (table.get("burst"), table.contains_key("rate_per_sec")) {
+        keys.fault(value, "expected `rate_per_sec` beside `burst`; without it the key has no rate");
+        sound = false;
+    }
+    sound.then(|| per_sec.map(|per_sec| RateConfig { per_sec, burst: burst.unwrap_or(per_sec) }))
 }
 
 fn read_scopes(keys: &mut Keys<'_, '_>, value: &Spanned<DeValue<'_>>) -> Option<Vec<Scope>> {

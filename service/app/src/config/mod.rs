@@ -14,7 +14,7 @@ mod parts;
 mod section;
 
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use http::{ApiKeyConfig, HttpConfig, Scope};
+pub use http::{ApiKeyConfig, HttpConfig, RateConfig, Scope};
 pub use parts::{ActorsConfig, DataConfig, DecideConfig, ModelConfig, RulesConfig};
 
 use layers::{File, Findings, Layers, PREFIX, TextSetting, suggestion};

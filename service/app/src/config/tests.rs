@@ -39,10 +39,13 @@ fn a_full_file_is_read() {
 [http]
 listen = "0.0.0.0:9090"
 workers = 4
+max_connections = 500
 [[http.api_keys]]
 name = "checkout"
 sha256 = "{HASH}"
 scopes = ["ingest", "decide", "decide"]
+rate_per_sec = 50
+burst = 200
 [data]
 dir = "/var/lib/verdict"
 dedupe_days = 40
@@ -52,6 +55,8 @@ max_ahead_hours = 1
 checkpoint_secs = 60
 [actors]
 shards = 0x10
+hot_users = 5_000
+idle_secs = 60
 [decide]
 deadline_ms = 150
 max_in_flight = 10
@@ -68,9 +73,10 @@ runtime_library = "/opt/libonnxruntime.so"
     let key = &config.http.api_keys[0];
     assert_eq!((&*key.name, key.sha256[0], key.sha256[31]), ("checkout", 0x9f, 0x08));
     assert_eq!(key.scopes, [Scope::Decide, Scope::Ingest]);
+    assert_eq!((key.rate, config.http.max_connections), (Some(RateConfig { per_sec: 50, burst: 200 }), 500));
     assert_eq!(config.data.dir, Path::new("/var/lib/verdict"));
     assert_eq!((config.data.dedupe_days, config.data.max_age_days, config.data.max_ahead_hours), (40, 30, 1));
-    assert_eq!(config.actors, ActorsConfig { shards: 16 });
+    assert_eq!(config.actors, ActorsConfig { shards: 16, hot_users: 5_000, idle_secs: 60 });
     assert_eq!(config.rules.set, "eu_2026");
     assert_eq!(config.model.dir, None);
     assert_eq!(config.model.runtime_library.as_deref(), Some(Path::new("/opt/libonnxruntime.so")));
@@ -206,6 +212,14 @@ fn settings_are_checked_against_one_another() {
         &[],
         &["verdict.toml:2:14: data.partitions: expected an integer from 1 to 1024, found 0"],
     );
+    refuses(
+        "[actors]\nhot_users = 0\nidle_secs = 0",
+        &[],
+        &[
+            "verdict.toml:2:13: actors.hot_users: expected an integer from 1 to 100000000, found 0",
+            "verdict.toml:3:13: actors.idle_secs: expected an integer from 1 to 604800, found 0",
+        ],
+    );
 }
 
 #[test]
@@ -253,6 +267,40 @@ api_keys = [
 }
 
 #[test]
+fn rates_of_keys() {
+    let with =
+        |rest: &str| format!("[[http.api_keys]]\nname = \"a\"\nsha256 = \"{HASH}\"\nscopes = [\"decide\"]\n{rest}");
+    let rate = |rest: &str| accepts(&with(rest), &[]).http.api_keys[0].rate;
+    assert_eq!(rate(""), None);
+    assert_eq!(rate("rate_per_sec = 7"), Some(RateConfig { per_sec: 7, burst: 7 }));
+    assert_eq!(rate("rate_per_sec = 1_000_000\nburst = 1"), Some(RateConfig { per_sec: 1_000_000, burst: 1 }));
+    let at = |rest: &str, expected: &[&str]| refuses(&with(rest), &[], expected);
+    at(
+        "rate_per_sec = 0\nburst = \"many\"",
+        &[
+            "verdict.toml:5:16: http.api_keys: expected `rate_per_sec` to be an integer from 1 to 1000000",
+            "verdict.toml:6:9: http.api_keys: expected `burst` to be an integer from 1 to 1000000",
+        ],
+    );
+    at(
+        "rate_per_sec = 1.5",
+        &["verdict.toml:5:16: http.api_keys: expected `rate_per_sec` to be an integer from 1 to 1000000"],
+    );
+    at(
+        "rate_per_sec = 4294967297",
+        &["verdict.toml:5:16: http.api_keys: expected `rate_per_sec` to be an integer from 1 to 1000000"],
+    );
+    at(
+        "burst = 5",
+        &["verdict.toml:5:9: http.api_keys: expected `rate_per_sec` beside `burst`; without it the key has no rate"],
+    );
+    at(
+        "rate_per_second = 5",
+        &["verdict.toml:5:1: http.api_keys: unknown key `rate_per_second`; did you mean `rate_per_sec`?"],
+    );
+}
+
+#[test]
 fn a_named_file_must_exist() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none.toml");
@@ -268,10 +316,23 @@ fn the_example_in_the_docs_shows_every_default() {
     let example = include_str!("../../../../docs/verdict.example.toml");
     assert_eq!(accepts(example, &[]), Config::default());
     let uncommented = example.replace("# [[", "[[").replace("# name", "name").replace("# sha256", "sha256");
-    let config = accepts(&uncommented.replace("# scopes", "scopes").replace("# runtime_", "runtime_"), &[]);
+    let uncommented = uncommented.replace("# scopes", "scopes").replace("# rate", "rate").replace("# burst", "burst");
+    let config = accepts(&uncommented.replace("# runtime_", "runtime_"), &[]);
     assert_eq!((config.http.api_keys.len(), config.model.runtime_library.is_some()), (1, true));
+    assert_eq!(config.http.api_keys[0].rate, Some(RateConfig { per_sec: 100, burst: 500 }));
     // Every key of the defaults is in it, under its own name.
-    for key in ["listen", "workers", "dedupe_days", "checkpoint_secs", "shards", "max_in_flight", "set"] {
+    for key in [
+        "listen",
+        "workers",
+        "max_connections",
+        "dedupe_days",
+        "checkpoint_secs",
+        "shards",
+        "hot_users",
+        "idle_secs",
+        "max_in_flight",
+        "set",
+    ] {
         assert!(example.contains(&format!("\n{key} = ")), "{key} is not shown");
     }
 }

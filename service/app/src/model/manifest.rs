@@ -108,6 +108,7 @@ fn hint(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn check(change: impl FnOnce(&mut serde_json::Value), expected: &str) {
         let mut manifest = serde_json::json!({
@@ -156,5 +157,35 @@ mod tests {
     fn an_unknown_feature_gets_a_suggestion() {
         assert_eq!(hint("usercount_7d"), " (did you mean \"user_count_7d\"?)");
         assert_eq!(hint("zzz"), "");
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_manifest_never_panics(
+            at in any::<prop::sample::Index>(), length in 0_usize..12, trap in prop::sample::select(TRAPS.to_vec()),
+        ) {
+            let mut bytes = include_bytes!("../../../../models/default/manifest.json").to_vec();
+            let at = at.index(bytes.len());
+            bytes.splice(at..(at + length).min(bytes.len()), trap.bytes());
+            if let Ok(manifest) = Manifest::parse(&bytes) {
+                prop_assert!(!manifest.features.is_empty() && !manifest.name.is_empty());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_no_manifest(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(Manifest::parse(&bytes).is_err());
+        }
+    }
+
+    /// What JSON parsers trip over.
+    const TRAPS: [&str; 14] =
+        ["", "\"", "\\", "\\ud800", "{", "}", "[", "]", ",", "1e400", "-0", "null", "NaN", "\"features\": [[[[[[[[[["];
+
+    #[test]
+    fn a_deep_manifest_is_refused() {
+        for deep in ["[".repeat(1 << 20), "{\"training\":".repeat(100_000)] {
+            assert!(Manifest::parse(deep.as_bytes()).is_err());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The field names of every event, in one table: readers look fields up by number, not by text.
 
-/// A field of a transaction, a login, a label or a list entry.
+/// A field of a transaction, a login, a label, a review or a list entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     TransactionId,
@@ -22,6 +22,9 @@ pub(super) enum Field {
     IsFraud,
     Source,
     AmountLost,
+    Status,
+    Note,
+    Assignee,
     Reason,
     ExpiresAt,
 }
@@ -31,7 +34,7 @@ impl Field {
     pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Every field with its name, in the order of the documentation, which most senders keep.
-    const ALL: [(Self, &'static str); 21] = [
+    const ALL: [(Self, &'static str); 24] = [
         (Self::TransactionId, "transaction_id"),
         (Self::UserId, "user_id"),
         (Self::Amount, "amount"),
@@ -51,6 +54,9 @@ impl Field {
         (Self::IsFraud, "is_fraud"),
         (Self::Source, "source"),
         (Self::AmountLost, "amount_lost"),
+        (Self::Status, "status"),
+        (Self::Note, "note"),
+        (Self::Assignee, "assignee"),
         (Self::Reason, "reason"),
         (Self::ExpiresAt, "expires_at"),
     ];

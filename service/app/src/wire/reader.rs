@@ -78,6 +78,10 @@ impl<'s, 'c, 'a, V: Values<'a>> Reader<'s, 'c, V> {
         self.optional(field, |text| scalar::bounded(text, max))
     }
 
+    pub(super) fn optional_prose(&mut self, field: Field, max: usize) -> Option<Box<str>> {
+        self.optional(field, |text| scalar::prose(text, max))
+    }
+
     /// A text of at least one character and at most `max` bytes.
     pub(super) fn text(&mut self, field: Field, max: usize) -> Option<Box<str>> {
         self.required(field, |text| match text.trim().is_empty() {

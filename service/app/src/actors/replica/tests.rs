@@ -196,9 +196,9 @@ proptest! {
             }
         }
         for of in [0, 1] {
-            let shared = model.iter().filter(|(key, _)| partition(key) == of && key.kind != ListKind::User);
-            let shared: Vec<_> = shared.map(|(key, entry)| (of, key.clone(), entry.clone())).collect();
-            prop_assert_eq!(replica.shared_behind(None, &HashSet::from([of])), (shared, None));
+            let listed = model.iter().filter(|(key, _)| partition(key) == of);
+            let listed: Vec<_> = listed.map(|(key, entry)| (of, key.clone(), entry.clone())).collect();
+            prop_assert_eq!(replica.listed_behind(None, &HashSet::from([of])), (listed, None));
         }
     }
 }
@@ -213,8 +213,8 @@ fn many_are_looked_at_and_removed_some_at_a_time() {
     }
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let (shared, next) = replica.shared_behind(after.as_ref(), &HashSet::from([0, 1]));
-        found.extend(shared.into_iter().map(|(_, key, _)| key));
+        let (listed, next) = replica.listed_behind(after.as_ref(), &HashSet::from([0, 1]));
+        found.extend(listed.into_iter().map(|(_, key, _)| key));
         if next.is_none() {
             break;
         }

@@ -1,9 +1,11 @@
 //! List entries through a shard: what binds the next decision, what a failed append leaves, what survives a start.
 
-use super::{MAX_LISTED, Moody, NOON, payment, prepare, start, start_saving};
+use super::{MAX_LISTED, Moody, NOON, RULES, compile, judge_by, payment, settings};
 use crate::actors::gateway::Gateway;
 use crate::actors::messages::{ListChanged, ListPage, ListQuery, Refusal, Submission};
 use crate::actors::partition::partition_of;
+use crate::actors::replica::ListReplica;
+use crate::actors::shard::{ShardActor, ShardSettings, Start};
 use crate::journal::Journal;
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::Body;
@@ -16,6 +18,37 @@ use verdict_core::decision::Outcome;
 use verdict_core::event::Source;
 use verdict_core::lists::{List, ListAction, ListChange, ListKey, ListKind, ListSource};
 use verdict_core::time::Timestamp;
+
+/// Permits.
+const LIMIT: usize = 64;
+
+fn start(journal: &Arc<Moody>) -> Gateway {
+    start_saving(journal, None)
+}
+
+fn start_saving(journal: &Arc<Moody>, checkpoints: Option<&Arc<CheckpointStore>>) -> Gateway {
+    let (gateway, starts) = prepare(journal, checkpoints, 1);
+    starts.into_iter().for_each(|start| start());
+    gateway
+}
+
+/// A gateway to so many shards with a replica of their own, and what starts them.
+fn prepare(journal: &Arc<Moody>, checkpoints: Option<&Arc<CheckpointStore>>, shards: u16) -> (Gateway, Vec<Start>) {
+    let partitions = journal.partitions();
+    let lists = ListReplica::new(partitions, MAX_LISTED);
+    let shard = |shard| {
+        let settings = ShardSettings {
+            shard,
+            partitions: (0..partitions).filter(|partition| partition % shards == shard).collect(),
+            checkpoints: checkpoints.cloned(),
+            lists: Arc::clone(&lists),
+            ..settings(Arc::clone(journal), LIMIT)
+        };
+        ShardActor::prepare(settings, judge_by(compile(RULES, "base: USD\nrates: {}\n"), None))
+    };
+    let (addresses, starts) = (0..shards).map(shard).unzip();
+    (Gateway::new(addresses, partitions, LIMIT, Arc::clone(&lists)), starts)
+}
 
 fn key(list: List, kind: ListKind, value: &str) -> ListKey {
     ListKey { list, kind, value: value.into() }
@@ -57,7 +90,7 @@ fn all(gateway: &Gateway, list: List) -> ListPage {
 fn entries_of_every_kind_bind_the_very_next_decision() {
     actix::System::new().block_on(async {
         let journal = Moody::new();
-        let gateway = start(&journal, 64);
+        let gateway = start(&journal);
         gateway.serving().await.expect("serving");
         assert_eq!(met(&gateway, "t-0").await, (Outcome::Approve, vec![]));
         let values = [
@@ -89,7 +122,7 @@ fn entries_of_every_kind_bind_the_very_next_decision() {
 #[test]
 fn what_is_asked_for_goes_over_the_block_of_a_decision() {
     actix::System::new().block_on(async {
-        let gateway = start(&Moody::new(), 64);
+        let gateway = start(&Moody::new());
         gateway.serving().await.expect("serving");
         let own = || block(ListKind::User, "u-1");
         let blocked = gateway.decide(payment("t-1", 10_001)).await.expect("an answer").decided;
@@ -115,7 +148,7 @@ fn what_is_asked_for_goes_over_the_block_of_a_decision() {
 #[test]
 fn one_more_than_is_allowed_is_refused_and_decisions_still_block() {
     actix::System::new().block_on(async {
-        let gateway = start(&Moody::new(), 64);
+        let gateway = start(&Moody::new());
         gateway.serving().await.expect("serving");
         let many = (0..MAX_LISTED + 2).map(|n| format!("m-{n}")).collect::<Vec<_>>();
         let done = join_all(many.iter().map(|value| put(&gateway, block(ListKind::Merchant, value), None))).await;
@@ -137,7 +170,7 @@ fn one_more_than_is_allowed_is_refused_and_decisions_still_block() {
 fn a_change_whose_append_failed_binds_nobody_afterwards() {
     actix::System::new().block_on(async {
         let journal = Moody::new();
-        let gateway = start(&journal, 64);
+        let gateway = start(&journal);
         gateway.serving().await.expect("serving");
         put(&gateway, block(ListKind::Device, "d-other"), None).await.expect("done");
         for kind_value in [(ListKind::Merchant, "m-1"), (ListKind::User, "u-1")] {
@@ -162,7 +195,7 @@ fn entries_survive_a_checkpoint_and_what_came_after_it() {
     actix::System::new().block_on(async {
         let store = Arc::new(CheckpointStore::open(dir.path()).await.expect("opens"));
         let journal = Moody::new();
-        let gateway = start_saving(&journal, 64, Some(&store));
+        let gateway = start_saving(&journal, Some(&store));
         gateway.serving().await.expect("serving");
         put(&gateway, block(ListKind::Merchant, "m-1"), None).await.expect("done");
         put(&gateway, block(ListKind::Ip, "203.0.113.7"), None).await.expect("done");
@@ -173,7 +206,7 @@ fn entries_survive_a_checkpoint_and_what_came_after_it() {
         delete(&gateway, block(ListKind::Merchant, "m-1")).await.expect("done");
 
         // Another start from the same checkpoint and journal: its own replica, a new epoch.
-        let again = start_saving(&journal, 64, Some(&store));
+        let again = start_saving(&journal, Some(&store));
         again.serving().await.expect("serving");
         let expected = vec![ListKind::User, ListKind::Ip];
         assert_eq!(met(&again, "t-1").await, (Outcome::Block, expected.clone()));
@@ -182,7 +215,7 @@ fn entries_survive_a_checkpoint_and_what_came_after_it() {
         assert!(again.checkpoint().await);
         let marker = store.marker().await.expect("reads").expect("a marker");
         assert_eq!(marker.totals().list_changes, 4);
-        let last = start_saving(&journal, 64, Some(&store));
+        let last = start_saving(&journal, Some(&store));
         last.serving().await.expect("serving");
         assert_eq!(met(&last, "t-2").await, (Outcome::Block, expected));
     });
@@ -192,7 +225,7 @@ fn entries_survive_a_checkpoint_and_what_came_after_it() {
 fn no_shard_decides_before_the_entries_of_all_are_known() {
     actix::System::new().block_on(async {
         let journal = Moody::new();
-        let gateway = start(&journal, 64);
+        let gateway = start(&journal);
         gateway.serving().await.expect("serving");
         // Entries of both partitions, one of which is not the user's.
         let (two, one) = ([(ListKind::Merchant, "m-1"), (ListKind::Device, "d-1")], "203.0.113.7");
@@ -203,7 +236,7 @@ fn no_shard_decides_before_the_entries_of_all_are_known() {
         assert_eq!(expected.1.len(), 3);
         gateway.stop().await;
 
-        let (gateway, starts) = prepare(&journal, 64, None, 2);
+        let (gateway, starts) = prepare(&journal, None, 2);
         let mut starts = starts.into_iter();
         let own = usize::from(partition_of("u-1", 2));
         let (mut first, mut second) = (starts.next(), starts.next());

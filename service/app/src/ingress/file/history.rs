@@ -209,6 +209,7 @@ impl<R: Read> Read for Counted<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_long_line_is_cut_and_the_next_one_is_whole() {
@@ -221,6 +222,43 @@ mod tests {
             line.clear();
             assert_eq!(read_line(&mut reader, &mut line).unwrap(), expected.len());
             assert_eq!(line, expected.as_bytes());
+        }
+    }
+
+    /// Reads a whole history from bytes; gives its number of entries, or `None` where it ends with an error.
+    fn entries(bytes: &[u8], format: Format) -> Option<usize> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history");
+        std::fs::write(&path, bytes).unwrap();
+        let rates = crate::wire::testing::rates();
+        let mut history = History::open(&path, format, rates.base()).ok()?;
+        let mut count = 0;
+        while let Some(entry) = history.next(&crate::wire::testing::context(&rates)).ok()? {
+            assert!(entry.original.len() <= MAX_LINE_BYTES || matches!(format, Format::Csv));
+            count += 1;
+        }
+        Some(count)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn any_bytes_are_read_to_their_end(bytes in prop::collection::vec(any::<u8>(), 0..400), packed in any::<bool>()) {
+            let bytes = if packed { [GZIP_MAGIC.as_slice(), &bytes].concat() } else { bytes };
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
+            for format in [Format::Csv, Format::Ndjson] {
+                prop_assert!(entries(&bytes, format).is_none_or(|count| packed || count <= lines));
+            }
+        }
+
+        #[test]
+        fn a_damaged_history_loses_only_what_is_damaged(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = "{\"login_id\":\"l\"}\nnonsense\n{}\n".repeat(3).into_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let count = entries(&bytes, Format::Ndjson);
+            prop_assert!(matches!(count, Some(8..=10)), "{:?}", count);
         }
     }
 }

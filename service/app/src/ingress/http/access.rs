@@ -1,31 +1,51 @@
-//! Who may call: bearer keys with scopes, compared by their SHA-256 in constant time.
+//! Who may call, and how fast: bearer keys with scopes, compared by their SHA-256 in constant time.
 //!
-//! A server without keys is open to whoever reaches it; the configuration lets only a loopback address be so. Only
-//! hashes are kept; nothing here prints a key.
+//! A server without keys is open to whoever reaches it, at any rate; the configuration lets only a loopback address be
+//! so. No scope implies another: a key that may change lists may do nothing else unless it says so. Only hashes are kept;
+//! nothing here prints a key.
 
+use super::rate::TokenBucket;
 use crate::config::{ApiKeyConfig, Scope};
 use crate::wire::problem::Problem;
 use actix_web::http::header::HeaderValue;
 use sha2::{Digest, Sha256};
+use std::time::Instant;
 use subtle::ConstantTimeEq;
 
 /// The configured keys.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct KeyRing {
-    keys: Vec<ApiKeyConfig>,
+    keys: Vec<Key>,
 }
+
+#[derive(Debug)]
+struct Key {
+    config: ApiKeyConfig,
+    /// What is left of its rate, if it has one.
+    bucket: Option<TokenBucket>,
+}
+
+/// Who was let through: a key of the ring, or nobody in particular where everything is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller(Option<usize>);
 
 impl KeyRing {
     /// A ring of keys; without any, everything is open.
     #[must_use]
     pub fn new(keys: Vec<ApiKeyConfig>) -> Self {
-        Self { keys }
+        let with_bucket = |config: ApiKeyConfig| Key { bucket: config.rate.map(TokenBucket::new), config };
+        Self { keys: keys.into_iter().map(with_bucket).collect() }
     }
 
-    /// Lets a caller through who presents a key with one of the scopes.
-    pub(super) fn admit(&self, authorization: Option<&HeaderValue>, any_of: &[Scope]) -> Result<(), Problem> {
+    /// Lets a caller through who presents a key with one of the scopes, and has it pay for one request.
+    pub(super) fn admit(
+        &self,
+        authorization: Option<&HeaderValue>,
+        any_of: &[Scope],
+        now: impl FnOnce() -> Instant,
+    ) -> Result<Caller, Problem> {
         if self.keys.is_empty() || any_of.is_empty() {
-            return Ok(());
+            return Ok(Caller(None));
         }
         let Some(presented) = authorization.and_then(bearer) else {
             return Err(Problem::new(401, "UNAUTHORIZED", "expected the header Authorization: Bearer KEY"));
@@ -33,20 +53,35 @@ impl KeyRing {
         let presented: [u8; 32] = Sha256::digest(presented).into();
         // Every key is compared in full: the time taken says nothing about which one was close.
         let mut found = None;
-        for key in &self.keys {
-            if bool::from(key.sha256.ct_eq(&presented)) {
-                found = Some(key);
+        for (at, key) in self.keys.iter().enumerate() {
+            if bool::from(key.config.sha256.ct_eq(&presented)) {
+                found = Some((at, &key.config));
             }
         }
-        let Some(key) = found else {
+        let Some((at, key)) = found else {
             return Err(Problem::new(401, "UNAUTHORIZED", "expected a key of this server, found an unknown one"));
         };
-        if any_of.iter().any(|scope| key.scopes.contains(scope)) {
-            return Ok(());
+        if !any_of.iter().any(|scope| key.scopes.contains(scope)) {
+            let wanted: Vec<&str> = any_of.iter().map(|scope| scope.name()).collect();
+            let (wanted, name) = (wanted.join(" or "), &key.name);
+            let detail = format!("expected a key with the scope {wanted}, found {name:?} without it");
+            return Err(Problem::new(403, "FORBIDDEN", detail));
         }
-        let wanted: Vec<&str> = any_of.iter().map(|scope| scope.name()).collect();
-        let detail = format!("expected a key with the scope {}, found {:?} without it", wanted.join(" or "), key.name);
-        Err(Problem::new(403, "FORBIDDEN", detail))
+        let caller = Caller(Some(at));
+        self.charge(caller, now).map(|()| caller)
+    }
+
+    /// Takes one more request, or line of a batch, off the caller's rate. The clock is read only where there is a rate.
+    pub(super) fn charge(&self, caller: Caller, now: impl FnOnce() -> Instant) -> Result<(), Problem> {
+        let key = caller.0.and_then(|at| self.keys.get(at));
+        let Some((key, bucket)) = key.and_then(|key| Some((key, key.bucket.as_ref()?))) else { return Ok(()) };
+        bucket.take(now()).map_err(|wait| {
+            let rate = key.config.rate.map_or(0, |rate| rate.per_sec);
+            let detail = format!("expected at most {rate} requests a second with this key, found more; retry later");
+            // In whole seconds, as the header has it, and never too early.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            Problem::new(429, "RATE_LIMITED", detail).retry_after(u32::try_from(seconds).unwrap_or(u32::MAX))
+        })
     }
 }
 
@@ -60,9 +95,12 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RateConfig;
+    use crate::telemetry::clock::instant as start;
+    use std::time::Duration;
 
     fn key(name: &str, text: &str, scopes: &[Scope]) -> ApiKeyConfig {
-        ApiKeyConfig { name: name.into(), sha256: Sha256::digest(text).into(), scopes: scopes.to_vec() }
+        ApiKeyConfig { name: name.into(), sha256: Sha256::digest(text).into(), scopes: scopes.to_vec(), rate: None }
     }
 
     #[test]
@@ -73,7 +111,7 @@ mod tests {
         ]);
         let check = |header: Option<&str>, any_of: &[Scope], expected: u16| {
             let header = header.map(|text| HeaderValue::from_str(text).expect("a header"));
-            let found = ring.admit(header.as_ref(), any_of).map_or_else(|problem| problem.status, |()| 200);
+            let found = ring.admit(header.as_ref(), any_of, start).map_or_else(|problem| problem.status, |_| 200);
             assert_eq!(found, expected, "{header:?} {any_of:?}");
         };
         check(None, &[], 200);
@@ -86,7 +124,34 @@ mod tests {
         for bad in ["alpha", "Basic alpha", "Bearer", "Bearer ", "Beareralpha", ""] {
             check(Some(bad), &[Scope::Decide], 401);
         }
-        assert!(KeyRing::default().admit(None, &[Scope::Admin]).is_ok());
+        assert!(KeyRing::default().admit(None, &[Scope::Admin], start).is_ok());
         assert!(!format!("{ring:?}").contains("sha256"));
+    }
+
+    #[test]
+    fn a_key_uses_up_its_own_rate_only() {
+        let rate = Some(RateConfig { per_sec: 1, burst: 2 });
+        let ring = KeyRing::new(vec![
+            ApiKeyConfig { rate, ..key("bounded", "alpha", &[Scope::Decide]) },
+            ApiKeyConfig { rate, ..key("other", "beta", &[Scope::Decide]) },
+            key("free", "gamma", &[Scope::Decide]),
+        ]);
+        let start = start();
+        let ask = |text: &str, ms: u64, scope: Scope| {
+            let header = HeaderValue::from_str(&format!("Bearer {text}")).expect("a header");
+            ring.admit(Some(&header), &[scope], || start + Duration::from_millis(ms))
+                .map_err(|problem| (problem.code, problem.retry_after_secs))
+        };
+        let decide = |text: &str, ms: u64| ask(text, ms, Scope::Decide);
+        let limited = Err(("RATE_LIMITED", Some(1)));
+        // What is forbidden costs nothing.
+        assert_eq!(ask("alpha", 0, Scope::Admin), Err(("FORBIDDEN", None)));
+        let alpha = decide("alpha", 0).expect("a token");
+        assert_eq!(ring.charge(alpha, || start).map_err(|problem| problem.code), Ok(()));
+        assert_eq!(ring.charge(alpha, || start).map_err(|problem| problem.code), Err("RATE_LIMITED"));
+        assert_eq!(decide("alpha", 999), limited);
+        assert_eq!((decide("beta", 999), decide("gamma", 999)), (Ok(Caller(Some(1))), Ok(Caller(Some(2)))));
+        assert_eq!((decide("alpha", 1_000), decide("alpha", 1_001)), (Ok(alpha), limited));
+        assert!((0..1_000).all(|_| decide("gamma", 0).is_ok()));
     }
 }

@@ -36,7 +36,7 @@ pub(super) async fn submit(
     parsed: ParsedTransaction,
     received_at: Timestamp,
 ) -> Result<Answer, Problem> {
-    let started = (state.clock.instant)();
+    let started = state.clock.instant();
     let allowed = parsed.deadline_ms.map_or(state.limits.decide_deadline, Duration::from_millis);
     let submission = Submission {
         event: parsed.transaction,

@@ -3,7 +3,9 @@
 //! The whole batch is read before the first line is answered: its size and pace then have their status codes, and a
 //! client that sends everything before it reads anything cannot block itself. The answers are streamed. A client that
 //! does not read them holds its batch for a bounded time only; then the answer breaks off, which chunked encoding shows.
+//! A line beyond the caller's rate is refused, not waited with: batches that wait would take the place of others'.
 
+use super::access::Caller;
 use super::body::{self, Kind};
 use super::{HttpState, MAX_BATCHES, decide, ingest, respond};
 use crate::config::Scope;
@@ -38,21 +40,32 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload, state: web
 }
 
 async fn open(request: &HttpRequest, payload: web::Payload, state: &web::Data<HttpState>) -> Result<Batch, Problem> {
-    respond::admit(request, state, &[Scope::Ingest])?;
+    let caller = respond::admit(request, state, &[Scope::Ingest])?;
     let permit = state.batches.clone().try_acquire_owned().map_err(|_| {
         let detail = format!("expected at most {MAX_BATCHES} batches at a time, found as many; retry later");
         Problem::new(429, "OVERLOADED", detail).retry_after(1)
     })?;
     let body = body::read(request, payload, state, Kind::Batch).await?;
-    Ok(Batch { state: state.clone(), body, line: 0, window: FuturesOrdered::new(), _permit: permit })
+    Ok(Batch {
+        state: state.clone(),
+        caller,
+        body,
+        line: 0,
+        paid: true,
+        window: FuturesOrdered::new(),
+        _permit: permit,
+    })
 }
 
 /// A batch on its way: what is left of the body, and the lines in flight.
 struct Batch {
     state: web::Data<HttpState>,
+    caller: Caller,
     body: Bytes,
     /// Number of the last line taken, counted from 1.
     line: u64,
+    /// Whether the next line is paid for, as the first is with the request.
+    paid: bool,
     /// Answers in the order of their lines. New futures are first polled in the order in which they were pushed, which
     /// is what keeps a user's events in order.
     window: FuturesOrdered<LocalBoxFuture<'static, Vec<u8>>>,
@@ -117,7 +130,9 @@ impl Batch {
         while self.window.len() < self.state.limits.batch_window {
             let Some(bytes) = self.next_line() else { return };
             let (state, number) = (self.state.clone(), self.line);
-            self.window.push_back(Box::pin(answer(state, bytes, number)));
+            let charged = if self.paid { Ok(()) } else { state.keys.charge(self.caller, || state.clock.instant()) };
+            self.paid = false;
+            self.window.push_back(Box::pin(answer(state, bytes, number, charged)));
         }
     }
 
@@ -136,9 +151,13 @@ impl Batch {
 }
 
 /// The answer to one line, with its end.
-async fn answer(state: web::Data<HttpState>, bytes: Bytes, number: u64) -> Vec<u8> {
+async fn answer(state: web::Data<HttpState>, bytes: Bytes, number: u64, charged: Result<(), Problem>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1_024);
-    if let Err(problem) = take(&state, &bytes, &mut out).await {
+    let taken = match charged {
+        Ok(()) => take(&state, &bytes, &mut out).await,
+        Err(problem) => Err(problem),
+    };
+    if let Err(problem) = taken {
         (state.on_rejected)(problem.code);
         problem.to_json(&format!("/v1/events#line-{number}"), &mut out);
     }

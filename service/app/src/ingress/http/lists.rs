@@ -57,11 +57,11 @@ pub(super) async fn delete(request: HttpRequest, state: web::Data<HttpState>) ->
 async fn delete_entry(request: &HttpRequest, state: &HttpState) -> Result<(), Problem> {
     respond::admit(request, state, &[Scope::Admin])?;
     let change = ListChange { key: key(request).await?, source: ListSource::Api, action: ListAction::Delete };
-    submit(state, change, (state.clock.now)()).await.map(drop)
+    submit(state, change, state.clock.now()).await.map(drop)
 }
 
 async fn submit(state: &HttpState, event: ListChange, received_at: Timestamp) -> Result<ListChanged, Problem> {
-    let started = (state.clock.instant)();
+    let started = state.clock.instant();
     let deadline = Some(started + state.limits.ingest_deadline);
     let submission = Submission { event, source: Source::Http, received_at, started, deadline, original: None };
     Ok(state.intake.change_list(submission).await?)
@@ -75,7 +75,7 @@ pub(super) async fn get(request: HttpRequest, state: web::Data<HttpState>) -> Ht
 async fn entry(request: &HttpRequest, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Admin, Scope::Review])?;
     let key = key(request).await?;
-    let entry = state.intake.list_entry(&key, (state.clock.now)())?;
+    let entry = state.intake.list_entry(&key, state.clock.now())?;
     let entry = entry.ok_or(Refusal::NotListed)?;
     let mut json = Vec::with_capacity(256);
     list::entry_to_json(&key, &entry, &mut json);
@@ -91,7 +91,7 @@ async fn page(request: &HttpRequest, state: &HttpState) -> Result<Vec<u8>, Probl
     respond::admit(request, state, &[Scope::Admin, Scope::Review])?;
     let name = web::Path::<String>::extract(request).await.map_err(|_| unknown_list(""))?;
     let list = one_of(&name, &List::ALL).ok_or_else(|| unknown_list(&name))?;
-    let page = state.intake.list_page(&parse(list, request.query_string())?, (state.clock.now)())?;
+    let page = state.intake.list_page(&parse(list, request.query_string())?, state.clock.now())?;
     let mut json = Vec::with_capacity(256 * page.entries.len() + 64);
     list::page_to_json(&page, &mut json);
     Ok(json)

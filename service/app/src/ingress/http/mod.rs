@@ -7,29 +7,36 @@
 pub mod access;
 pub mod alerts;
 mod body;
+mod connection;
 mod decide;
+mod docs;
 mod events;
 mod ingest;
 pub mod intake;
 mod lists;
 mod operate;
 mod profile;
+mod rate;
 mod respond;
+mod reviews;
+mod serve;
+pub mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use access::KeyRing;
-pub use alerts::{AlertReader, AlertsUnavailable};
+pub use alerts::{AlertDesk, AlertError};
 pub use intake::Intake;
+pub use serve::serve;
+pub use streams::Streams;
 
+use crate::telemetry::clock::Clock;
 use crate::telemetry::health::ReadinessReport;
 use crate::wire::{AgeBounds, ParseContext};
-use actix_web::dev::Server;
-use actix_web::{App, HttpServer, Resource, Route, guard, web};
-use std::io;
-use std::net::TcpListener;
+use actix_web::http::Method;
+use actix_web::{Resource, Route, guard, web};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use verdict_core::money::Rates;
 use verdict_core::time::Timestamp;
@@ -44,7 +51,7 @@ pub struct HttpState {
     pub bounds: AgeBounds,
     /// Sizes and times.
     pub limits: Limits,
-    /// The clocks.
+    /// The time of receipt and of deadlines.
     pub clock: Clock,
     /// Who may call.
     pub keys: KeyRing,
@@ -52,21 +59,14 @@ pub struct HttpState {
     pub readiness: Box<dyn Fn() -> ReadinessReport + Send + Sync>,
     /// The text that `/metrics` answers with, in the Prometheus exposition format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
-    /// Where alerts are read.
-    pub alerts: Arc<dyn AlertReader>,
+    /// Where alerts are read, followed and reviewed.
+    pub alerts: Arc<dyn AlertDesk>,
+    /// Who follows the alerts.
+    pub streams: Streams,
     /// Called with the reason code of everything that is refused, lines of batches included.
     pub on_rejected: Box<dyn Fn(&'static str) + Send + Sync>,
     /// Permits for batches in memory.
     pub batches: Arc<Semaphore>,
-}
-
-/// The two clocks that a request needs.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    /// Wall clock, for receipt.
-    pub now: fn() -> Timestamp,
-    /// Monotonic clock, for deadlines.
-    pub instant: fn() -> Instant,
 }
 
 /// Bounds of requests (I7).
@@ -88,6 +88,10 @@ pub struct Limits {
     pub batch_window: usize,
     /// How long a client may leave the answers to its batch unread before the rest is given up.
     pub batch_stall: Duration,
+    /// How long a stream may be silent before a comment shows that it lives.
+    pub stream_heartbeat: Duration,
+    /// How long a client may leave the alerts that it follows unread before it is cut off.
+    pub stream_stall: Duration,
     /// How long a batch may take from its first line to its last answer.
     pub batch_timeout: Duration,
 }
@@ -106,6 +110,9 @@ impl Default for Limits {
             read_deadline: Duration::from_secs(5),
             batch_window: 256,
             batch_stall: Duration::from_secs(30),
+            // Proxies commonly close what is silent for 60 s.
+            stream_heartbeat: Duration::from_secs(15),
+            stream_stall: Duration::from_secs(10),
             batch_timeout: Duration::from_secs(600),
         }
     }
@@ -123,7 +130,7 @@ impl Limits {
 impl HttpState {
     /// Runs `parse` with the rates in force, the age bounds and the time of receipt.
     fn parse<T>(&self, parse: impl FnOnce(&ParseContext<'_>) -> T) -> (T, Timestamp) {
-        let (rates, now) = ((self.rates)(), (self.clock.now)());
+        let (rates, now) = ((self.rates)(), self.clock.now());
         (parse(&ParseContext { rates: &rates, now, bounds: self.bounds }), now)
     }
 }
@@ -137,11 +144,11 @@ struct Endpoint {
 
 impl Endpoint {
     fn post(path: &'static str, route: fn(Route) -> Route) -> Self {
-        Self { path, allow: "POST", routes: vec![route(web::post())] }
+        Self { path, allow: "POST", routes: vec![route(taking(|method| *method == Method::POST))] }
     }
 
     fn get(path: &'static str, route: fn(Route) -> Route) -> Self {
-        let either = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+        let either = taking(|method| matches!(*method, Method::GET | Method::HEAD));
         Self { path, allow: "GET, HEAD", routes: vec![route(either)] }
     }
 
@@ -159,9 +166,15 @@ impl Endpoint {
     }
 }
 
+/// A route for some methods. The guards of actix-web note every method that they refuse in a map of the request, for an
+/// `Allow` header that is known here.
+fn taking(method: fn(&Method) -> bool) -> Route {
+    web::route().guard(guard::fn_guard(move |context| method(&context.head().method)))
+}
+
 /// Every route; `openapi.json` describes the same.
-fn endpoints() -> [Endpoint; 13] {
-    [
+fn endpoints() -> Vec<Endpoint> {
+    vec![
         Endpoint::post("/v1/decide", |route| route.to(decide::post)),
         Endpoint::post("/decide", |route| route.to(decide::post)),
         Endpoint::post("/v1/events", |route| route.to(events::post)),
@@ -169,13 +182,23 @@ fn endpoints() -> [Endpoint; 13] {
         Endpoint::post("/v1/labels", |route| route.to(ingest::post_label)),
         Endpoint::get("/v1/users/{id}/profile", |route| route.to(profile::get)),
         Endpoint::get("/v1/alerts", |route| route.to(alerts::get)),
+        Endpoint::get("/v1/alerts/stream", |route| route.to(streams::get)),
+        Endpoint::post("/v1/alerts/{id}/reviews", |route| route.to(reviews::post)),
         Endpoint::get("/v1/lists/{list}", |route| route.to(lists::get_page)),
-        Endpoint::get("/v1/lists/{list}/{kind}/{value}", |route| route.to(lists::get))
-            .and("GET, HEAD, PUT, DELETE", [web::put().to(lists::put), web::delete().to(lists::delete)]),
+        Endpoint::get("/v1/lists/{list}/{kind}/{value}", |route| route.to(lists::get)).and(
+            "GET, HEAD, PUT, DELETE",
+            [
+                taking(|method| *method == Method::PUT).to(lists::put),
+                taking(|method| *method == Method::DELETE).to(lists::delete),
+            ],
+        ),
         Endpoint::get("/healthz", |route| route.to(operate::health)),
         Endpoint::get("/readyz", |route| route.to(operate::ready)),
         Endpoint::get("/metrics", |route| route.to(operate::metrics)),
         Endpoint::get("/openapi.json", |route| route.to(operate::openapi)),
+        Endpoint::get("/docs", |route| route.to(docs::page)),
+        Endpoint::get("/docs/page.css", |route| route.to(docs::style)),
+        Endpoint::get("/docs/page.js", |route| route.to(docs::script)),
     ]
 }
 
@@ -186,38 +209,4 @@ pub fn configure(config: &mut web::ServiceConfig, state: web::Data<HttpState>) {
         config.service(endpoint.into_resource());
     }
     config.default_service(web::to(respond::not_found));
-}
-
-/// How long a quiet connection is kept; longer than the 60 s that load balancers commonly keep theirs.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long a request's head may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long open requests may take to end once the server stops.
-const SHUTDOWN_SECS: u64 = 30;
-
-/// Serves on a bound listener until the returned server's handle stops it; signals are the caller's. Every worker calls
-/// `on_worker` once, on its own thread, before its first request.
-///
-/// # Errors
-/// When the listener cannot be used.
-pub fn serve(
-    listener: TcpListener,
-    workers: usize,
-    state: web::Data<HttpState>,
-    on_worker: impl Fn() + Clone + Send + 'static,
-) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
-        on_worker();
-        let state = state.clone();
-        App::new().configure(move |config| configure(config, state))
-    });
-    let server = server
-        .workers(workers)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .tcp_nodelay(true)
-        .shutdown_timeout(SHUTDOWN_SECS)
-        .disable_signals()
-        .listen(listener)?;
-    Ok(server.run())
 }

@@ -1,6 +1,7 @@
 //! Answers: JSON as it was printed, and every refusal as a problem object with its headers.
 
 use super::HttpState;
+use super::access::Caller;
 use crate::actors::messages::Refusal;
 use crate::wire::problem::{MEDIA_TYPE, Problem};
 use crate::wire::{Fault, FaultCode, time};
@@ -11,6 +12,7 @@ use actix_web::http::header::{
 use actix_web::{HttpRequest, HttpResponse, web};
 use std::future::Future;
 use std::time::Duration;
+use verdict_core::money::ConversionError;
 
 /// The media type of answers.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -18,14 +20,26 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Longest path and query in bytes.
 const MAX_URI_BYTES: usize = 8 * 1024;
 
+/// Longest headers in bytes, names and values together. The server itself reads at most 128 KiB and 96 lines of them.
+const MAX_HEADERS_BYTES: usize = 32 * 1024;
+
 /// Checks what every request must satisfy before its body is looked at; no scope means open to all.
-pub(super) fn admit(request: &HttpRequest, state: &HttpState, any_of: &[crate::config::Scope]) -> Result<(), Problem> {
+pub(super) fn admit(
+    request: &HttpRequest,
+    state: &HttpState,
+    any_of: &[crate::config::Scope],
+) -> Result<Caller, Problem> {
     let uri_bytes = request.uri().path_and_query().map_or(0, |both| both.as_str().len());
     if uri_bytes > MAX_URI_BYTES {
         let detail = format!("expected a path and query of at most {MAX_URI_BYTES} bytes, found {uri_bytes}");
         return Err(Problem::new(414, "URI_TOO_LONG", detail));
     }
-    state.keys.admit(request.headers().get(AUTHORIZATION), any_of)
+    let headers_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers_bytes > MAX_HEADERS_BYTES {
+        let detail = format!("expected headers of at most {MAX_HEADERS_BYTES} bytes, found {headers_bytes}");
+        return Err(Problem::new(431, "HEADERS_TOO_LARGE", detail));
+    }
+    state.keys.admit(request.headers().get(AUTHORIZATION), any_of, || state.clock.instant())
 }
 
 /// Waits for what only reads, and may be asked for again at once. Events carry their deadline with them.
@@ -103,6 +117,9 @@ impl From<Refusal> for Problem {
             Refusal::JournalUnavailable(_) => {
                 "the journal cannot be written now; the service recovers by itself; retry".to_owned()
             }
+            Refusal::ProfileUnreadable(_) => {
+                "this user's profile cannot be read; the operator finds in the log what to do".to_owned()
+            }
             other => other.to_string(),
         };
         let later = |status, code, seconds| Self::new(status, code, detail.clone()).retry_after(seconds);
@@ -110,6 +127,14 @@ impl From<Refusal> for Problem {
             Refusal::TooOld { .. } => {
                 let code = FaultCode::TooOld;
                 let fault = Fault { pointer: "/timestamp".to_owned(), code, message: detail.clone() };
+                Self { faults: vec![fault], ..Self::new(422, code.name(), detail) }
+            }
+            Refusal::Unpriced(why) => {
+                let (pointer, code) = match why {
+                    ConversionError::NoRate(_) => ("/currency", FaultCode::UnknownCurrency),
+                    ConversionError::TooLarge(_) => ("/amount", FaultCode::AmountTooLarge),
+                };
+                let fault = Fault { pointer: pointer.to_owned(), code, message: detail.clone() };
                 Self { faults: vec![fault], ..Self::new(422, code.name(), detail) }
             }
             Refusal::IdReused => Self::new(409, "ID_REUSED", detail),
@@ -121,6 +146,7 @@ impl From<Refusal> for Problem {
             Refusal::JournalUnavailable(_) => later(503, "JOURNAL_UNAVAILABLE", 5),
             Refusal::Recovering => later(503, "RECOVERING", 1),
             Refusal::OriginalUnavailable => later(503, "ORIGINAL_UNAVAILABLE", 1),
+            Refusal::ProfileUnreadable(_) => later(503, "PROFILE_UNREADABLE", 60),
             Refusal::Stopping => later(503, "STOPPING", 5),
         }
     }

@@ -1,5 +1,6 @@
-//! The list entries of a checkpoint that are in nobody's profile: one row a partition, all of its entries together, and
-//! written only when one of them has changed. What a replay from the mark then does to them again changes nothing.
+//! The list entries of a checkpoint: one row a partition, all of its entries together, and written only when one of them
+//! has changed. What a replay from the mark then does to them again changes nothing. Entries about users are here too,
+//! though they are in the profiles: so that a start finds them without reading every profile.
 
 use super::Partition;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ pub(super) const TABLE: &str = include_str!("../../../../../migrations/sqlite/pr
 pub struct ListSnapshot {
     /// The partition.
     pub partition: Partition,
-    /// Every entry in it that is about no user.
+    /// Every entry in it.
     pub entries: Vec<(ListKey, ListEntry)>,
 }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 fn start(bench: Bench) -> (SocketAddr, actix_web::dev::ServerHandle) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let server = serve(listener, 1, Data::new(bench.state), || {}).expect("a server");
+    let server = serve(listener, 1, 100, Data::new(bench.state), || {}).expect("a server");
     let handle = server.handle();
     actix_web::rt::spawn(server);
     (address, handle)

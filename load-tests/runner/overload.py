@@ -1,0 +1,127 @@
+"""Twice the peak: what a service still does for those it answers, and how it turns the others away."""
+
+import json
+import resource
+import shutil
+import subprocess
+import threading
+
+from . import decide, machine
+from .servers import Server
+
+LEAST_GOODPUT = 0.9
+# Memory may grow with the users that the load brings; beyond this over the run something is kept that should not be.
+MOST_GROWTH_MIB = 512
+DEADLINE_MS = 200
+SAMPLE_S = 0.5
+
+
+def run(options, scratch):
+    """The closed-loop peak, then twice that rate, open loop; gives (results, markdown, faults)."""
+    kind = machine.file_system(scratch)
+    if kind in ("tmpfs", "ramfs"):
+        return {}, "", [f"expected a scratch folder on a disk, found {scratch} on {kind}"]
+    room_for(options.overload_connections)
+    data = scratch / "data"
+    command, environment, ready_path = decide.server_of("verdict", data)
+    with Server(command, options.server_core, scratch / "verdict.log", environment, ready_path) as server:
+        peak = generate(options, server, options.connections, seed=1)
+        print(f"peak: {peak['decisions_per_s']:,.0f}/s over {options.connections} connections", flush=True)
+        rate = 2 * peak["decisions_per_s"]
+        with Memory(server.process.pid) as memory:
+            overload = generate(options, server, options.overload_connections, seed=2, rate=rate)
+    shutil.rmtree(data, ignore_errors=True)
+    results = {"peak": peak, "rate": rate, "overload": overload, "resident_mib": memory.samples}
+    return results, markdown(results), faults(results)
+
+
+def room_for(connections):
+    """Lets this process, and the two that it starts, have so many connections open."""
+    wanted = connections + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise OSError(f"expected a limit of {wanted} open files, found {hard}; raise it, or use fewer --overload-connections")
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def generate(options, server, connections, seed, rate=None):
+    """One run of the generator; the peak is measured as long as a round is elsewhere at most."""
+    seconds = options.overload_seconds if rate is not None else min(options.overload_seconds, 10.0)
+    generator = [
+        "taskset", "-c", str(options.generator_core), str(machine.RELEASE / "generate"), server.address,
+        "--connections", str(connections), "--seconds", str(seconds), "--warmup", str(options.warmup),
+        "--users", str(options.users), "--zipf", str(options.zipf), "--median", str(options.median),
+        "--seed", str(seed), "--run", str(seed), "--in-time-ms", str(DEADLINE_MS),
+    ]  # fmt: skip
+    if rate is not None:
+        generator += ["--rate", f"{rate:.0f}"]
+    done = subprocess.run(generator, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+class Memory:
+    """Samples the resident memory of a process in MiB while it is entered."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.samples = []
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def watch(self):
+        """Samples until told to stop."""
+        while True:
+            status = machine.read(f"/proc/{self.pid}/status")
+            self.samples += [round(int(line.split()[1]) / 1024, 1) for line in status.splitlines() if line.startswith("VmRSS:")]
+            if self.done.wait(SAMPLE_S):
+                return
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.thread.join()
+
+
+def shares(counts):
+    """(all, share that was answered, shares of refusals by status)."""
+    total = max(counts["answered"] + sum(counts["refused"].values()) + counts["broken"], 1)
+    return total, counts["answered"] / total, {status: count / total for status, count in sorted(counts["refused"].items())}
+
+
+def faults(results):
+    """What must not happen at any load."""
+    found = []
+    for name in ("peak", "overload"):
+        counts = results[name]["counts"]
+        other = {status: count for status, count in counts["refused"].items() if status not in ("429", "503")}
+        if other:
+            found.append(f"{name}: expected answers of 2xx, 429 and 503 only, found {other}")
+        for key in ("without_retry_after", "broken", "duplicates", "mismatched"):
+            if counts[key]:
+                found.append(f"{name}: expected no {key} answers, found {counts[key]}")
+    return found
+
+
+def markdown(results):
+    """A section for REPORT.md."""
+    peak, overload, memory = results["peak"], results["overload"], results["resident_mib"]
+    goodput = overload["in_time_per_s"] / max(peak["decisions_per_s"], 1e-9)
+    total, answered, refused = shares(overload["counts"])
+    sent = total / (overload["seconds"] or 1)
+    growth = max(memory) - memory[0] if memory else 0.0
+    verdict = lambda holds: "met" if holds else "MISSED"
+    turned_away = ", ".join(f"{status}: {share:.1%}" for status, share in refused.items()) or "nobody"
+    every = max(len(memory) // 8, 1)
+    return "\n".join([
+        f"Peak, closed loop: {peak['decisions_per_s']:,.0f}/s. Then {results['rate']:,.0f}/s due, open loop, for {overload['seconds']:.0f} s: {sent:,.0f}/s were sent.",
+        "",
+        f"- goodput (2xx within {DEADLINE_MS} ms of sending) / peak (at least {LEAST_GOODPUT}): **{goodput:.2f}** — {verdict(goodput >= LEAST_GOODPUT)}",
+        f"- answered {answered:.1%}, turned away {turned_away}; without Retry-After {overload['counts']['without_retry_after']}, broken {overload['counts']['broken']}, degraded {overload['counts']['not_normal']}",
+        f"- latency from the time a request was due, of those answered: p50 {overload['latency']['p50_us'] / 1e3:.0f} ms, p99 {overload['latency']['p99_us'] / 1e3:.0f} ms",
+        f"- resident MiB over time: {', '.join(f'{one:.0f}' for one in memory[::every])}; growth (under {MOST_GROWTH_MIB}): **{growth:.0f}** — {verdict(growth < MOST_GROWTH_MIB)}",
+        f"- generator CPU {overload['generator_cpu'] or 0:.2f} of a core",
+    ])  # fmt: skip

@@ -1,0 +1,237 @@
+//! A connection that a client cannot abuse: what the HTTP library leaves open, bounded at the socket.
+//!
+//! The library parses everything that it has read, up to 128 KiB of pipelined requests at about 200 times their size, and
+//! times only the first head of a connection. So: nothing is read ahead while a request is worked on, unless it is that
+//! request's body; nothing is read from a client that does not read its answers; a head on its way, answers that are not
+//! read, and silence each have their time, after which the connection ends. Understands no HTTP.
+
+use actix_web::rt::net::TcpStream;
+use actix_web::rt::time::{Sleep, sleep};
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that are read at once: room for a usual request, and for no more than some hundred pipelined ones.
+const READ_BYTES: usize = 4 * 1024;
+/// How often a connection is looked at. Times below are counted in it, so that no request needs a timer of its own.
+const TICK: Duration = Duration::from_secs(2);
+/// Ticks that a head may take: 10 s, as for the first of a connection.
+const HEAD_TICKS: u32 = 5;
+/// Ticks that a head may take that was sent while an answer was still streamed: as long as the longest batch.
+const HEAD_BEHIND_STREAM_TICKS: u32 = 300;
+/// Ticks that a client may leave an answer unread without taking a byte of it: 30 s.
+const UNREAD_TICKS: u32 = 15;
+/// Ticks without a byte in either direction while nothing is worked on: a little over the keep-alive of 75 s.
+const SILENT_TICKS: u32 = 38;
+
+/// What a client is told whose head does not come.
+const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// What a connection and the request on it know of each other; both live on one thread.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gate(Rc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// A request is worked on.
+    running: Cell<bool>,
+    /// It reads its body.
+    reading_body: Cell<bool>,
+    /// The last answer is streamed, and may still be.
+    streaming: Cell<bool>,
+    /// Bytes have come since the last request started.
+    begun: Cell<bool>,
+    /// Something has happened since the last tick.
+    active: Cell<bool>,
+    /// Who wants to read once that is allowed.
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Gate {
+    /// A request starts.
+    pub(super) fn start(&self) {
+        self.0.running.set(true);
+        self.0.begun.set(false);
+        self.0.streaming.set(false);
+        self.0.active.set(true);
+    }
+
+    /// Its answer is there, as a whole or as a stream that begins.
+    pub(super) fn finish(&self, streaming: bool) {
+        self.0.running.set(false);
+        self.0.streaming.set(streaming);
+        self.0.active.set(true);
+        self.wake();
+    }
+
+    /// The request reads its body until the guard is dropped.
+    pub(super) fn read_body(&self) -> ReadingBody {
+        self.0.reading_body.set(true);
+        self.wake();
+        ReadingBody(self.clone())
+    }
+
+    fn open(&self) -> bool {
+        !self.0.running.get() || self.0.reading_body.get()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.0.waiting.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Lets a body through while it lives.
+pub(super) struct ReadingBody(Gate);
+
+impl Drop for ReadingBody {
+    fn drop(&mut self) {
+        self.0.0.reading_body.set(false);
+    }
+}
+
+/// A socket with its bounds.
+pub(super) struct Connection {
+    io: TcpStream,
+    gate: Gate,
+    /// Where bytes are read to, as the library's buffer has room for more than is to be read at once.
+    piece: Box<[u8; READ_BYTES]>,
+    /// The last read filled the piece: others come first before the next.
+    paused: bool,
+    /// The client does not take what it is sent.
+    blocked: bool,
+    tick: Pin<Box<Sleep>>,
+    /// The tick has been polled since it was set, and will wake the connection.
+    armed: bool,
+    head_ticks: u32,
+    unread_ticks: u32,
+    silent_ticks: u32,
+}
+
+impl Connection {
+    pub(super) fn new(io: TcpStream) -> Self {
+        Self {
+            io,
+            gate: Gate::default(),
+            piece: Box::new([0; READ_BYTES]),
+            paused: false,
+            blocked: false,
+            tick: Box::pin(sleep(TICK)),
+            armed: false,
+            head_ticks: 0,
+            unread_ticks: 0,
+            silent_ticks: 0,
+        }
+    }
+
+    pub(super) fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
+    /// Counts the ticks, and ends the connection when one of its times is over.
+    fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.armed && !self.tick.is_elapsed() {
+            return Ok(());
+        }
+        while self.tick.as_mut().poll(cx).is_ready() {
+            self.tick.set(sleep(TICK));
+            self.count()?;
+        }
+        self.armed = true;
+        Ok(())
+    }
+
+    fn count(&mut self) -> io::Result<()> {
+        let state = &self.gate.0;
+        let active = state.active.replace(false);
+        let more = |ticks: u32, holds: bool| if holds { ticks + 1 } else { 0 };
+        self.unread_ticks = more(self.unread_ticks, self.blocked && !active);
+        let idle = !self.blocked && !state.running.get();
+        self.head_ticks = more(self.head_ticks, idle && state.begun.get());
+        self.silent_ticks = more(self.silent_ticks, idle && !active);
+        let head_may_take = if state.streaming.get() { HEAD_BEHIND_STREAM_TICKS } else { HEAD_TICKS };
+        if self.head_ticks > head_may_take {
+            // Nothing is being answered, so this is no part of another answer. If it cannot be sent, nobody listens.
+            if !state.streaming.get() {
+                let _ = self.io.try_write(HEAD_TIMEOUT);
+            }
+            return Err(ended("the head of a request did not come"));
+        }
+        if self.unread_ticks > UNREAD_TICKS {
+            return Err(ended("the client does not read its answers"));
+        }
+        if self.silent_ticks > SILENT_TICKS {
+            return Err(ended("nothing came for long"));
+        }
+        Ok(())
+    }
+
+    fn note_written(&mut self, written: &Poll<io::Result<usize>>) {
+        self.blocked = written.is_pending();
+        if !self.blocked {
+            self.gate.0.active.set(true);
+        }
+    }
+}
+
+fn ended(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.look(cx)?;
+        if this.blocked {
+            // The socket wakes the connection when it takes more.
+            return Poll::Pending;
+        }
+        if !this.gate.open() {
+            // What has come waits in the socket. Where nothing has, the socket wakes; else the end of the request does.
+            ready!(this.io.poll_read_ready(cx))?;
+            *this.gate.0.waiting.borrow_mut() = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if std::mem::take(&mut this.paused) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let room = buffer.remaining().min(READ_BYTES);
+        let mut piece = ReadBuf::new(&mut this.piece[..room]);
+        ready!(Pin::new(&mut this.io).poll_read(cx, &mut piece))?;
+        let read = piece.filled();
+        if !read.is_empty() {
+            buffer.put_slice(read);
+            this.paused = read.len() == room;
+            this.gate.0.begun.set(!this.gate.0.running.get());
+            this.gate.0.active.set(true);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, bytes);
+        this.note_written(&written);
+        if this.blocked {
+            this.look(cx)?;
+        }
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
