@@ -4,23 +4,41 @@ use super::{MAX_LISTED, Moody, NOON, RULES, compile, judge_by, payment, settings
 use crate::actors::gateway::Gateway;
 use crate::actors::messages::{ListChanged, ListPage, ListQuery, Refusal, Submission};
 use crate::actors::partition::partition_of;
+use crate::actors::recovery::recover;
 use crate::actors::replica::ListReplica;
 use crate::actors::shard::{ShardActor, ShardSettings, Start};
+use crate::actors::users::HotBounds;
 use crate::journal::Journal;
-use crate::journal::checkpoint::CheckpointStore;
+use crate::journal::checkpoint::{Checkpoint, CheckpointStore, ListSnapshot, Mark, Marker};
 use crate::journal::record::Body;
-use crate::telemetry::clock;
+use crate::telemetry::clock::{self, Clock, TimeSource};
 use futures_util::TryStreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
+use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 use verdict_core::decision::Outcome;
 use verdict_core::event::Source;
 use verdict_core::lists::{List, ListAction, ListChange, ListKey, ListKind, ListSource};
+use verdict_core::profile::Retention;
 use verdict_core::time::Timestamp;
 
 /// Permits.
 const LIMIT: usize = 64;
+
+/// A wall clock that stands at noon.
+struct Noon;
+
+impl TimeSource for Noon {
+    fn now(&self) -> Timestamp {
+        NOON
+    }
+
+    fn instant(&self) -> Instant {
+        clock::instant()
+    }
+}
 
 fn start(journal: &Arc<Moody>) -> Gateway {
     start_saving(journal, None)
@@ -42,6 +60,10 @@ fn prepare(journal: &Arc<Moody>, checkpoints: Option<&Arc<CheckpointStore>>, sha
             partitions: (0..partitions).filter(|partition| partition % shards == shard).collect(),
             checkpoints: checkpoints.cloned(),
             lists: Arc::clone(&lists),
+            // What is shown of a user is what binds now.
+            clock: Clock::Given(Arc::new(Noon)),
+            // Nearly everybody is dormant.
+            hot: HotBounds { users: 1, idle_ticks: 300 },
             ..settings(Arc::clone(journal), LIMIT)
         };
         ShardActor::prepare(settings, judge_by(compile(RULES, "base: USD\nrates: {}\n"), None))
@@ -255,4 +277,141 @@ fn no_shard_decides_before_the_entries_of_all_are_known() {
         gateway.serving().await.expect("serving");
         assert_eq!(met(&gateway, "t-2").await, expected);
     });
+}
+
+/// A payment over the bound of the rule that blocks, of this user.
+async fn blocked(gateway: &Gateway, user: &str, id: &str) {
+    let mut sent = payment(id, 10_001);
+    sent.event.user_id = user.into();
+    let decided = gateway.decide(sent).await.expect("an answer").decided;
+    assert_eq!(decided.decision.outcome, Outcome::Block);
+}
+
+/// A checkpoint with the profiles of another, and with these list entries and positions.
+async fn rewritten(
+    from: &CheckpointStore,
+    lists: Vec<ListSnapshot>,
+    marks: Vec<Mark>,
+) -> (tempfile::TempDir, CheckpointStore) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = CheckpointStore::open(dir.path()).await.expect("opens");
+    let profiles = from.load(&[0, 1]).try_collect().await.expect("loads");
+    let marker = Marker { marks, sources: Vec::new() };
+    store.save(&Checkpoint { profiles, lists, marker }).await.expect("saves");
+    (dir, store)
+}
+
+#[test]
+fn entries_of_users_are_found_whatever_the_checkpoint_says_of_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    actix::System::new().block_on(async {
+        let store = Arc::new(CheckpointStore::open(dir.path()).await.expect("opens"));
+        let journal = Moody::new();
+        let gateway = start_saving(&journal, Some(&store));
+        gateway.serving().await.expect("serving");
+        put(&gateway, block(ListKind::User, "u-1"), None).await.expect("done");
+        put(&gateway, key(List::Allow, ListKind::User, "u-3"), None).await.expect("done");
+        blocked(&gateway, "u-2", "t-1").await;
+        assert!(gateway.checkpoint().await);
+        let saved = store.lists().await.expect("reads");
+        let (block_list, allow_list) = (all(&gateway, List::Block).entries, all(&gateway, List::Allow).entries);
+        assert_eq!((block_list.len(), allow_list.len()), (2, 1));
+
+        // Nothing is replayed, and nobody is woken: what was saved is shown, and goes when it is told to.
+        let again = start_saving(&journal, Some(&store));
+        again.serving().await.expect("serving");
+        assert_eq!((all(&again, List::Block).entries, all(&again, List::Allow).entries), (block_list, allow_list));
+        assert_eq!(delete(&again, block(ListKind::User, "u-2")).await.expect("done"), ListChanged::Deleted);
+        let view = again.profile("u-2").await.expect("an answer").expect("seen");
+        assert!(view.entries.is_empty(), "{view:?}");
+
+        // Rows that are empty because they were saved a moment before the profiles, and no rows at all, as in a checkpoint of
+        // an earlier release: the profiles tell, and the next checkpoint has the rows.
+        let marks = store.marker().await.expect("reads").expect("a marker").marks;
+        let start = || marks.iter().map(|mark| Mark { next_n: 0, ..*mark }).collect();
+        let emptied = (0..2).map(|partition| ListSnapshot { partition, entries: Vec::new() }).collect();
+        for (lists, marks) in [(saved, start()), (emptied, start()), (Vec::new(), start()), (Vec::new(), marks.clone())]
+        {
+            let (_dir, store) = rewritten(&store, lists, marks).await;
+            let recovered = recover(&[0, 1], &*journal, Some(&store), &Retention::default()).await.expect("recovers");
+            assert!(recovered.lists.keys().map(|key| &*key.value).eq(["u-1", "u-3"]), "{:?}", recovered.lists);
+            assert_eq!(recovered.changed_lists.len(), 2);
+        }
+    });
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Put(ListKind, List, u8),
+    Delete(ListKind, List, u8),
+    /// A payment that is blocked, whose user is then on the list.
+    Block(u8),
+    /// A checkpoint while this user is blocked, and put on the other list.
+    Checkpoint(u8),
+    /// The service is gone without a word, and another starts.
+    Crash,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let list = || prop_oneof![Just(List::Block), Just(List::Allow)];
+    let kind = || prop_oneof![2 => Just(ListKind::User), 1 => Just(ListKind::Merchant)];
+    let step = prop_oneof![
+        3 => (kind(), list(), 0..4_u8).prop_map(|(kind, list, value)| Step::Put(kind, list, value)),
+        3 => (kind(), list(), 0..4_u8).prop_map(|(kind, list, value)| Step::Delete(kind, list, value)),
+        2 => (0..4_u8).prop_map(Step::Block),
+        2 => (0..4_u8).prop_map(Step::Checkpoint),
+        2 => Just(Step::Crash),
+    ];
+    prop::collection::vec(step, 1..30)
+}
+
+/// Runs the steps; after each start there must be what was there before it, and users' profiles must say the same.
+async fn run(steps: &[Step]) -> Result<(), TestCaseError> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Arc::new(CheckpointStore::open(dir.path()).await.expect("opens"));
+    let journal = Moody::new();
+    let mut gateway = start_saving(&journal, Some(&store));
+    gateway.serving().await.expect("serving");
+    let pay = |user: u8, number: usize| {
+        let mut sent = payment(&format!("t-{number}"), 10_001);
+        sent.event.user_id = format!("v-{user}").into();
+        sent
+    };
+    for (number, step) in steps.iter().chain([&Step::Crash]).enumerate() {
+        match *step {
+            // Refused where it is one too many, or none.
+            Step::Put(kind, list, value) => drop(put(&gateway, key(list, kind, &format!("v-{value}")), None).await),
+            Step::Delete(kind, list, value) => drop(delete(&gateway, key(list, kind, &format!("v-{value}"))).await),
+            Step::Block(user) => drop(gateway.decide(pay(user, number)).await.expect("an answer")),
+            Step::Checkpoint(user) => {
+                let allowed = put(&gateway, key(List::Allow, ListKind::User, &format!("v-{user}")), None);
+                let meanwhile = join(gateway.decide(pay(user, number)), allowed);
+                let (saved, (decided, _)) = join(gateway.checkpoint(), meanwhile).await;
+                prop_assert!(saved && decided.is_ok());
+            }
+            Step::Crash => {
+                let before = [List::Block, List::Allow].map(|list| all(&gateway, list).entries);
+                gateway = start_saving(&journal, Some(&store));
+                gateway.serving().await.expect("serving");
+                prop_assert_eq!([List::Block, List::Allow].map(|list| all(&gateway, list).entries), before.clone());
+                for user in (0..4).map(|user| format!("v-{user}")) {
+                    let listed =
+                        before.iter().flatten().filter(|(key, _)| key.kind == ListKind::User && *key.value == *user);
+                    let listed: Vec<_> = listed.map(|(_, entry)| entry.clone()).collect();
+                    let view = gateway.profile(&user).await.expect("an answer");
+                    prop_assert_eq!(view.map(|view| view.entries).unwrap_or_default(), listed, "of {}", user);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_crash_costs_no_entry_whatever_was_saved(steps in steps()) {
+        actix::System::new().block_on(run(&steps))?;
+    }
 }
