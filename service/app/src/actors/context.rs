@@ -222,7 +222,7 @@ pub struct ShardContext {
     ledger: RefCell<HashMap<Partition, Account>>,
     /// Users changed since the last checkpoint.
     dirty: RefCell<HashSet<Rc<str>>>,
-    /// Partitions whose list entries in no profile changed since.
+    /// Partitions whose list entries changed since.
     dirty_lists: RefCell<HashSet<Partition>>,
     recent: RefCell<RecentDecisions>,
     reads: Cell<usize>,
@@ -370,7 +370,7 @@ impl ShardContext {
         }
     }
 
-    /// Remembers that list entries of a partition changed that are in no profile.
+    /// Remembers that list entries of a partition changed.
     pub fn mark_lists_dirty(&self, partition: Partition) {
         self.dirty_lists.borrow_mut().insert(partition);
     }

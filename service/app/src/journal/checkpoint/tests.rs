@@ -21,7 +21,7 @@ fn mark(partition: Partition, next_n: u64) -> Mark {
     Mark { partition, next_n, totals: Totals { decisions: next_n - 1, logins: 1, ..Totals::default() } }
 }
 
-/// An entry of every list and of every kind that is in no profile, of a partition.
+/// An entry of every list and of every kind, of a partition.
 fn listed(partition: Partition) -> ListSnapshot {
     let entry = |list, alert: Option<u128>| ListEntry {
         list,
@@ -29,7 +29,7 @@ fn listed(partition: Partition) -> ListSnapshot {
         alert_id: alert.map(uuid::Uuid::from_u128),
         expires_at: alert.map(|_| Timestamp::from_millis(1_795_435_200_000)),
     };
-    let entries = ListKind::SHARED.into_iter().flat_map(|kind| {
+    let entries = ListKind::ALL.into_iter().flat_map(|(kind, _)| {
         [List::Block, List::Allow].map(|list| {
             let key = ListKey { list, kind, value: format!("{}-{partition}", kind.name()).into() };
             (key, entry(list, (list == List::Block).then_some(7)))
