@@ -8,11 +8,11 @@ MIN_COLUMNS, MIN_ROWS = 60, 18
 TIME, USER, AMOUNT, DECISION, SCORE = 8, 12, 14, 9, 5
 REASON_AT = 1 + TIME + 1 + USER + 1 + AMOUNT + 2 + DECISION + 1 + SCORE + 2
 LABEL = 25
-# A payment over the daily limit and what became of it. No line is wider than 76 columns, so that each can be copied whole.
+# A payment over the daily limit and what became of it. No line is wider than 78 columns, so that each can be copied whole.
 COMMANDS = """\
 curl -s {host}/v1/decide -H content-type:application/json -d '{{
-  "transaction_id": "t-'$(date +%s)'", "user_id": "u-1", "amount": "6000.00",
-  "currency": "USD", "merchant_id": "m-1", "timestamp": "'$(date -u +%FT%TZ)'"}}'
+  "transaction_id":"t-'$(date +%s)'", "user_id":"u-1", "amount":"6000.00",
+  "currency":"USD", "merchant_id":"m-1", "timestamp":"'$(date -u +%FT%TZ)'"}}'
 curl -s {host}/v1/users/u-1/profile
 curl -s '{host}/v1/alerts?limit=3'"""
 
@@ -27,7 +27,7 @@ def render(view, columns, rows, unicode=True):
     if columns < MIN_COLUMNS or rows < MIN_ROWS:
         lines = small(view, columns, rows)
     else:
-        roomy = rows >= 24
+        roomy = rows >= 28
         top = title(view, columns) + gap(roomy) + rate(view, columns, unicode) + gap(True)
         top += latency(view, columns, unicode) + gap(True) + decisions(view, columns, unicode) + gap(roomy)
         bottom = [[("Try it from another terminal:", "strong")]] if rows >= 22 else []
@@ -85,10 +85,10 @@ def latency(view, columns, unicode):
         ("service, until durable", view.end_to_end, "verdict_end_to_end_seconds"),
     ]
     heads = "".join(right(name, 9) for name in ("p50", "p95", "p99"))
-    lines = [[(left("Latency", LABEL), "strong"), (heads, "faint"), ("   last minute", "faint")]]
+    lines = [[(left("Latency", LABEL), "strong"), (heads, "faint"), ("  last minute", "faint")]]
     for name, figures, source in rows:
         values = "".join(right(milliseconds(value), 9) for value in figures)
-        lines.append([(left(name, LABEL), "plain"), (values, "strong"), (f"   {source}", "faint")])
+        lines.append([(left(name, LABEL), "plain"), (values, "strong"), (f"  {source}", "faint")])
     return lines
 
 

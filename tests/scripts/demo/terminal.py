@@ -8,7 +8,7 @@ import termios
 from .text import paint
 
 # Below this, plain lines serve better.
-LIVE_COLUMNS, LIVE_ROWS = 76, 22
+LIVE_COLUMNS, LIVE_ROWS = 78, 22
 # The other screen, no cursor, no wrapping of a line that a shrinking window cuts; and all of it back.
 ENTER = "\033[?1049h\033[?25l\033[?7l\033[2J"
 LEAVE = "\033[0m\033[?7h\033[?25h\033[?1049l"
