@@ -20,7 +20,7 @@ use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use verdict_core::decision::Outcome;
 use verdict_core::event::{Source, Transaction};
@@ -122,9 +122,9 @@ type Scores = Result<Vec<f32>, ScoreError>;
 /// A scorer that does as it is told.
 struct Fake<F>(F);
 
-impl<F: FnMut(&[&FeatureVector], Option<Instant>) -> Scores + Send> Score for Fake<F> {
-    fn score(&mut self, rows: &[&FeatureVector], until: Option<Instant>) -> Scores {
-        (self.0)(rows, until)
+impl<F: FnMut(&[&FeatureVector], Option<Duration>) -> Scores + Send> Score for Fake<F> {
+    fn score(&mut self, rows: &[&FeatureVector], allowed: Option<Duration>) -> Scores {
+        (self.0)(rows, allowed)
     }
 }
 
