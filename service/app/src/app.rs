@@ -12,7 +12,7 @@ use crate::config::{Config, DataConfig};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::{Generation, ModelRef};
-use crate::journal::{DirLock, Journal, MemoryJournal, SqliteJournal};
+use crate::journal::{DirLock, Journal, LogJournal, MemoryJournal};
 use crate::model::{ModelHost, Search};
 use crate::projections::alerts::{AlertProjection, Lag};
 use crate::projections::review_store::ReviewStore;
@@ -169,7 +169,7 @@ pub struct Service {
     config: Config,
     deciding: Deciding,
     listener: TcpListener,
-    journal: Arc<SqliteJournal>,
+    journal: Arc<LogJournal>,
     checkpoints: Arc<CheckpointStore>,
     reviews: Arc<ReviewStore>,
     readiness: Readiness,
@@ -192,7 +192,7 @@ impl Service {
             model.archive(dir)?;
         }
         let metrics = Metrics::new();
-        let journal = Arc::new(SqliteJournal::open(dir, config.data.partitions).await?);
+        let journal = Arc::new(LogJournal::open(dir, config.data.partitions).await?);
         let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
         let reviews = Arc::new(ReviewStore::open(dir).await?);
         let listen = config.http.listen;

@@ -2,7 +2,7 @@
 
 use crate::journal::checkpoint::{CheckpointStore, Totals, check_against};
 use crate::journal::record::{Body, Record};
-use crate::journal::{Journal, JournalError, Partition, Tenure, profile_v1};
+use crate::journal::{Journal, JournalError, Partition, Tenure, Wanted, profile_v1};
 use futures_util::TryStreamExt;
 use std::collections::{HashMap, HashSet};
 use verdict_core::profile::{Change, Profile, Retention};
@@ -52,7 +52,7 @@ pub async fn recover(
         }
     }
     let (mut replayed, mut changed) = (0, HashSet::new());
-    let mut records = journal.replay(cursor.into_iter().collect());
+    let mut records = journal.replay(cursor.into_iter().collect(), Wanted::Everything);
     while let Some(record) = records.try_next().await? {
         replayed += 1;
         totals.entry(record.partition).or_default().count(&record);

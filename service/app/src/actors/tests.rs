@@ -5,7 +5,7 @@ use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
 use super::shard::{ShardActor, ShardSettings};
 use crate::journal::record::{Generation, Record};
-use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
+use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure, Wanted};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::{self, Clock};
 use crate::telemetry::health::Readiness;
@@ -78,8 +78,8 @@ impl Journal for Moody {
         })
     }
 
-    fn replay(&self, from: Cursor) -> BoxStream<'_, Result<Record, JournalError>> {
-        self.inner.replay(from)
+    fn replay(&self, from: Cursor, wanted: Wanted) -> BoxStream<'_, Result<Record, JournalError>> {
+        self.inner.replay(from, wanted)
     }
 
     fn read(&self, partition: Partition, n: u64) -> BoxFuture<'_, Result<Option<Record>, JournalError>> {
