@@ -410,7 +410,7 @@ mod tests {
         fn any_flipped_bit_is_found(at in any::<prop::sample::Index>(), bit in 0..8) {
             let mut bytes = batch(3, &[samples::decision(0, 1, 0), samples::login(0, 1, 1)], &[2]);
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             prop_assert!(check(&bytes, PLACE, Chain::after(&[0])).is_err());
         }
 

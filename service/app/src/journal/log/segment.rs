@@ -334,7 +334,7 @@ mod tests {
         #[test]
         fn any_flipped_bit_is_found(at in 0..4_096_usize, bit in 0..8) {
             let mut bytes = header(2).encode();
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             prop_assert!(decode(&bytes).is_err());
         }
     }

@@ -39,19 +39,12 @@ async fn a_changed_batch_is_found() {
         // The last one with records: that the journal was closed behind it is what tells this from a torn write.
         (Box::new(move |bytes| bytes[eleven.0 + 100] ^= 1), 11, "expected checksum"),
         (Box::new(move |bytes| bytes[four.0..five.0].fill(0)), 4, "the batch is missing, and batch 5 follows it"),
-        (Box::new(move |bytes| drop(bytes.drain(four.0..five.0))), 4, "the batch is missing, found batch 5"),
     ];
     for (harm, batch, what) in harms {
         let harmed = copy(dir.path());
         change(&file_in(harmed.path()), harm);
         let file = file_in(harmed.path());
-        // A batch that is gone with its place moves all behind it, so nothing good follows: see the next test.
-        if what == "the batch is missing, found batch 5" && std::fs::metadata(&file).unwrap().len() < 4_096 + 12 * 8 {
-            continue;
-        }
-        if std::fs::metadata(&file).unwrap().len() == std::fs::metadata(file_in(dir.path())).unwrap().len() {
-            expect_damage(harmed.path(), &file, batch, what).await;
-        }
+        expect_damage(harmed.path(), &file, batch, what).await;
     }
 }
 
@@ -229,7 +222,7 @@ proptest! {
             for segment in &found {
                 let length = std::fs::metadata(&segment.path).unwrap().len() as usize;
                 if place < length {
-                    change(&segment.path, |bytes| bytes[place] ^= 1 << bit);
+                    change(&segment.path, |bytes| bytes[place] ^= 1_u8 << bit);
                     // Only the mark of the clean stop itself, the last batch of all, holds nothing that anybody needs.
                     let last = *batches(found.last().expect("one")).last().expect("one");
                     let mark = Arc::ptr_eq(segment, found.last().expect("one")) && place >= last.0;

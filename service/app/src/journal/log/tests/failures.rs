@@ -3,6 +3,7 @@
 use super::*;
 use crate::journal::AppendError;
 use crate::journal::contract::replayed;
+use futures_util::FutureExt;
 
 fn faulty(dir: &Path) -> (Arc<FaultyDisk>, LogJournal) {
     let disk = Arc::new(FaultyDisk::default());
@@ -70,9 +71,6 @@ async fn a_full_disk_takes_what_still_fits() {
     let places = batches(&segments(dir.path())[0]);
     let (offset, size) = places[places.len() - 1];
     assert!(offset + size + size > 30_000, "the last one that fits was taken: {offset} and {size}");
-    // On a disk that stays full, memory is corrected all the same: what fits goes on.
-    let tenure = journal.take_over(vec![0]).await;
-    assert!(tenure.is_ok() || tenure.is_err());
     disk.set(|faults| faults.full_at = None);
     let tenure = journal.take_over(vec![0]).await.expect("takes over")[0];
     assert_eq!(tenure.next_n, n);
@@ -165,6 +163,10 @@ async fn nothing_is_confirmed_before_the_sync() {
     let dir = tempfile::tempdir().expect("a directory");
     let (disk, journal) = faulty(dir.path());
     let epochs = own(&journal).await;
+    // The segment, the epochs, and the space ahead, which is made when nobody waits.
+    while disk.get(|faults| faults.synced < 3) {
+        std::thread::yield_now();
+    }
     disk.set(|faults| faults.held = true);
     let mut waiting = journal.append(vec![samples::login(0, epochs[0], 0)]);
     // It is in the file, and still nobody hears of it.
@@ -172,7 +174,7 @@ async fn nothing_is_confirmed_before_the_sync() {
     while !written() {
         std::thread::yield_now();
     }
-    assert!(futures_util::poll!(&mut waiting).is_pending());
+    assert!((&mut waiting).now_or_never().is_none());
     assert_eq!(*journal.durable().borrow(), [0, 0]);
     assert_eq!(journal.read(0, 0).await.expect("reads"), None);
     assert_eq!(replayed(&journal, &[(0, 0)]).await, []);
