@@ -161,14 +161,21 @@ async fn a_torn_log_loses_what_was_never_confirmed_and_nothing_else() {
     let places = batches(&segments(dir.path())[0]);
     assert_eq!(places.len(), 13, "it was not closed");
     let end = places[12].0 + places[12].1;
-    for cut in (places[0].0..=end).step_by(97).chain(places.iter().map(|(offset, size)| offset + size)) {
+    let whole = std::fs::read(file_in(dir.path())).expect("reads");
+    for cut in (places[1].0..=end).step_by(97).chain(places.iter().map(|(offset, size)| offset + size)) {
         for garbage in [None, Some(0xa5), Some(0)] {
             let torn = copy(dir.path());
             change(&file_in(torn.path()), |bytes| {
                 bytes.truncate(cut);
                 bytes.resize(cut + garbage.map_or(0, |_| 3_000), garbage.unwrap_or(0));
             });
-            let kept = places[1..].iter().filter(|(offset, size)| offset + size <= cut).count() as u64;
+            // Zeros may be what was cut off.
+            let left = std::fs::read(file_in(torn.path())).expect("reads");
+            let is_whole = |(offset, size): &&(usize, usize)| {
+                left.get(*offset..offset + size) == whole.get(*offset..offset + size)
+            };
+            let kept = places[1..].iter().take_while(is_whole).count() as u64;
+            assert!(kept >= places[1..].iter().filter(|(offset, size)| offset + size <= cut).count() as u64);
             let seen = JournalObserver::open(torn.path()).await.expect("opens").records();
             let journal = open(torn.path()).await;
             assert_eq!((seen, &**journal.durable().borrow()), (kept, &[kept, 0][..]), "cut at {cut}");
@@ -205,7 +212,7 @@ async fn a_batch_inside_an_event_is_no_batch() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn any_flipped_bit_of_a_closed_journal_is_found_or_changes_nothing(

@@ -92,6 +92,8 @@ async fn what_failed_stays_failed_even_if_it_landed() {
         let (disk, journal) = faulty(dir.path());
         let epochs = own(&journal).await;
         journal.append(vec![samples::decision(0, epochs[0], 0)]).await.expect("durable");
+        // The segment, the epochs, the record, the space ahead.
+        disk.wait_for_syncs(4);
         disk.set(fault);
         let failed = journal.append((1..4).map(|n| samples::decision(0, epochs[0], n)).collect()).await;
         match failed {
@@ -118,6 +120,7 @@ async fn a_take_over_that_failed_starts_no_epoch() {
     let dir = tempfile::tempdir().expect("a directory");
     let (disk, journal) = faulty(dir.path());
     let epochs = own(&journal).await;
+    disk.wait_for_syncs(3);
     disk.set(|faults| faults.syncs = 1);
     journal.take_over(vec![0, 1]).await.expect_err("the disk fails");
     // The owner before goes on.
@@ -163,10 +166,8 @@ async fn nothing_is_confirmed_before_the_sync() {
     let dir = tempfile::tempdir().expect("a directory");
     let (disk, journal) = faulty(dir.path());
     let epochs = own(&journal).await;
-    // The segment, the epochs, and the space ahead, which is made when nobody waits.
-    while disk.get(|faults| faults.synced < 3) {
-        std::thread::yield_now();
-    }
+    // The segment, the epochs, the space ahead.
+    disk.wait_for_syncs(3);
     disk.set(|faults| faults.held = true);
     let mut waiting = journal.append(vec![samples::login(0, epochs[0], 0)]);
     // It is in the file, and still nobody hears of it.

@@ -66,6 +66,13 @@ impl FaultyDisk {
         look(&self.faults.lock().expect("no panic"))
     }
 
+    /// Waits until so many syncs were done. Space ahead is made, and synced, when nobody waits for the writer.
+    fn wait_for_syncs(&self, synced: u32) {
+        while self.get(|faults| faults.synced < synced) {
+            std::thread::yield_now();
+        }
+    }
+
     fn alive(&self) -> io::Result<()> {
         if self.get(|faults| faults.dead) { Err(broken()) } else { Ok(()) }
     }
@@ -135,9 +142,9 @@ impl Disk for FaultyDisk {
     }
 }
 
-/// Segments of some ten batches, and little space ahead.
+/// Segments of a few batches, and little space ahead.
 fn small(disk: &Arc<FaultyDisk>) -> Layout {
-    Layout { segment_bytes: 12_000, space_bytes: 2_000, disk: Arc::clone(disk) as Arc<dyn Disk> }
+    Layout { segment_bytes: 7_500, space_bytes: 2_000, disk: Arc::clone(disk) as Arc<dyn Disk> }
 }
 
 fn open_with(dir: &Path, layout: Layout) -> LogJournal {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 enum Step {
     /// So many records of each partition.
     Append(u64, u64),
-    /// As above, with an oversized record.
+    /// A large record.
     Large(usize),
     /// The write fails, having landed like this.
     FailedWrite(u64, Landing),
@@ -111,15 +111,6 @@ impl Subject {
         self.confirmed.extend(records);
     }
 
-    /// An append that the disk fails: nothing of it is left, and its owners begin anew.
-    async fn fail(&mut self, records: Vec<Record>) {
-        self.journal().append(records).await.expect_err("the disk fails");
-        while self.disk.get(|faults| faults.syncs > 0) {
-            self.journal().take_over(vec![0]).await.expect_err("the disk still fails");
-        }
-        self.own(&[0, 1]).await;
-    }
-
     async fn take(&mut self, step: Step) {
         match step {
             Step::Append(first, second) => self.append(self.records([first, second])).await,
@@ -209,7 +200,7 @@ fn is_alert(record: &Record) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn any_history_keeps_what_was_confirmed(steps in vec(step(), 1..40)) {

@@ -58,7 +58,7 @@ async fn segments_follow_one_another_and_a_batch_larger_than_one_has_its_own() {
     let found = segments(dir.path());
     assert!(found.len() >= 6, "{}", found.len());
     let sizes: Vec<u64> = found.iter().map(|segment| std::fs::metadata(&segment.path).expect("a file").len()).collect();
-    let long = sizes.iter().filter(|size| **size > 12_000).count();
+    let long = sizes.iter().filter(|size| **size > 7_500).count();
     assert_eq!(long, 3, "only what is larger than a segment makes one longer: {sizes:?}");
     drop(journal);
     // Epochs and numbers go from header to header.
