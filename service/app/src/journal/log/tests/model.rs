@@ -49,17 +49,18 @@ fn step() -> impl Strategy<Value = Step> {
 struct Subject {
     dir: TempDir,
     disk: Arc<FaultyDisk>,
+    segment_bytes: u64,
     journal: Option<LogJournal>,
     epochs: [u64; 2],
     confirmed: Vec<Record>,
 }
 
 impl Subject {
-    async fn new() -> Self {
+    async fn new(segment_bytes: u64) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let disk = Arc::new(FaultyDisk::default());
         let journal = None;
-        let mut subject = Self { dir, disk, journal, epochs: [0; 2], confirmed: Vec::new() };
+        let mut subject = Self { dir, disk, segment_bytes, journal, epochs: [0; 2], confirmed: Vec::new() };
         subject.start(&[]).await;
         subject
     }
@@ -97,7 +98,8 @@ impl Subject {
     async fn start(&mut self, in_flight: &[Record]) {
         self.journal = None;
         self.disk.set(|faults| *faults = Faults::default());
-        self.journal = Some(open_with(self.dir.path(), small(&self.disk)));
+        self.journal =
+            Some(open_with(self.dir.path(), Layout { segment_bytes: self.segment_bytes, ..small(&self.disk) }));
         let found = replayed(self.journal(), &[(0, 0), (1, 0)]).await;
         if found.len() > self.confirmed.len() {
             self.confirmed.extend_from_slice(in_flight);
@@ -200,13 +202,15 @@ fn is_alert(record: &Record) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 100, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_history_keeps_what_was_confirmed(steps in vec(step(), 1..40)) {
+    fn any_history_keeps_what_was_confirmed(
+        steps in vec(step(), 1..40), segment_bytes in prop::sample::select(vec![5_000, 7_500, 12_000])
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
-            let mut subject = Subject::new().await;
+            let mut subject = Subject::new(segment_bytes).await;
             for step in steps {
                 subject.take(step).await;
                 subject.check().await;
