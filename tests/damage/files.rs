@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use verdict_tests::{Payment, Service, lasting, sqlite, until};
 
@@ -84,6 +84,34 @@ pub(crate) fn remove(folder: &Path, name: &str) {
 pub(crate) fn merge_log(folder: &Path, name: &str) {
     sqlite(&folder.join("data").join(name), "SELECT 1");
 }
+
+/// The first file of a folder's journal.
+pub(crate) fn segment(folder: &Path) -> PathBuf {
+    folder.join("data/journal/00000000000000000001.log")
+}
+
+/// Takes a journal away, with all its files.
+pub(crate) fn remove_journal(folder: &Path) {
+    fs::remove_dir_all(folder.join("data/journal")).unwrap();
+}
+
+/// Cuts a journal's only file off behind the last batch that holds these bytes: what was written after it is lost.
+#[track_caller]
+pub(crate) fn lose_after(folder: &Path, needle: &[u8]) {
+    let bytes = fs::read(segment(folder)).unwrap();
+    let found = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
+    let next = bytes[found..].windows(MAGIC.len()).position(|window| window == MAGIC).unwrap();
+    fs::write(segment(folder), &bytes[..found + next]).unwrap();
+}
+
+/// Where each batch of a journal's only file begins; no payment holds these bytes.
+pub(crate) fn batches(folder: &Path) -> Vec<usize> {
+    let bytes = fs::read(segment(folder)).unwrap();
+    (0..bytes.len()).step_by(8).filter(|place| bytes[*place..].starts_with(MAGIC)).collect()
+}
+
+/// What every batch of a journal begins with.
+const MAGIC: &[u8] = b"Vbt1";
 
 /// Flips one bit of the byte that follows the last occurrence of these bytes in a file.
 #[track_caller]

@@ -18,7 +18,7 @@ use crate::ingress::http::streams::{MAX_STREAMS, Streams};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
 use crate::journal::checkpoint::CheckpointStore;
 use crate::journal::record::{Generation, ModelRef};
-use crate::journal::{DirLock, Journal, MemoryJournal, SqliteJournal};
+use crate::journal::{DirLock, Journal, LogJournal, MemoryJournal};
 use crate::model::{ModelHost, Score, Search};
 use crate::projections::alert_feed::AlertFeed;
 use crate::projections::alerts::{AlertProjection, Lag};
@@ -203,7 +203,7 @@ pub struct Service {
     config: Config,
     deciding: Deciding,
     listener: TcpListener,
-    journal: Arc<SqliteJournal>,
+    journal: Arc<LogJournal>,
     checkpoints: Arc<CheckpointStore>,
     reviews: Arc<ReviewStore>,
     readiness: Readiness,
@@ -229,7 +229,7 @@ impl Service {
         let lock = DirLock::acquire(dir)?;
         deciding.archive(dir)?;
         let metrics = Metrics::new();
-        let journal = Arc::new(SqliteJournal::open(dir, config.data.partitions).await?);
+        let journal = Arc::new(LogJournal::open(dir, config.data.partitions).await?);
         let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
         let reviews = Arc::new(ReviewStore::open(dir).await?);
         let listen = config.http.listen;

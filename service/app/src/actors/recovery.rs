@@ -8,7 +8,7 @@ use super::dormant::Dormant;
 use crate::journal::checkpoint::{CheckpointStore, ProfileSnapshot, Totals, check_against};
 use crate::journal::profile::{self, ProfileError};
 use crate::journal::record::Record;
-use crate::journal::{Journal, JournalError, Partition, Tenure};
+use crate::journal::{Journal, JournalError, Partition, Tenure, Wanted};
 use futures_util::TryStreamExt;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -61,7 +61,7 @@ pub async fn recover(
         }
     }
     let mut replayed = 0;
-    let mut records = journal.replay(cursor.into_iter().collect());
+    let mut records = journal.replay(cursor.into_iter().collect(), Wanted::Everything);
     while let Some(record) = records.try_next().await? {
         replayed += 1;
         totals.entry(record.partition).or_default().count(&record);

@@ -8,7 +8,7 @@ use super::shard::{ShardActor, ShardSettings};
 use super::tests::{Moody, NOON, count, payment, settings, start_with};
 use super::users::HotBounds;
 use crate::journal::checkpoint::{Checkpoint, CheckpointStore, Mark, Marker, ProfileSnapshot, Totals};
-use crate::journal::{Journal, JournalError, profile};
+use crate::journal::{Journal, JournalError, Wanted, profile};
 use actix::Addr;
 use futures_util::TryStreamExt;
 use futures_util::future::{join, join_all};
@@ -182,7 +182,7 @@ async fn run(steps: &[Step], settings: &ShardSettings) -> (Answers, Gateway) {
 /// Profiles as the journal alone makes them.
 async fn folded(journal: &Moody) -> BTreeMap<Box<str>, Profile> {
     let mut users = HashMap::new();
-    let mut records = journal.replay(vec![(0, 0), (1, 0)]);
+    let mut records = journal.replay(vec![(0, 0), (1, 0)], Wanted::Everything);
     while let Some(record) = records.try_next().await.expect("a record") {
         fold(&mut users, &record, &Retention::default());
     }
