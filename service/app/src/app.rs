@@ -10,10 +10,10 @@ use crate::actors::gateway::Gateway;
 use crate::actors::shard::{ShardActor, ShardSettings, Start};
 use crate::config::{Config, DataConfig};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
-use crate::journal::checkpoint::CheckpointStore;
+use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::{DirLock, Journal, MemoryJournal, SqliteJournal};
-use crate::model::{ModelHost, Search};
+use crate::model::{ModelHost, Scoring, Search};
 use crate::projections::alerts::{AlertProjection, Lag};
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
@@ -85,7 +85,10 @@ impl Deciding {
 
     /// What one shard decides with; a model session belongs to one thread.
     fn judge(&self) -> anyhow::Result<Judge> {
-        let scorer = self.model.as_ref().map(ModelHost::scorer).transpose()?;
+        let scorer = match &self.model {
+            Some(model) => Some(Box::new(model.scorer()?) as Box<dyn Scoring>),
+            None => None,
+        };
         Ok(Judge { rules: Arc::clone(self.rules()), generation: Arc::clone(&self.generation), scorer })
     }
 }
@@ -99,7 +102,7 @@ pub fn retention(data: &DataConfig) -> Retention {
 /// What the shards of a service share.
 struct Shards {
     journal: Arc<dyn Journal>,
-    checkpoints: Option<Arc<CheckpointStore>>,
+    checkpoints: Option<Arc<dyn Checkpoints>>,
     clock: Clock,
     readiness: Readiness,
     metrics: Metrics,
@@ -219,7 +222,7 @@ impl Service {
         });
         let shards = Shards {
             journal,
-            checkpoints: Some(Arc::clone(&self.checkpoints)),
+            checkpoints: Some(self.checkpoints.clone()),
             clock: Clock::System,
             readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),

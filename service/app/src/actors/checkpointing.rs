@@ -6,7 +6,7 @@
 use super::context::{Completion, ShardContext};
 use super::partition::partition_of;
 use super::user::{CopyProfile, UserActor};
-use crate::journal::checkpoint::{Checkpoint, CheckpointStore, Marker, ProfileSnapshot};
+use crate::journal::checkpoint::{Checkpoint, Checkpoints, Marker, ProfileSnapshot};
 use crate::journal::{Partition, profile_v1};
 use crate::telemetry::events;
 use actix::Addr;
@@ -31,7 +31,7 @@ pub(super) enum Copy {
 /// Saves these profiles and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
 pub(super) async fn save(
     context: Rc<ShardContext>,
-    store: Arc<CheckpointStore>,
+    store: Arc<dyn Checkpoints>,
     partitions: Partition,
     marker: Marker,
     profiles: Vec<(Rc<str>, Copy)>,

@@ -10,7 +10,7 @@ use super::user::UserActor;
 use crate::journal::checkpoint::{Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
-use crate::model::Scorer;
+use crate::model::Scoring;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::{Metrics, Mode, events};
 use actix::Addr;
@@ -40,7 +40,7 @@ pub struct Judge {
     /// How records name rules, model and schema.
     pub generation: Arc<Generation>,
     /// This thread's session of the model, if one is configured.
-    pub scorer: Option<Scorer>,
+    pub scorer: Option<Box<dyn Scoring>>,
 }
 
 /// What came along with an event, and the way back to whoever sent it.
@@ -187,8 +187,7 @@ pub struct ShardContext {
     /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
     ledger: RefCell<HashMap<Partition, Account>>,
-    /// Users changed since the last checkpoint.
-    dirty: RefCell<HashSet<Rc<str>>>,
+    dirty: RefCell<Dirty>,
     recent: RefCell<RecentDecisions>,
     reads: Cell<usize>,
     closed: RefCell<Option<Refusal>>,
@@ -323,14 +322,15 @@ impl ShardContext {
     /// Remembers that a user's profile changed.
     pub fn mark_dirty(&self, user_id: &Rc<str>) {
         let mut dirty = self.dirty.borrow_mut();
-        if !dirty.contains(user_id) {
-            dirty.insert(Rc::clone(user_id));
+        if !dirty.known.contains(user_id) {
+            dirty.known.insert(Rc::clone(user_id));
+            dirty.in_order.push(Rc::clone(user_id));
         }
     }
 
-    /// Takes the users that changed since this was last called.
-    pub fn take_dirty(&self) -> HashSet<Rc<str>> {
-        self.dirty.take()
+    /// Takes the users that changed since this was last called, in the order in which they did.
+    pub fn take_dirty(&self) -> Vec<Rc<str>> {
+        self.dirty.take().in_order
     }
 
     /// The position and the books of every owned partition.
@@ -369,6 +369,14 @@ impl ShardContext {
             ticket.answer(answer);
         });
     }
+}
+
+/// Users changed since the last checkpoint. Their order is that of the events, so that the same history gives the same
+/// run, which a hash table's is not.
+#[derive(Default)]
+struct Dirty {
+    in_order: Vec<Rc<str>>,
+    known: HashSet<Rc<str>>,
 }
 
 /// A bounded cache, oldest out first.

@@ -1,6 +1,6 @@
 //! Recovery: profiles as of the last checkpoint, brought up to date by the journal (I3).
 
-use crate::journal::checkpoint::{CheckpointStore, Totals, check_against};
+use crate::journal::checkpoint::{Checkpoints, Totals, check_against};
 use crate::journal::record::{Body, Record};
 use crate::journal::{Journal, JournalError, Partition, Tenure, profile_v1};
 use futures_util::TryStreamExt;
@@ -29,7 +29,7 @@ pub struct Recovered {
 pub async fn recover(
     partitions: &[Partition],
     journal: &dyn Journal,
-    checkpoints: Option<&CheckpointStore>,
+    checkpoints: Option<&dyn Checkpoints>,
     retention: &Retention,
 ) -> Result<Recovered, JournalError> {
     let tenures = journal.take_over(partitions.to_vec()).await?;

@@ -10,7 +10,7 @@ use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
 use super::requests::{Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
 use super::user::{CopyProfile, Scored, UserActor, view};
-use crate::journal::checkpoint::{CheckpointStore, Marker};
+use crate::journal::checkpoint::{Checkpoints, Marker};
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
 use crate::telemetry::clock::Clock;
@@ -19,7 +19,7 @@ use crate::telemetry::{Metrics, events};
 use actix::dev::channel::channel;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub struct ShardSettings {
     /// The journal.
     pub journal: Arc<dyn Journal>,
     /// Where profiles are saved; `None` keeps them in memory only: a backtest.
-    pub checkpoints: Option<Arc<CheckpointStore>>,
+    pub checkpoints: Option<Arc<dyn Checkpoints>>,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
     /// Told when the shard serves and when it does not.
@@ -162,7 +162,9 @@ impl ShardActor {
         });
         let context =
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
-        recovered.changed.iter().for_each(|id| context.mark_dirty(&Rc::from(&**id)));
+        // In order, so that the same history always gives the same run.
+        let changed: BTreeSet<_> = recovered.changed.into_iter().collect();
+        changed.into_iter().for_each(|id| context.mark_dirty(&Rc::from(id)));
         let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
         self.serving = Some(Serving { context: Rc::new(context), users });
         // Those who no longer wait are no error.

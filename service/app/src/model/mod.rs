@@ -17,7 +17,7 @@ pub use archive::ArchiveError;
 pub use golden::{LEAST_ROWS, TOLERANCE};
 pub use manifest::{Band, Manifest};
 pub use runtime::{RuntimeError, Search, disable_telemetry};
-pub use scorer::{ScoreError, Scorer};
+pub use scorer::{ScoreError, Scorer, Scoring};
 
 use ort::environment::Environment;
 use sha2::{Digest, Sha256};

@@ -30,7 +30,22 @@ pub enum ScoreError {
     Range(String),
 }
 
-/// Scores with one model on one thread.
+/// The port to a model on one thread.
+pub trait Scoring: Send {
+    /// The probability of fraud of each row, 0 to 1, in order. The score of a row does not depend on the others.
+    ///
+    /// # Errors
+    /// When the model fails or gives no probability; then there is a score for no row.
+    fn score(&mut self, rows: &[&FeatureVector]) -> Result<Vec<f32>, ScoreError>;
+}
+
+impl Scoring for Scorer {
+    fn score(&mut self, rows: &[&FeatureVector]) -> Result<Vec<f32>, ScoreError> {
+        Self::score(self, rows)
+    }
+}
+
+/// Scores with one model on one thread, through ONNX Runtime.
 pub struct Scorer {
     session: Session,
     /// Where each column of the input comes from.

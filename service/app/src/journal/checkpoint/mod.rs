@@ -13,6 +13,7 @@ pub use marker::{Mark, Marker, SourceOffset, Totals, check_against};
 use super::{JournalError, Partition};
 use crate::sqlite::Layout;
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
 use sqlx::{Connection, QueryBuilder, Row, Sqlite};
@@ -55,7 +56,41 @@ pub struct Checkpoint {
     pub marker: Marker,
 }
 
-/// The store; shared by all shards.
+/// The port to wherever checkpoints are kept, shared by all shards. A save is all or nothing; the newest of each profile
+/// and mark stands, or after a power cut an older one.
+pub trait Checkpoints: Send + Sync + 'static {
+    /// Saves a checkpoint; marks of partitions that are not in it stay as they are. On an error the one before it stands.
+    fn save<'a>(&'a self, checkpoint: &'a Checkpoint) -> BoxFuture<'a, Result<(), JournalError>>;
+
+    /// The marker over all partitions, `None` before the first checkpoint.
+    fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>>;
+
+    /// Streams the profiles of these partitions.
+    fn load(&self, partitions: &[Partition]) -> BoxStream<'_, Result<ProfileSnapshot, JournalError>>;
+
+    /// The error of a profile or mark that is not what was written.
+    fn damaged(&self, what: String) -> JournalError;
+}
+
+impl Checkpoints for CheckpointStore {
+    fn save<'a>(&'a self, checkpoint: &'a Checkpoint) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(Self::save(self, checkpoint))
+    }
+
+    fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>> {
+        Box::pin(Self::marker(self))
+    }
+
+    fn load(&self, partitions: &[Partition]) -> BoxStream<'_, Result<ProfileSnapshot, JournalError>> {
+        Self::load(self, partitions)
+    }
+
+    fn damaged(&self, what: String) -> JournalError {
+        Self::damaged(self, what)
+    }
+}
+
+/// The store: SQLite.
 #[derive(Debug)]
 pub struct CheckpointStore {
     path: PathBuf,
