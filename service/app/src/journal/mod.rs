@@ -21,6 +21,8 @@ pub mod record;
 pub mod record_v1;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod sqlite;
 
 pub use lock::{DirLock, LockError};
