@@ -46,6 +46,9 @@ impl Checkpoints for SimCheckpoints {
             let delay = self.0.state().delay();
             pause(delay).await;
             let mut state = self.0.state();
+            if state.off {
+                return Err(failed());
+            }
             let mut saved = state.saved.last().cloned().unwrap_or_default();
             let found = breaches(&state, checkpoint, &saved);
             state.breaches.extend(found);

@@ -1,6 +1,6 @@
 //! The journal over a simulated disk: the contract of the port, with faults.
 
-use super::{Disk, Faults, pause};
+use super::{Disk, Faults, Reading, pause, virtual_now};
 use crate::journal::ledger::{Key, Ledger};
 use crate::journal::record::Record;
 use crate::journal::{AppendError, Cursor, Journal, JournalError, Partition, Tenure};
@@ -79,6 +79,9 @@ impl Inner {
 
     /// Queues a command and sees to it that somebody works on it; on a quiet disk that is the caller, here and now.
     fn submit(self: &Arc<Self>, command: Command) {
+        if self.disk.state().off {
+            return;
+        }
         let mut memory = self.memory();
         memory.queue.push_back(command);
         let waiting = memory.queue.iter().map(|command| match command {
@@ -285,10 +288,14 @@ impl Journal for SimJournal {
     fn read(&self, partition: Partition, n: u64) -> BoxFuture<'_, Result<Option<Record>, JournalError>> {
         let mut state = self.0.disk.state();
         let (delay, fails) = (state.delay(), state.fails(|faults| faults.read_fails));
-        state.failed_reads += u64::from(fails);
         let found = state.log.iter().find(|record| record.partition == partition && record.n == n).cloned();
+        drop(state);
+        let reading = Reading::start(&self.0.disk);
         async move {
             pause(delay).await;
+            if fails {
+                reading.0.state().last_read_refused = Some(virtual_now());
+            }
             if fails { Err(unreadable()) } else { Ok(found) }
         }
         .boxed()

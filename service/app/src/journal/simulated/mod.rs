@@ -16,7 +16,7 @@ use super::record::Record;
 use crate::traffic::dice::Dice;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How a disk behaves; shares are of 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -58,6 +58,8 @@ pub(crate) struct Saved {
 pub(crate) struct Disk(Arc<Mutex<State>>);
 
 struct State {
+    /// Whether the power is gone: nothing is taken any more.
+    off: bool,
     dice: Dice,
     faults: Faults,
     /// Durable records of all partitions in journal order.
@@ -68,10 +70,11 @@ struct State {
     writing: Vec<Record>,
     /// States of the checkpoint store since the last crash, newest last; a crash may bring an older one back.
     saved: Vec<Saved>,
-    /// Operations that failed so far.
-    failures: u64,
-    /// Reads of single records that failed so far.
-    failed_reads: u64,
+    /// When an operation last failed.
+    last_failure: Option<Instant>,
+    /// Reads of single records under way, and when one last failed or there were as many as a shard allows itself.
+    reads: usize,
+    last_read_refused: Option<Instant>,
     /// Records that waited for the disk, at most.
     most_waiting: usize,
     breaches: Vec<String>,
@@ -81,6 +84,7 @@ impl Disk {
     pub(crate) fn new(partitions: Partition, dice: Dice) -> Self {
         let zeros = vec![0; usize::from(partitions)];
         Self(Arc::new(Mutex::new(State {
+            off: false,
             dice,
             faults: Faults::default(),
             log: Vec::new(),
@@ -88,8 +92,9 @@ impl Disk {
             epochs: zeros,
             writing: Vec::new(),
             saved: vec![Saved::default()],
-            failures: 0,
-            failed_reads: 0,
+            last_failure: None,
+            reads: 0,
+            last_read_refused: None,
             most_waiting: 0,
             breaches: Vec::new(),
         })))
@@ -103,9 +108,18 @@ impl Disk {
         self.state().faults = faults;
     }
 
-    /// Power goes: what was being written lands or does not, and the newest checkpoints may be gone.
-    pub(crate) fn crash(&self) {
+    /// Power goes, before anything else does: actors that are dropped work on for a moment, and must leave no trace.
+    pub(crate) fn cut_power(&self) {
+        self.state().off = true;
+    }
+
+    /// Power comes back: what was being written has landed or has not, and the newest checkpoints may be gone.
+    pub(crate) fn restore_power(&self, crashed: bool) {
         let mut state = self.state();
+        state.off = false;
+        if !crashed {
+            return;
+        }
         let writing = std::mem::take(&mut state.writing);
         if state.dice.chance(0.5) {
             state.land(writing);
@@ -122,24 +136,20 @@ impl Disk {
         look(&self.state().log)
     }
 
-    /// The current epoch of every partition.
-    pub(crate) fn epochs(&self) -> Vec<u64> {
-        self.state().epochs.clone()
-    }
-
     /// What the newest checkpoint holds.
     pub(crate) fn saved(&self) -> Saved {
         self.state().saved.last().cloned().unwrap_or_default()
     }
 
-    /// Operations that failed so far.
-    pub(crate) fn failures(&self) -> u64 {
-        self.state().failures
+    /// When an operation last failed.
+    pub(crate) fn last_failure(&self) -> Option<Instant> {
+        self.state().last_failure
     }
 
-    /// Reads of single records that failed so far.
-    pub(crate) fn failed_reads(&self) -> u64 {
-        self.state().failed_reads
+    /// When a read of a single record last failed, or so many were under way that a shard may have refused one.
+    pub(crate) fn last_read_refused(&self) -> Option<Instant> {
+        let state = self.state();
+        if state.reads >= READS_AT_ONCE { Some(virtual_now()) } else { state.last_read_refused }
     }
 
     /// The most records that ever waited together.
@@ -155,6 +165,7 @@ impl Disk {
 
 impl State {
     fn land(&mut self, records: Vec<Record>) {
+        let records = if self.off { Vec::new() } else { records };
         for record in records {
             self.ends[usize::from(record.partition)] = record.n + 1;
             self.log.push(record);
@@ -172,7 +183,9 @@ impl State {
     /// Whether an operation fails, in this share of all cases.
     fn fails(&mut self, share: impl Fn(&Faults) -> f64) -> bool {
         let fails = self.dice.chance(share(&self.faults));
-        self.failures += u64::from(fails);
+        if fails {
+            self.last_failure = Some(virtual_now());
+        }
         fails
     }
 }
@@ -182,4 +195,33 @@ async fn pause(delay: Duration) {
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
+}
+
+/// Reads of single records that a shard has under way at most.
+const READS_AT_ONCE: usize = 8;
+
+/// A read under way.
+struct Reading(Disk);
+
+impl Reading {
+    fn start(disk: &Disk) -> Self {
+        disk.state().reads += 1;
+        Self(disk.clone())
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if state.reads >= READS_AT_ONCE {
+            state.last_read_refused = Some(virtual_now());
+        }
+        state.reads -= 1;
+    }
+}
+
+/// The clock of the runtime, which a simulation has stopped.
+#[expect(clippy::disallowed_methods, reason = "the simulation's own time, the only one that agrees with its timers")]
+pub(crate) fn virtual_now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
