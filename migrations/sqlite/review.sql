@@ -1,7 +1,8 @@
--- What people look at. `alerts` is a projection of the journal: made again from it at any time, never updated.
+-- What people look at, as of format 1; review-2.sql goes on from here, in new files too. `alerts` is a projection of the
+-- journal: made again from it at any time.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
--- The columns of the table fraud_alerts in PostgreSQL; seq is the order of arrival here, which pages go by.
+-- The columns of the table fraud_alerts in PostgreSQL; seq is the order of arrival here.
 -- Times are milliseconds since the Unix epoch; hashes are hexadecimal; reasons is a JSON array.
 CREATE TABLE alerts (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -7,12 +7,14 @@ import numpy as np
 
 from .dataset import Dataset
 
-MOST_TREES = 200
+# What a decision pays for: three times as many trees at a learning rate of 0.06 gain 0.01 of average precision and cost
+# a row 4.5 us in place of 1.7.
+MOST_TREES = 60
 # No class weights and no resampling: either would make the scores something else than probabilities.
 PARAMETERS = {
     "objective": "binary",
     "num_leaves": 31,
-    "learning_rate": 0.06,
+    "learning_rate": 0.15,
     "min_data_in_leaf": 100,
     "min_sum_hessian_in_leaf": 1.0,
     "lambda_l2": 5.0,

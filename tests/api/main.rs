@@ -5,14 +5,18 @@
 mod access;
 mod alerts;
 mod answers;
+mod deadlines;
 mod events;
 mod operate;
+mod reload;
 mod restart;
+mod reviews;
 mod rules;
 mod statuses;
+mod streams;
 
 use serde_json::Value;
-use verdict_tests::{Payment, Service};
+use verdict_tests::{Payment, Service, until};
 
 /// A service that decides by rules alone, so that outcomes are those of the rule set's boundaries.
 fn by_rules() -> Service {
@@ -33,6 +37,16 @@ fn remember(service: &Service, path: &str, event: &Value) -> Value {
     let answer = service.post(path, &event.to_string());
     assert_eq!(answer.status, 200, "{event}: {}", answer.body);
     answer.json()
+}
+
+/// Has a payment decided that raises an alert, and gives the alert once it is there.
+#[track_caller]
+fn raise(service: &Service, user: &str) -> Value {
+    decide(service, &Payment::new(user, "t-1", "5000.01"));
+    until("the alert", || {
+        let page = service.get(&format!("/v1/alerts?user_id={user}")).json();
+        page["alerts"].get(0).cloned()
+    })
 }
 
 /// The reason codes of a decision, in order.

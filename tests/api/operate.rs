@@ -7,7 +7,7 @@ use std::fs;
 use verdict_tests::{Payment, Service, login, now_ms, until};
 
 /// The samples of `/metrics`, by name with labels.
-fn metrics(service: &Service) -> BTreeMap<String, f64> {
+pub(crate) fn metrics(service: &Service) -> BTreeMap<String, f64> {
     let answer = service.get("/metrics");
     assert_eq!(answer.status, 200);
     assert!(answer.header("content-type").starts_with("text/plain"), "{}", answer.header("content-type"));
@@ -84,12 +84,22 @@ fn the_description_names_every_route() {
     assert!(description["openapi"].as_str().unwrap().starts_with("3."));
     for (path, operations) in description["paths"].as_object().unwrap() {
         for method in operations.as_object().unwrap().keys().filter(|name| ["get", "post"].contains(&&***name)) {
-            let asked = service.request(&method.to_uppercase(), &path.replace("{id}", "u"), &[], "");
+            // A stream has no end: with a header that is wrong it is refused like any request.
+            let headers = [("last-event-id", "none")];
+            let asked = service.request(&method.to_uppercase(), &path.replace("{id}", "u"), &headers, "");
             assert!(![404, 405].contains(&asked.status) || asked.body.contains("USER_NOT_FOUND"), "{method} {path}");
         }
     }
     let paths: Vec<&String> = description["paths"].as_object().unwrap().keys().collect();
-    for path in ["/v1/decide", "/v1/events", "/v1/logins", "/v1/labels", "/v1/users/{id}/profile", "/v1/alerts"] {
+    for path in [
+        "/v1/decide",
+        "/v1/events",
+        "/v1/logins",
+        "/v1/labels",
+        "/v1/users/{id}/profile",
+        "/v1/alerts",
+        "/v1/alerts/stream",
+    ] {
         assert!(paths.iter().any(|known| *known == path), "{path} in {paths:?}");
     }
 }

@@ -1,34 +1,6 @@
 //! Another program holds a file for a while, as a backup or a curious person does: slow is not lost.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use verdict_tests::{Payment, Service, until, verify};
-
-/// A program that holds the write lock of a SQLite file until it is dropped.
-struct Lock(Child);
-
-impl Lock {
-    fn hold(file: &Path) -> Self {
-        let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30); \
-                      c.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()";
-        let mut python = Command::new("python3");
-        python.args(["-c", script]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = python.spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "held\n");
-        Self(child)
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // The lock goes with the process.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use verdict_tests::{Lock, Payment, Service, until, verify};
 
 #[test]
 fn a_late_journal_is_answered_with_503_and_a_retry_gets_the_decision() {

@@ -23,18 +23,24 @@ fn users(group: usize) -> Vec<String> {
     (0..USERS_IN_GROUP).map(|user| format!("user-{group}-{user}")).collect()
 }
 
-fn start(folder: TempDir) -> Service {
-    builder(folder).start()
+/// Users that are actors at most: the default, far above the users here, and so few that nearly every event wakes one.
+const ROOMY: u32 = 100_000;
+const TIGHT: u32 = 5;
+
+fn start(folder: TempDir, hot_users: u32) -> Service {
+    builder(folder, hot_users).start()
 }
 
 /// Checkpoints every second, so that a kill hits one at work.
-fn builder(folder: TempDir) -> verdict_tests::Builder {
-    Service::builder().folder(folder).env("VERDICT__DATA__CHECKPOINT_SECS", "1")
+fn builder(folder: TempDir, hot_users: u32) -> verdict_tests::Builder {
+    let builder = Service::builder().folder(folder).env("VERDICT__DATA__CHECKPOINT_SECS", "1");
+    let idle_secs = if hot_users == ROOMY { "300" } else { "1" };
+    builder.env("VERDICT__ACTORS__HOT_USERS", hot_users.to_string()).env("VERDICT__ACTORS__IDLE_SECS", idle_secs)
 }
 
 /// Starts it and kills it before or while it recovers.
-fn kill_during_start(folder: TempDir, rng: &mut Rng) -> TempDir {
-    let service = builder(folder).spawn_only();
+fn kill_during_start(folder: TempDir, hot_users: u32, rng: &mut Rng) -> TempDir {
+    let service = builder(folder, hot_users).spawn_only();
     let _ = within(Duration::from_millis(rng.u64(..150)), || None::<()>);
     service.kill().folder
 }
@@ -70,6 +76,12 @@ fn expected(callers: &[Caller]) -> BTreeMap<String, Expected> {
     expected
 }
 
+fn metric(service: &Service, name: &str) -> f64 {
+    let text = service.get("/metrics").body;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
+}
+
 /// Every answer stands, and every accepted event counts once.
 fn check(service: &Service, callers: &mut [Caller], all: bool) -> u64 {
     let compared: u64 = thread::scope(|scope| {
@@ -89,6 +101,16 @@ fn check(service: &Service, callers: &mut [Caller], all: bool) -> u64 {
 
 #[test]
 fn what_was_answered_stands_after_every_kill_and_nothing_counts_twice() {
+    kill_again_and_again(ROOMY);
+}
+
+#[test]
+fn what_was_answered_stands_while_users_passivate_and_wake() {
+    kill_again_and_again(TIGHT);
+}
+
+#[expect(clippy::print_stdout, reason = "a failed run shows what repeats it")]
+fn kill_again_and_again(hot_users: u32) {
     let seed = setting("VERDICT_SEED", now_ms().unsigned_abs());
     let kills = setting("VERDICT_KILLS", 6);
     println!("{kills} kills with VERDICT_SEED={seed}");
@@ -101,14 +123,21 @@ fn what_was_answered_stands_after_every_kill_and_nothing_counts_twice() {
     for kill in 0..kills {
         let mut users = users(kill as usize % GROUPS);
         users.push("user-always".to_owned());
-        folder = load_and_kill(start(folder), &mut callers, &users, &mut rng);
+        folder = load_and_kill(start(folder, hot_users), &mut callers, &users, &mut rng);
         while rng.u8(..3) == 0 {
-            folder = kill_during_start(folder, &mut rng);
+            folder = kill_during_start(folder, hot_users, &mut rng);
             kills_at_start += 1;
         }
         verify(folder.path());
-        let service = start(folder);
+        let service = start(folder, hot_users);
         compared += check(&service, &mut callers, kill + 1 == kills);
+        if hot_users == TIGHT {
+            // Three a shard; those in flight may have been beyond, until the next second.
+            until("few hot users", || (metric(&service, "verdict_hot_users") <= 6.0).then_some(()));
+            let (woken, dormant) =
+                (metric(&service, "verdict_user_wake_ups_total"), metric(&service, "verdict_dormant_users"));
+            assert!(woken > 0.0 && dormant > 6.0, "{woken} woken, {dormant} dormant");
+        }
         // The next start recovers from a checkpoint, or from none since the last kill.
         folder = if rng.bool() { service.terminate().folder } else { service.kill().folder };
     }
@@ -118,20 +147,20 @@ fn what_was_answered_stands_after_every_kill_and_nothing_counts_twice() {
         "{kills} kills under load and {kills_at_start} during a start, {events} events, {compared} answers compared, {:.0} s",
         watch.seconds()
     );
-    same_profiles_however_they_were_made(folder, &callers);
+    same_profiles_however_they_were_made(folder, hot_users, &callers);
 }
 
 /// Profiles from checkpoints and journal, from the journal alone, and of a service that was never killed (I3).
-fn same_profiles_however_they_were_made(folder: TempDir, callers: &[Caller]) {
+fn same_profiles_however_they_were_made(folder: TempDir, hot_users: u32, callers: &[Caller]) {
     let expected = expected(callers);
     let timeless_profiles = |service: &Service| -> BTreeMap<String, Value> {
         profiles(&service.client(), &expected).into_iter().map(|(user, profile)| (user, timeless(profile))).collect()
     };
-    let service = start(folder);
+    let service = start(folder, hot_users);
     let recovered = timeless_profiles(&service);
     let folder = service.kill().folder;
     remove_profiles(&folder.path().join("data"));
-    let service = start(folder);
+    let service = start(folder, hot_users);
     assert_same("made from the journal alone", &timeless_profiles(&service), &recovered);
     assert!(service.terminate().status.success());
 
@@ -195,11 +224,11 @@ fn the_very_first_start_may_be_killed_at_any_moment() {
     for _ in 0..8 {
         let mut folder = TempDir::new().unwrap();
         for _ in 0..2 {
-            let service = builder(folder).spawn_only();
+            let service = builder(folder, ROOMY).spawn_only();
             let _ = within(Duration::from_millis(rng.u64(..80)), || None::<()>);
             folder = service.kill().folder;
         }
-        let service = start(folder);
+        let service = start(folder, ROOMY);
         let answer = service.post("/v1/decide", &verdict_tests::Payment::new("u", "t", "1.00").text());
         assert_eq!(answer.status, 200, "{}", answer.body);
         verify(service.terminate().folder.path());

@@ -19,6 +19,8 @@ mod binary;
 mod clock;
 mod command;
 mod events;
+mod follower;
+mod lock;
 mod service;
 
 pub use answer::{Answer, Client};
@@ -26,4 +28,6 @@ pub use binary::{verdict, workspace};
 pub use clock::{DAY_MS, Stopwatch, now_ms, rfc3339, until, within};
 pub use command::{Ended, command, finish, replay, run, sqlite, verify};
 pub use events::{Payment, label, lasting, login, setting, text_setting, timeless};
+pub use follower::{Follower, Told};
+pub use lock::Lock;
 pub use service::{Builder, Service, Stopped};

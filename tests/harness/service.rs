@@ -264,6 +264,15 @@ impl Service {
         TcpStream::connect(self.addr).unwrap_or_else(|error| panic!("{}: {error}", self.addr))
     }
 
+    /// Sends it SIGHUP.
+    ///
+    /// # Panics
+    /// It has ended.
+    #[track_caller]
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("a running process");
+    }
+
     /// Asks it to stop (SIGTERM) and waits until it has.
     ///
     /// # Panics

@@ -4,36 +4,48 @@
 //! and `scratch` is the same actors over a journal that keeps nothing, for a backtest.
 
 mod alerts;
+mod reload;
+mod reviews;
+mod watch;
 
 use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
 use crate::actors::shard::{ShardActor, ShardSettings, Start};
+use crate::actors::users::HotBounds;
 use crate::config::{Config, DataConfig};
+use crate::ingress::http::streams::{MAX_STREAMS, Streams};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
 use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::{DirLock, Journal, MemoryJournal, SqliteJournal};
-use crate::model::{ModelHost, Scoring, Search};
+use crate::model::{ModelHost, Score, Search};
+use crate::projections::alert_feed::AlertFeed;
 use crate::projections::alerts::{AlertProjection, Lag};
+use crate::projections::review_labels::ReviewLabels;
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
-use crate::telemetry::events::{InFlight, ProjectionLag, Rejected};
+use crate::telemetry::events::{AlertStreamCutOff, AlertStreams, InFlight, ProjectionLag, Rejected};
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use actix::Arbiter;
 use actix_web::web::Data;
+use alerts::Desk;
 use anyhow::{Context as _, bail};
+use reload::{RatesInForce, Reloader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 use verdict_core::features::schema_version;
 use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
 use verdict_core::time::{DAY_MS, HOUR_MS};
+use watch::Look;
 
 /// Messages that a shard's mailbox takes beyond what permits let in: its own wake-ups and timers.
 const MAILBOX_RESERVE: usize = 1_024;
@@ -41,10 +53,15 @@ const MAILBOX_RESERVE: usize = 1_024;
 /// How often recorded samples are folded into histograms.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a stop waits for its last answers to be read once everything is saved, if alerts were being followed: some
+/// reader of a stream may never read its end.
+const STREAMS_GRACE: Duration = Duration::from_secs(3);
+
 /// Lines of a history in flight: enough for batches of the model, few enough to stay in the cache.
 pub const BACKTEST_WINDOW: usize = 1_024;
 
 /// What decides: one generation of rules and model (I8).
+#[derive(Clone)]
 pub struct Deciding {
     /// The rule set, compiled.
     pub rulebook: Rulebook,
@@ -83,13 +100,20 @@ impl Deciding {
         self.rulebook.rules()
     }
 
+    /// Keeps rules and model beside the journal, by hash; to be done before any record names them.
+    fn archive(&self, data_dir: &Path) -> anyhow::Result<()> {
+        self.rulebook.archive(data_dir)?;
+        if let Some(model) = &self.model {
+            model.archive(data_dir)?;
+        }
+        Ok(())
+    }
+
     /// What one shard decides with; a model session belongs to one thread.
     fn judge(&self) -> anyhow::Result<Judge> {
-        let scorer = match &self.model {
-            Some(model) => Some(Box::new(model.scorer()?) as Box<dyn Scoring>),
-            None => None,
-        };
-        Ok(Judge { rules: Arc::clone(self.rules()), generation: Arc::clone(&self.generation), scorer })
+        let scorer = self.model.as_ref().map(ModelHost::scorer).transpose()?;
+        let scorer = scorer.map(|scorer| Box::new(scorer) as Box<dyn Score>);
+        Ok(Judge::new(Arc::clone(self.rules()), Arc::clone(&self.generation), scorer))
     }
 }
 
@@ -113,12 +137,18 @@ impl Shards {
     fn prepare(self, config: &Config, deciding: &Deciding) -> anyhow::Result<(Gateway, Vec<Start>)> {
         let partitions = self.journal.partitions();
         let count = config.actors.shards;
+        // Users spread evenly over partitions, and so over shards.
+        let hot = HotBounds {
+            users: config.actors.hot_users.div_ceil(count.into()) as usize,
+            idle_ticks: config.actors.idle_secs,
+        };
         let mut shards = Vec::with_capacity(usize::from(count));
         for shard in 0..count {
             let settings = ShardSettings {
                 shard,
                 partitions: (0..partitions).filter(|partition| partition % count == shard).collect(),
                 retention: retention(&config.data),
+                hot,
                 clock: self.clock.clone(),
                 journal: Arc::clone(&self.journal),
                 checkpoints: self.checkpoints.clone(),
@@ -177,6 +207,9 @@ pub struct Service {
     reviews: Arc<ReviewStore>,
     readiness: Readiness,
     metrics: Metrics,
+    /// The files of rules and model before they were read.
+    looked: Look,
+    hangups: Signal,
     /// Held until the service ends.
     _lock: DirLock,
 }
@@ -187,13 +220,13 @@ impl Service {
     /// # Errors
     /// What is wrong with the rules, the model, the data directory or the address, and what to do.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
+        // From here on a SIGHUP no longer ends the process; one that comes during the start is heard after it.
+        let hangups = signal(SignalKind::hangup())?;
+        let looked = Look::at(&reload::files(&config));
         let deciding = Deciding::load(&config)?;
         let dir = &config.data.dir;
         let lock = DirLock::acquire(dir)?;
-        deciding.rulebook.archive(dir)?;
-        if let Some(model) = &deciding.model {
-            model.archive(dir)?;
-        }
+        deciding.archive(dir)?;
         let metrics = Metrics::new();
         let journal = Arc::new(SqliteJournal::open(dir, config.data.partitions).await?);
         let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
@@ -203,7 +236,19 @@ impl Service {
             format!("cannot listen on {listen}; another service may use it, choose another with --listen")
         })?;
         let readiness = Readiness::new(config.actors.shards.into());
-        Ok(Self { config, deciding, listener, journal, checkpoints, reviews, readiness, metrics, _lock: lock })
+        Ok(Self {
+            config,
+            deciding,
+            listener,
+            journal,
+            checkpoints,
+            reviews,
+            readiness,
+            metrics,
+            looked,
+            hangups,
+            _lock: lock,
+        })
     }
 
     /// Runs until a signal asks to stop, then drains and saves.
@@ -228,10 +273,30 @@ impl Service {
             metrics: self.metrics.clone(),
         };
         let (gateway, starts) = shards.prepare(&self.config, &self.deciding)?;
-        let (workers, state) = (self.config.http.workers, self.http_state(&gateway)?);
+        let labels = ReviewLabels::new(Arc::clone(&self.reviews), self.metrics.clone());
+        let labels = actix::spawn(labels.run(reviews::through(gateway.clone(), Clock::System)));
+        let desk = Desk::new(Arc::clone(&self.reviews));
+        let feed = actix::spawn(AlertFeed::new(Arc::clone(&self.reviews), desk.live()).run());
+        let metrics = self.metrics.clone();
+        let streams = Streams::new(MAX_STREAMS, move || AlertStreamCutOff.emit(&metrics));
+        let rates = RatesInForce::of(&self.deciding);
+        let workers = self.config.http.workers;
+        let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
         let server = http::serve(self.listener.try_clone()?, workers, state, seat(starts, workers))?;
         let handle = server.handle();
-        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag));
+        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag, streams.clone()));
+        let reloader = Reloader {
+            config: self.config.clone(),
+            in_force: self.deciding,
+            gateway: gateway.clone(),
+            rates,
+            readiness: self.readiness.clone(),
+            metrics: self.metrics.clone(),
+            hangups: self.hangups,
+            loaded: self.looked,
+        };
+        reloader.show();
+        let reloading = actix::spawn(reloader.run());
         info!(%address, data = %self.config.data.dir.display(), "listening");
         let mut running = actix::spawn(server);
         tokio::select! {
@@ -239,26 +304,34 @@ impl Service {
             ended = &mut running => bail!("the HTTP server ended: {ended:?}"),
         }
         self.readiness.stop();
+        let followed = streams.open() > 0;
+        streams.stop();
         let stopped = async {
             // The shards live on the server's threads, so they end first.
             gateway.stop().await;
-            handle.stop(true).await;
+            let ended = handle.stop(true);
+            if followed {
+                // What is cut short is an answer that nobody has read in that time.
+                let _ = tokio::time::timeout(STREAMS_GRACE, ended).await;
+            } else {
+                ended.await;
+            }
         };
         tokio::select! {
             () = stopped => info!("stopped; everything answered is in the journal"),
             signal = stop_signal() => warn!(signal = signal?, "stopping at once; the journal has everything answered"),
         }
-        upkeep.abort();
-        projection.abort();
+        for task in [reloading, upkeep, projection, labels, feed] {
+            task.abort();
+        }
         Ok(())
     }
 
-    fn http_state(&self, gateway: &Gateway) -> anyhow::Result<Data<HttpState>> {
-        let rates = Arc::new(self.deciding.rules().rates().clone());
+    fn http_state(&self, gateway: &Gateway, rates: RatesInForce, desk: Desk, streams: Streams) -> Data<HttpState> {
         let (readiness, metrics, rejections) = (self.readiness.clone(), self.metrics.clone(), self.metrics.clone());
-        Ok(Data::new(HttpState {
+        Data::new(HttpState {
             intake: Box::new(gateway.clone()),
-            rates: Box::new(move || Arc::clone(&rates)),
+            rates: Box::new(move || rates.get()),
             bounds: AgeBounds {
                 max_age_ms: Some(i64::from(self.config.data.max_age_days) * DAY_MS),
                 max_ahead_ms: Some(i64::from(self.config.data.max_ahead_hours) * HOUR_MS),
@@ -271,20 +344,22 @@ impl Service {
             keys: KeyRing::new(self.config.http.api_keys.clone()),
             readiness: Box::new(move || readiness.report()),
             metrics: Box::new(move || metrics.render()),
-            alerts: self.reviews.clone(),
+            alerts: Arc::new(desk),
+            streams,
             on_rejected: Box::new(move |reason| Rejected { reason }.emit(&rejections)),
             batches: Arc::new(Semaphore::new(http::MAX_BATCHES)),
-        }))
+        })
     }
 
     /// What is measured rather than counted, once a second.
-    fn upkeep(&self, gateway: Gateway, lag: Lag) -> impl Future<Output = ()> + 'static {
+    fn upkeep(&self, gateway: Gateway, lag: Lag, streams: Streams) -> impl Future<Output = ()> + 'static {
         let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
         async move {
             loop {
                 actix::clock::sleep(UPKEEP_EVERY).await;
                 metrics.run_upkeep();
                 InFlight { requests: gateway.in_flight() }.emit(&metrics);
+                AlertStreams { open: streams.open() }.emit(&metrics);
                 ProjectionLag { projection: "alerts", records: lag.records() }.emit(&metrics);
                 readiness.set_projection_lag("alerts", lag.records());
             }
@@ -294,7 +369,6 @@ impl Service {
 
 /// Waits for SIGTERM or SIGINT and names it.
 async fn stop_signal() -> anyhow::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::select! {

@@ -1,6 +1,7 @@
 //! Opens the SQLite files of the data directory: settings, layout and format version, and errors that say what to do.
 //!
-//! What a file holds is its owner's business. A file of another kind or of a newer format is refused, never converted.
+//! What a file holds is its owner's business. An older format is brought up where its owner says how, in one transaction; a
+//! file of another kind or of a newer format is refused.
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
@@ -28,12 +29,22 @@ pub(crate) struct Layout {
     pub(crate) kind: &'static str,
     /// The number that changes with its layout.
     pub(crate) format: u32,
-    /// Creates its tables, `meta` among them.
+    /// Creates its tables, `meta` among them, as they were in the first format that `upgrades` go on from.
     pub(crate) sql: &'static str,
+    /// What takes the layout from one format to the next, the last to `format`; none where older files are refused.
+    pub(crate) upgrades: &'static [&'static str],
     /// `Full` where a commit must survive a power cut; with `Normal` the last ones may be lost, but none is torn.
     pub(crate) synchronous: SqliteSynchronous,
     /// Pages that the writer keeps in memory, in KiB; SQLite's own default is 2,000.
     pub(crate) cache_kib: u32,
+}
+
+impl Layout {
+    /// The upgrades that a file of this format still needs; none where it is not one that they go on from.
+    fn steps_from(&self, found: &str) -> &'static [&'static str] {
+        let behind = found.parse().ok().and_then(|found: u32| self.format.checked_sub(found)).unwrap_or(0) as usize;
+        self.upgrades.len().checked_sub(behind).map_or(&[], |from| &self.upgrades[from..])
+    }
 }
 
 /// Opens a file for writing; creates it, and its directory, where missing.
@@ -73,7 +84,9 @@ async fn prepare(path: &Path, connection: &mut SqliteConnection, layout: &Layout
     let tables: i64 =
         sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *transaction).await.map_err(failed)?;
     if tables == 0 {
-        sqlx::raw_sql(layout.sql).execute(&mut *transaction).await.map_err(failed)?;
+        for step in std::iter::once(&layout.sql).chain(layout.upgrades) {
+            sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(failed)?;
+        }
         sqlx::query("INSERT INTO meta (key, value) VALUES ('kind', ?), ('format', ?)")
             .bind(layout.kind)
             .bind(layout.format.to_string())
@@ -87,6 +100,18 @@ async fn prepare(path: &Path, connection: &mut SqliteConnection, layout: &Layout
     let format = found("format").fetch_optional(&mut *transaction).await.ok().flatten();
     match (kind, format) {
         (Some(kind), Some(format)) if kind == layout.kind && format == layout.format.to_string() => Ok(()),
+        (Some(kind), Some(format)) if kind == layout.kind && !layout.steps_from(&format).is_empty() => {
+            for step in layout.steps_from(&format) {
+                sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(failed)?;
+            }
+            sqlx::query("UPDATE meta SET value = ? WHERE key = 'format'")
+                .bind(layout.format.to_string())
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            tracing::info!(file = %path.display(), from = format, to = layout.format, "brought to the format of this release");
+            transaction.commit().await.map_err(failed)
+        }
         (Some(kind), Some(format)) if kind == layout.kind => Err(format!(
             "{} has format {format}, expected {}; start the release that wrote it",
             path.display(),
@@ -135,6 +160,7 @@ mod tests {
         kind: "notes",
         format: 2,
         sql: "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL); CREATE TABLE notes (text TEXT);",
+        upgrades: &[],
         synchronous: SqliteSynchronous::Full,
         cache_kib: 3_000,
     };
@@ -155,6 +181,36 @@ mod tests {
         let cache: i64 = sqlx::query_scalar("PRAGMA cache_size").fetch_one(&mut connection).await.expect("a size");
         assert_eq!((mode.as_str(), synchronous, kept.to_string().as_str()), ("wal", 2, WAL_KEPT_BYTES));
         assert_eq!(cache, -3_000);
+    }
+
+    #[tokio::test]
+    async fn an_older_file_is_brought_up_with_what_it_holds() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("notes.db");
+        let mut old = open(&path, &NOTES).await.expect("creates it");
+        sqlx::raw_sql("INSERT INTO notes VALUES ('kept')").execute(&mut old).await.expect("writes");
+        drop(old);
+        let layout = Layout {
+            format: 4,
+            upgrades: &[
+                "ALTER TABLE notes ADD COLUMN author TEXT DEFAULT 'ana'",
+                "CREATE VIEW signed AS SELECT text || ' ' || author AS line FROM notes",
+            ],
+            ..NOTES
+        };
+        let broken = Layout { upgrades: &["ALTER TABLE notes ADD COLUMN author TEXT", "CREATE VIEW"], ..layout };
+        assert!(open(&path, &broken).await.is_err());
+        for _ in 0..2 {
+            let mut connection = open(&path, &layout).await.expect("all or nothing was done before");
+            let line: String =
+                sqlx::query_scalar("SELECT line FROM signed").fetch_one(&mut connection).await.expect("a row");
+            assert_eq!(line, "kept ana");
+        }
+        assert!(refusal(&path, &NOTES).await.ends_with("has format 4, expected 2; start the release that wrote it"));
+        let jump = Layout { format: 9, ..layout };
+        assert!(refusal(&path, &jump).await.contains("has format 4, expected 9"));
+        let mut new = open(&dir.path().join("new.db"), &layout).await.expect("creates it");
+        sqlx::raw_sql("SELECT line FROM signed").execute(&mut new).await.expect("a new file has every step");
     }
 
     #[tokio::test]

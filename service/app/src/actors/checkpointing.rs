@@ -1,79 +1,84 @@
-//! Saving the changed profiles of a shard, without holding up its decisions.
+//! Saving the changed profiles of a shard, without holding up its decisions and without a copy of all of them.
 //!
 //! The position is taken first and the profiles after it, so that every record below the position is in one of them; they
-//! may already hold later ones, which a replay then skips. Nothing is saved before all of it is durable.
+//! may already hold later ones, which a replay then skips. They are written as they are copied, a part at a time, and
+//! nothing counts before all of it is durable: then the transaction around them is committed.
 
 use super::context::{Completion, ShardContext};
 use super::partition::partition_of;
-use super::user::{CopyProfile, UserActor};
-use crate::journal::checkpoint::{Checkpoint, Checkpoints, Marker, ProfileSnapshot};
-use crate::journal::{Partition, profile_v1};
+use super::users::Users;
+use crate::journal::Partition;
+use crate::journal::checkpoint::{Checkpoints, Marker, ProfileSnapshot, ROWS_PER_STATEMENT};
 use crate::telemetry::events;
-use actix::Addr;
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::error;
-use verdict_core::profile::Profile;
 
-/// Profiles copied between two turns of the shard: some 100 us of its time.
+/// Profiles encoded between two turns of the shard: some 100 us of its time.
 const COPIES_PER_TURN: usize = 64;
 
-/// How to get at a profile.
-pub(super) enum Copy {
-    /// Nobody else has it.
-    Ready(Box<Profile>),
-    /// Its actor has.
-    Ask(Addr<UserActor>),
-}
-
-/// Saves these profiles and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
+/// Saves the profiles of these users and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
 pub(super) async fn save(
     context: Rc<ShardContext>,
     store: Arc<dyn Checkpoints>,
     partitions: Partition,
     marker: Marker,
-    profiles: Vec<(Rc<str>, Copy)>,
+    users: Rc<RefCell<Users>>,
+    changed: HashSet<Rc<str>>,
 ) -> bool {
     let started = context.clock.instant();
-    let changed = profiles.iter().map(|(id, _)| Rc::clone(id)).collect::<Vec<_>>();
-    let mut snapshots = Vec::with_capacity(profiles.len());
-    let mut rest = profiles.into_iter();
-    loop {
-        let turn = rest.by_ref().take(COPIES_PER_TURN).collect::<Vec<_>>();
-        if turn.is_empty() {
-            break;
-        }
-        let copies = join_all(turn.into_iter().map(async |(id, copy)| match copy {
-            Copy::Ready(profile) => Some((id, profile)),
-            // A user that is gone has ended with its epoch, and so has this checkpoint.
-            Copy::Ask(user) => Some((id, Box::new(user.send(CopyProfile).await.ok()?))),
-        }))
-        .await;
-        for (id, profile) in copies.into_iter().flatten() {
-            let partition = partition_of(&id, partitions);
-            let bytes = profile_v1::encode(&profile);
-            snapshots.push(ProfileSnapshot { user_id: (&*id).into(), partition, n: profile.next_n(), bytes });
-        }
-        tokio::task::yield_now().await;
+    let mut by_partition: BTreeMap<Partition, Vec<&Rc<str>>> = BTreeMap::new();
+    for id in &changed {
+        by_partition.entry(partition_of(id, partitions)).or_default().push(id);
     }
-    let (done, durable) = oneshot::channel();
-    context.after_commits(Completion::Durable(done));
-    if !matches!(durable.await, Ok(true)) || context.is_closed() {
-        return false;
-    }
-    let count = snapshots.len();
-    match store.save(&Checkpoint { profiles: snapshots, marker }).await {
-        Ok(()) => {
-            events::CheckpointSaved { profiles: count as u64, seconds: context.clock.since(started).as_secs_f64() }
+    let users = &users;
+    let copies = stream::iter(by_partition).flat_map(|(partition, mut ids)| {
+        // In the order of the file; a partition at a time, so that the shard is not held up for long.
+        ids.sort_unstable();
+        let parts: Vec<Vec<&Rc<str>>> = ids.chunks(ROWS_PER_STATEMENT).map(<[_]>::to_vec).collect();
+        stream::iter(parts).then(move |ids| copy(users, partition, ids))
+    });
+    let given_up = stream::once(durable(&context)).filter_map(|durable| ready((!durable).then_some(None)));
+    let count = changed.len() as u64;
+    match store.save_parts(copies.map(Some).chain(given_up).boxed_local(), &marker).await {
+        Ok(true) => {
+            events::CheckpointSaved { profiles: count, seconds: context.clock.since(started).as_secs_f64() }
                 .emit(&context.metrics);
             true
         }
+        // Its epoch has ended, and what it knows with it.
+        Ok(false) => false,
         Err(error) => {
             error!(%error, "cannot save a checkpoint; a later one will hold it");
             changed.iter().for_each(|id| context.mark_dirty(id));
             false
         }
     }
+}
+
+/// Profiles of one partition as they are stored.
+async fn copy(users: &RefCell<Users>, partition: Partition, ids: Vec<&Rc<str>>) -> Vec<ProfileSnapshot> {
+    let mut snapshots = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(COPIES_PER_TURN) {
+        let copied = ids.iter().filter_map(|id| {
+            // Hot or dormant by now: a profile holds every record that was numbered, at any moment between two turns.
+            let (n, bytes) = users.borrow().stored(id)?;
+            Some(ProfileSnapshot { user_id: (&***id).into(), partition, n, bytes })
+        });
+        snapshots.extend(copied);
+        tokio::task::yield_now().await;
+    }
+    snapshots
+}
+
+/// Whether everything that was committed until now became durable.
+async fn durable(context: &ShardContext) -> bool {
+    let (done, durable) = oneshot::channel();
+    context.after_commits(Completion::Durable(done));
+    matches!(durable.await, Ok(true)) && !context.is_closed()
 }

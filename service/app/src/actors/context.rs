@@ -4,13 +4,14 @@
 //! A context lives as long as an epoch. When an append fails, it is closed: actors that still hold it are refused, and
 //! the shard starts over with a new one.
 
+use super::claim::Claim;
 use super::messages::{Accepted, Answer, Refusal, Settled};
 use super::shard::ShardSettings;
 use super::user::UserActor;
 use crate::journal::checkpoint::{Mark, Totals};
 use crate::journal::record::{Body, Decided, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
-use crate::model::Scoring;
+use crate::model::Score;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::{Metrics, Mode, events};
 use actix::Addr;
@@ -40,8 +41,19 @@ pub struct Judge {
     /// How records name rules, model and schema.
     pub generation: Arc<Generation>,
     /// This thread's session of the model, if one is configured.
-    pub scorer: Option<Box<dyn Scoring>>,
+    pub scorer: Option<RefCell<Box<dyn Score>>>,
 }
+
+impl Judge {
+    /// A generation for one shard.
+    #[must_use]
+    pub fn new(rules: Arc<RuleSet>, generation: Arc<Generation>, scorer: Option<Box<dyn Score>>) -> Self {
+        Self { rules, generation, scorer: scorer.map(RefCell::new) }
+    }
+}
+
+/// The generation in force in a shard. A decision takes it once, when it begins, and keeps it to its end.
+pub type InForce = Rc<RefCell<Rc<Judge>>>;
 
 /// What came along with an event, and the way back to whoever sent it.
 pub struct Ticket<T> {
@@ -59,6 +71,8 @@ pub struct Ticket<T> {
     pub reply: oneshot::Sender<Result<T, Refusal>>,
     /// Bounds what is in flight; given back with the answer.
     pub permit: OwnedSemaphorePermit,
+    /// Held by the caller as well, if it does not wait for ever.
+    pub claim: Option<Claim>,
 }
 
 impl<T> Ticket<T> {
@@ -67,9 +81,16 @@ impl<T> Ticket<T> {
         let _ = self.reply.send(answer);
     }
 
-    /// Whether the deadline has passed.
-    pub fn is_late(&self, clock: &Clock) -> bool {
-        self.deadline.is_some_and(|deadline| clock.instant() >= deadline)
+    /// Begins the event. `None`: its time is over, its caller hears so or has given up, and it must leave no trace.
+    #[must_use]
+    pub fn begin(self, clock: &Clock) -> Option<Self> {
+        let Some(claim) = &self.claim else { return Some(self) };
+        let late = self.deadline.is_some_and(|deadline| clock.instant() >= deadline);
+        if late && claim.give_up() {
+            self.answer(Err(Refusal::DeadlineExceeded));
+            return None;
+        }
+        claim.begin().then_some(self)
     }
 }
 
@@ -129,6 +150,9 @@ impl Completion {
                 let mode = if decision.degraded.is_empty() { Mode::Normal } else { Mode::Degraded };
                 let seconds = f64::from(decided.latency_us) / 1e6;
                 events::DecisionMade { outcome: decision.outcome, mode, seconds }.emit(metrics);
+                for degradation in &decision.degraded {
+                    events::Degraded { reason: degradation.code() }.emit(metrics);
+                }
                 if decision.alert {
                     events::AlertRaised.emit(metrics);
                 }
@@ -152,6 +176,8 @@ fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
 
 /// A transaction that waits for its score.
 pub struct WaitingRow {
+    /// The generation that decides it, whose model scores it.
+    pub judge: Rc<Judge>,
     /// Whose it is.
     pub user: Addr<UserActor>,
     /// What the model sees.
@@ -172,7 +198,7 @@ pub struct Outbox {
 /// See the module.
 pub struct ShardContext {
     /// What decides; outlives the context.
-    pub judge: Rc<RefCell<Judge>>,
+    pub judge: InForce,
     /// How much profiles keep.
     pub retention: Retention,
     /// The time.
@@ -187,7 +213,8 @@ pub struct ShardContext {
     /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
     ledger: RefCell<HashMap<Partition, Account>>,
-    dirty: RefCell<Dirty>,
+    /// Users changed since the last checkpoint.
+    dirty: RefCell<HashSet<Rc<str>>>,
     recent: RefCell<RecentDecisions>,
     reads: Cell<usize>,
     closed: RefCell<Option<Refusal>>,
@@ -211,7 +238,7 @@ pub enum Wake {
 impl ShardContext {
     /// A context for the epochs that were recovered.
     pub fn new(
-        judge: Rc<RefCell<Judge>>,
+        judge: InForce,
         settings: &ShardSettings,
         tenures: &[Tenure],
         totals: &HashMap<Partition, Totals>,
@@ -252,6 +279,11 @@ impl ShardContext {
         self.closed.borrow().is_some()
     }
 
+    /// The generation in force, for a decision that begins.
+    pub fn judge(&self) -> Rc<Judge> {
+        Rc::clone(&self.judge.borrow())
+    }
+
     /// Wakes the shard.
     pub fn wake(&self, wake: Wake) {
         (self.wake)(wake);
@@ -287,7 +319,7 @@ impl ShardContext {
         account.tenure.next_n += 1;
         // Nobody waits for the first answer to a duplicate of a topic or a file.
         if let (Body::Decision(decided), Source::Http) = (&body, &source) {
-            self.recent.borrow_mut().put((partition, n), Arc::clone(decided));
+            self.recent.borrow_mut().put(partition, n, Arc::clone(decided));
         }
         let record = Record { partition, epoch, n, source, received_at, body };
         account.totals.count(&record);
@@ -316,21 +348,20 @@ impl ShardContext {
 
     /// The decision in a record, if it is recent.
     pub fn recent_decision(&self, partition: Partition, n: u64) -> Option<Arc<Decided>> {
-        self.recent.borrow().decisions.get(&(partition, n)).cloned()
+        self.recent.borrow().get(partition, n).cloned()
     }
 
     /// Remembers that a user's profile changed.
     pub fn mark_dirty(&self, user_id: &Rc<str>) {
         let mut dirty = self.dirty.borrow_mut();
-        if !dirty.known.contains(user_id) {
-            dirty.known.insert(Rc::clone(user_id));
-            dirty.in_order.push(Rc::clone(user_id));
+        if !dirty.contains(user_id) {
+            dirty.insert(Rc::clone(user_id));
         }
     }
 
-    /// Takes the users that changed since this was last called, in the order in which they did.
-    pub fn take_dirty(&self) -> Vec<Rc<str>> {
-        self.dirty.take().in_order
+    /// Takes the users that changed since this was last called.
+    pub fn take_dirty(&self) -> HashSet<Rc<str>> {
+        self.dirty.take()
     }
 
     /// The position and the books of every owned partition.
@@ -371,29 +402,27 @@ impl ShardContext {
     }
 }
 
-/// Users changed since the last checkpoint. Their order is that of the events, so that the same history gives the same
-/// run, which a hash table's is not.
-#[derive(Default)]
-struct Dirty {
-    in_order: Vec<Rc<str>>,
-    known: HashSet<Rc<str>>,
-}
-
-/// A bounded cache, oldest out first.
+/// The last decisions of a shard, oldest out first. A partition's numbers come in order, so that none needs a look-up.
 #[derive(Default)]
 struct RecentDecisions {
-    decisions: HashMap<(Partition, u64), Arc<Decided>>,
-    order: VecDeque<(Partition, u64)>,
+    decisions: HashMap<Partition, VecDeque<(u64, Arc<Decided>)>>,
+    order: VecDeque<Partition>,
 }
 
 impl RecentDecisions {
-    fn put(&mut self, key: (Partition, u64), decided: Arc<Decided>) {
-        self.decisions.insert(key, decided);
-        self.order.push_back(key);
+    fn put(&mut self, partition: Partition, n: u64, decided: Arc<Decided>) {
+        self.decisions.entry(partition).or_default().push_back((n, decided));
+        self.order.push_back(partition);
         if self.order.len() > RECENT_DECISIONS
-            && let Some(oldest) = self.order.pop_front()
+            && let Some(oldest) = self.order.pop_front().and_then(|partition| self.decisions.get_mut(&partition))
         {
-            self.decisions.remove(&oldest);
+            oldest.pop_front();
         }
+    }
+
+    fn get(&self, partition: Partition, n: u64) -> Option<&Arc<Decided>> {
+        let decisions = self.decisions.get(&partition)?;
+        let place = decisions.binary_search_by_key(&n, |(n, _)| *n).ok()?;
+        decisions.get(place).map(|(_, decided)| decided)
     }
 }

@@ -3,17 +3,20 @@
 //! A permit is taken before anything is sent and given back with the answer, so that what is in flight is bounded (I7).
 //! Requests are refused when there is none; topics and files wait.
 
-use super::context::Ticket;
+use super::claim::Claim;
+use super::context::{Judge, Ticket};
 use super::messages::{Accepted, Answer, ProfileView, Refusal, Settled, Submission};
 use super::partition::partition_of;
-use super::requests::{Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
+use super::requests::{Adopt, Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
 use super::shard::ShardActor;
 use super::user::Work;
 use crate::journal::Partition;
 use actix::Addr;
+use futures_util::future::join_all;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use verdict_core::event::{Label, Login, Transaction};
 
@@ -44,8 +47,8 @@ impl Gateway {
     /// [`Refusal`] says what to tell the caller.
     pub async fn decide(&self, submission: Submission<Transaction>) -> Result<Answer, Refusal> {
         let permit = self.permit()?;
-        let deadline = submission.deadline;
-        match in_time(deadline, self.send_transaction(submission, permit)).await? {
+        let user_id = submission.event.user_id.clone();
+        match self.ask(submission, permit, user_id, Work::Transaction).await? {
             Settled::Answer(answer) => Ok(answer),
             Settled::SeenBefore => Err(Refusal::OriginalUnavailable),
         }
@@ -57,8 +60,8 @@ impl Gateway {
     /// [`Refusal`] says what to tell the caller.
     pub async fn login(&self, submission: Submission<Login>) -> Result<Accepted, Refusal> {
         let permit = self.permit()?;
-        let deadline = submission.deadline;
-        in_time(deadline, self.send_login(submission, permit)).await
+        let user_id = submission.event.user_id.clone();
+        self.ask(submission, permit, user_id, Work::Login).await
     }
 
     /// Remembers a label and waits until it is durable.
@@ -67,8 +70,8 @@ impl Gateway {
     /// [`Refusal`] says what to tell the caller.
     pub async fn label(&self, submission: Submission<Label>) -> Result<Accepted, Refusal> {
         let permit = self.permit()?;
-        let deadline = submission.deadline;
-        in_time(deadline, self.send_label(submission, permit)).await
+        let user_id = submission.event.user_id.clone();
+        self.ask(submission, permit, user_id, Work::Label).await
     }
 
     /// What is known of a user, `None` for one never seen.
@@ -109,19 +112,19 @@ impl Gateway {
     /// Sends a transaction; its place among the user's events is taken when this returns.
     pub fn send_transaction(&self, sent: Submission<Transaction>, permit: OwnedSemaphorePermit) -> Reply<Settled> {
         let user_id = sent.event.user_id.clone();
-        self.send(sent, permit, user_id, Work::Transaction)
+        self.send(sent, permit, user_id, Work::Transaction, None)
     }
 
     /// Sends a login; its place among the user's events is taken when this returns.
     pub fn send_login(&self, sent: Submission<Login>, permit: OwnedSemaphorePermit) -> Reply<Accepted> {
         let user_id = sent.event.user_id.clone();
-        self.send(sent, permit, user_id, Work::Login)
+        self.send(sent, permit, user_id, Work::Login, None)
     }
 
     /// Sends a label; its place among the user's events is taken when this returns.
     pub fn send_label(&self, sent: Submission<Label>, permit: OwnedSemaphorePermit) -> Reply<Accepted> {
         let user_id = sent.event.user_id.clone();
-        self.send(sent, permit, user_id, Work::Label)
+        self.send(sent, permit, user_id, Work::Label, None)
     }
 
     /// Sends what is no event to where it leaves a dead letter; `sent.original` holds its bytes.
@@ -137,10 +140,17 @@ impl Gateway {
             Some(bytes) => (crc32fast::hash(bytes) % u32::from(self.partitions)) as Partition,
             None => 0,
         };
-        let ((), ticket, answer) = split(sent, permit);
+        let ((), ticket, answer) = split(sent, permit, None);
         // A shard that is gone drops the ticket, and the receiver says so.
         let _ = self.shard(partition).try_send(Refuse { partition, reason, detail: detail.into(), ticket });
         answer
+    }
+
+    /// Puts another generation in force, one judge a shard, and waits until every shard has it.
+    pub async fn adopt(&self, judges: Vec<Judge>) {
+        let adopting = self.shards.iter().zip(judges).map(|(shard, judge)| shard.send(Adopt(judge)));
+        // A shard that is gone decides nothing any more.
+        drop(join_all(adopting).await);
     }
 
     /// Saves every changed profile; `false` when a shard could not.
@@ -189,36 +199,52 @@ impl Gateway {
         &self.shards[usize::from(partition) % self.shards.len()]
     }
 
+    /// Sends an event and waits for its answer, no longer than its deadline.
+    async fn ask<E, T>(
+        &self,
+        sent: Submission<E>,
+        permit: OwnedSemaphorePermit,
+        user_id: Box<str>,
+        work: impl FnOnce(E, Ticket<T>) -> Work,
+    ) -> Result<T, Refusal> {
+        let timed = sent.deadline.map(|deadline| (deadline, Claim::default()));
+        let claim = timed.as_ref().map(|(_, claim)| claim.clone());
+        in_time(timed, self.send(sent, permit, user_id, work, claim)).await
+    }
+
     fn send<E, T>(
         &self,
         sent: Submission<E>,
         permit: OwnedSemaphorePermit,
         user_id: Box<str>,
         work: impl FnOnce(E, Ticket<T>) -> Work,
+        claim: Option<Claim>,
     ) -> Reply<T> {
         let partition = partition_of(&user_id, self.partitions);
-        let (event, ticket, answer) = split(sent, permit);
+        let (event, ticket, answer) = split(sent, permit, claim);
         // A shard that is gone drops the ticket, and the receiver says so.
         let _ = self.shard(partition).try_send(Submit { partition, user_id, work: work(event, ticket) });
         answer
     }
 }
 
-fn split<E, T>(sent: Submission<E>, permit: OwnedSemaphorePermit) -> (E, Ticket<T>, Reply<T>) {
+fn split<E, T>(sent: Submission<E>, permit: OwnedSemaphorePermit, claim: Option<Claim>) -> (E, Ticket<T>, Reply<T>) {
     let (reply, answer) = oneshot::channel();
     let Submission { event, source, received_at, started, deadline, original } = sent;
-    (event, Ticket { source, received_at, started, deadline, original, reply, permit }, answer)
+    (event, Ticket { source, received_at, started, deadline, original, reply, permit, claim }, answer)
 }
 
-/// Waits for the answer until the deadline. What comes later is in the journal all the same, and a retry gets it.
+/// Waits for the answer until the deadline. What was begun by then is in the journal all the same, and a retry gets it;
+/// what was not is given up, and never will be.
 async fn in_time<T>(
-    deadline: Option<std::time::Instant>,
+    timed: Option<(Instant, Claim)>,
     answer: impl Future<Output = Result<Result<T, Refusal>, oneshot::error::RecvError>>,
 ) -> Result<T, Refusal> {
-    let answered = match deadline {
+    let answered = match timed {
         None => answer.await,
-        Some(deadline) => match tokio::time::timeout_at(deadline.into(), answer).await {
+        Some((deadline, claim)) => match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(answered) => answered,
+            Err(_) if claim.give_up() => return Err(Refusal::DeadlineExceeded),
             Err(_) => return Err(Refusal::JournalLate),
         },
     };

@@ -7,6 +7,7 @@ use thiserror::Error;
 use verdict_core::event::{Label, Login, Source, Transaction};
 use verdict_core::features::FeatureVector;
 use verdict_core::lists::ListEntry;
+use verdict_core::money::ConversionError;
 use verdict_core::time::Timestamp;
 
 /// Any event, with what came along.
@@ -65,16 +66,19 @@ pub enum Refusal {
     /// The same id came with other content (409 `ID_REUSED`).
     #[error("this id was used before with other content; send the original content to get its decision, or a new id")]
     IdReused,
+    /// The rates changed after it was parsed, and it has no price any more (422, as if it came now).
+    #[error(transparent)]
+    Unpriced(ConversionError),
     /// Too much is in flight (429 `OVERLOADED`, Retry-After 1).
     #[error("more than {limit} requests are in flight; retry later")]
     Overloaded {
         /// The bound.
         limit: usize,
     },
-    /// Not started in time (503 `DEADLINE_EXCEEDED`, Retry-After 1); dropped without a trace.
-    #[error("the deadline passed before the request was started; retry")]
+    /// Not started in time (503 `DEADLINE_EXCEEDED`, Retry-After 1); dropped without a trace, and never started later.
+    #[error("the deadline passed before the request was started; it left no trace, retry it as new")]
     DeadlineExceeded,
-    /// Decided, but the disk was late (503 `JOURNAL_LATE`, Retry-After 1); a retry gets the duplicate.
+    /// Started, but its record is not known to be durable: the disk was late (503 `JOURNAL_LATE`, Retry-After 1); a retry gets the duplicate.
     #[error("the journal did not confirm the record in time; retry to get its decision")]
     JournalLate,
     /// The journal failed; the shard recovers (503 `JOURNAL_UNAVAILABLE`, Retry-After 5).
@@ -86,6 +90,9 @@ pub enum Refusal {
     /// The first answer to a duplicate could not be read back in time (503 `ORIGINAL_UNAVAILABLE`, Retry-After 1).
     #[error("the first answer to this transaction could not be read back now; retry")]
     OriginalUnavailable,
+    /// The user's stored profile cannot be read (503 `PROFILE_UNREADABLE`, Retry-After 60); nobody else is concerned.
+    #[error("this user's profile cannot be read: {0}")]
+    ProfileUnreadable(Arc<str>),
     /// The service stops (503 `STOPPING`, Retry-After 5).
     #[error("the service is stopping")]
     Stopping,
@@ -146,12 +153,15 @@ impl Refusal {
         match self {
             Self::TooOld { .. } => "TOO_OLD",
             Self::IdReused => "ID_REUSED",
+            Self::Unpriced(ConversionError::NoRate(_)) => "UNKNOWN_CURRENCY",
+            Self::Unpriced(ConversionError::TooLarge(_)) => "AMOUNT_TOO_LARGE",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::JournalLate => "JOURNAL_LATE",
             Self::JournalUnavailable(_) => "JOURNAL_UNAVAILABLE",
             Self::Recovering => "RECOVERING",
             Self::OriginalUnavailable => "ORIGINAL_UNAVAILABLE",
+            Self::ProfileUnreadable(_) => "PROFILE_UNREADABLE",
             Self::Stopping => "STOPPING",
         }
     }

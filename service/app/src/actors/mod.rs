@@ -1,17 +1,23 @@
-//! The actix shell: one arbiter a shard, a `ShardActor` on it, and one `UserActor` per user.
+//! The actix shell: one arbiter a shard, a `ShardActor` on it, and one `UserActor` per hot user; others are bytes.
 //!
 //! An event takes one way: `Gateway` (permit) → `ShardActor` (routes) → `UserActor` (weighs; waits for the model in a
 //! batch; decides; commits) → `ShardContext` (numbers the record) → `Journal` → answer. All of the deciding is in
 //! `verdict-core`; this room only keeps order and bounds.
 
 mod checkpointing;
+pub mod claim;
 pub mod context;
+pub mod dormant;
 pub mod gateway;
 pub mod messages;
 pub mod partition;
 pub mod recovery;
 pub mod requests;
+mod scoring;
 pub mod shard;
 #[cfg(test)]
 mod tests;
 pub mod user;
+pub mod users;
+#[cfg(test)]
+mod users_tests;

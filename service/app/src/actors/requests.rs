@@ -1,6 +1,6 @@
 //! What a shard is asked, besides what is in an event.
 
-use super::context::Ticket;
+use super::context::{Judge, Ticket};
 use super::messages::{Accepted, ProfileView, Refusal};
 use super::user::Work;
 use crate::journal::Partition;
@@ -55,6 +55,16 @@ pub struct Checkpoint {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct TellWhenServing(pub oneshot::Sender<()>);
+
+/// Puts another generation in force: what has begun ends with the one that it began with (I8).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Adopt(pub Judge);
+
+/// A second has passed: who was not heard of for long passivates.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Tick;
 
 /// Ends the shard; what is in flight was drained before.
 #[derive(Message)]

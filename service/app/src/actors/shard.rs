@@ -5,11 +5,12 @@
 //! closes the context of that epoch, and recovers under a new one.
 
 use super::checkpointing;
-use super::context::{Completion, Judge, Outbox, ShardContext, Wake};
+use super::context::{Completion, InForce, Judge, Outbox, ShardContext, Wake};
 use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
-use super::requests::{Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
-use super::user::{CopyProfile, Scored, UserActor, view};
+use super::requests::{Adopt, Checkpoint, Refuse, Stop, Submit, TellWhenServing, Tick, View};
+use super::scoring;
+use super::users::{HotBounds, STEPS_PER_TURN, Users};
 use crate::journal::checkpoint::{Checkpoints, Marker};
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition};
@@ -19,26 +20,18 @@ use crate::telemetry::{Metrics, events};
 use actix::dev::channel::channel;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info};
-use verdict_core::decision::{Degradation, ModelVerdict};
-use verdict_core::profile::{Profile, Retention};
-
-/// Rows scored at a time. Beyond 64 a row gets no cheaper (3.3 us in batches of 16 to 64), and the first would wait longer.
-const ROWS_PER_BATCH: usize = 64;
-
-/// Time that a decision still needs after its score; a row with less left is decided by rules alone.
-const AFTER_MODEL: Duration = Duration::from_millis(2);
+use verdict_core::profile::Retention;
 
 /// Pause before a recovery that failed is tried again.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Messages that a user's mailbox takes: more than any number of permits.
-const USER_MAILBOX: usize = 1 << 20;
+/// Time between two ticks of the users' idle time.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What a shard is made of.
 pub struct ShardSettings {
@@ -48,6 +41,8 @@ pub struct ShardSettings {
     pub partitions: Vec<Partition>,
     /// How much profiles keep.
     pub retention: Retention,
+    /// How many users are actors, and for how long.
+    pub hot: HotBounds,
     /// The time.
     pub clock: Clock,
     /// The journal.
@@ -67,7 +62,7 @@ pub struct ShardSettings {
 /// See the module.
 pub struct ShardActor {
     settings: ShardSettings,
-    judge: Rc<RefCell<Judge>>,
+    judge: InForce,
     serving: Option<Serving>,
     checkpoint_running: bool,
     /// Told when the shard serves.
@@ -80,21 +75,18 @@ pub type Start = Box<dyn FnOnce() + Send>;
 /// The users of one epoch.
 struct Serving {
     context: Rc<ShardContext>,
-    users: HashMap<Rc<str>, User>,
-}
-
-/// A user in memory.
-enum User {
-    /// Recovered, and not heard of since.
-    Cold(Box<Profile>),
-    /// An actor.
-    Hot(Addr<UserActor>),
+    users: Rc<RefCell<Users>>,
 }
 
 /// Rows or records wait.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Flush(Wake);
+
+/// So many steps of the users' hand are due.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Sweep(usize);
 
 /// An append failed; its context is closed.
 #[derive(Message)]
@@ -106,7 +98,7 @@ impl ShardActor {
     pub fn new(settings: ShardSettings, judge: Judge) -> Self {
         Self {
             settings,
-            judge: Rc::new(RefCell::new(judge)),
+            judge: Rc::new(RefCell::new(Rc::new(judge))),
             serving: None,
             checkpoint_running: false,
             waiting: Vec::new(),
@@ -162,53 +154,17 @@ impl ShardActor {
         });
         let context =
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
-        // In order, so that the same history always gives the same run.
-        let changed: BTreeSet<_> = recovered.changed.into_iter().collect();
-        changed.into_iter().for_each(|id| context.mark_dirty(&Rc::from(id)));
-        let users = recovered.users.into_iter().map(|(id, profile)| (id.into(), User::Cold(profile))).collect();
-        self.serving = Some(Serving { context: Rc::new(context), users });
+        recovered.changed.iter().for_each(|id| context.mark_dirty(id));
+        let context = Rc::new(context);
+        let checkpoints = self.settings.checkpoints.clone();
+        let users = Users::new(recovered.users, self.settings.hot, Rc::clone(&context), checkpoints);
+        self.serving = Some(Serving { context, users: Rc::new(RefCell::new(users)) });
         // Those who no longer wait are no error.
         for waiting in self.waiting.drain(..) {
             let _ = waiting.send(());
         }
         self.settings.readiness.set_journal(None);
         self.settings.readiness.set_shard(self.settings.shard, true);
-    }
-
-    /// Scores the rows that wait, a batch at a time, so that the first answers do not wait for the last rows.
-    fn score(&self, context: &ShardContext) {
-        let rows = {
-            let mut waiting = context.rows.borrow_mut();
-            let batch = waiting.len().min(ROWS_PER_BATCH);
-            waiting.drain(..batch).collect::<Vec<_>>()
-        };
-        let latest = context.clock.instant() + AFTER_MODEL;
-        let (in_time, late): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| row.deadline.is_none_or(|deadline| latest < deadline));
-        for row in late {
-            send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
-        }
-        let features = in_time.iter().map(|row| &row.features).collect::<Vec<_>>();
-        let scores = match &mut context.judge.borrow_mut().scorer {
-            Some(scorer) if !features.is_empty() => scorer.score(&features).map_err(|error| error.to_string()),
-            _ => Ok(Vec::new()),
-        };
-        match scores {
-            Ok(scores) => {
-                for (row, score) in in_time.iter().zip(scores) {
-                    send(&row.user, ModelVerdict::Score(score));
-                }
-            }
-            Err(error) => {
-                error!(error, rows = in_time.len(), "the model failed; deciding by rules alone");
-                for row in &in_time {
-                    send(&row.user, ModelVerdict::Missing(Degradation::ModelError));
-                }
-            }
-        }
-        if !context.rows.borrow().is_empty() {
-            context.wake(Wake::Score);
-        }
     }
 
     /// Hands what waits to the journal and tells everybody when it is durable.
@@ -242,42 +198,12 @@ impl ShardActor {
     }
 }
 
-/// Gives a user its score. Its mailbox takes whatever permits let in, and it lives as long as its row.
-fn send(user: &Addr<UserActor>, verdict: ModelVerdict) {
-    if let Err(error) = user.try_send(Scored(verdict)) {
-        error!(%error, "a user did not take its score");
-    }
-}
-
-impl Serving {
-    /// The user's actor, started with what is remembered if it is not running.
-    fn actor(&mut self, user_id: &str, partition: Partition) -> &Addr<UserActor> {
-        if !matches!(self.users.get(user_id), Some(User::Hot(_))) {
-            let id: Rc<str> = user_id.into();
-            let profile = match self.users.remove(user_id) {
-                Some(User::Cold(profile)) => *profile,
-                _ => Profile::default(),
-            };
-            let actor = UserActor::new(Rc::clone(&id), partition, profile, Rc::clone(&self.context));
-            let address = UserActor::create(|ctx| {
-                // Before the first message: permits bound what is in flight, so the mailbox never has to refuse.
-                ctx.set_mailbox_capacity(USER_MAILBOX);
-                actor
-            });
-            self.users.insert(id, User::Hot(address));
-        }
-        match self.users.get(user_id) {
-            Some(User::Hot(address)) => address,
-            _ => unreachable!("just started"),
-        }
-    }
-}
-
 impl Actor for ShardActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.recover(ctx);
+        ctx.run_interval(TICK, |_, ctx| ctx.notify(Tick));
         if self.settings.checkpoints.is_some() {
             ctx.run_interval(self.settings.checkpoint_every, |_, ctx| ctx.notify(Checkpoint { done: None }));
         }
@@ -288,12 +214,32 @@ impl Handler<Submit> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, submit: Submit, _: &mut Context<Self>) {
-        let Some(serving) = &mut self.serving else { return submit.work.refuse(Refusal::Recovering) };
-        if let Err(refused) = serving.actor(&submit.user_id, submit.partition).try_send(submit.work) {
-            let work = match refused {
-                actix::dev::SendError::Full(work) | actix::dev::SendError::Closed(work) => work,
-            };
-            work.refuse(Refusal::Overloaded { limit: self.settings.mailbox });
+        let Submit { partition, user_id, work } = submit;
+        match &self.serving {
+            Some(serving) => serving.users.borrow_mut().send(&user_id, partition, work),
+            None => work.refuse(Refusal::Recovering),
+        }
+    }
+}
+
+impl Handler<Tick> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+        let Some(serving) = &self.serving else { return };
+        let due = serving.users.borrow_mut().tick();
+        ctx.notify(Sweep(due));
+    }
+}
+
+impl Handler<Sweep> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Sweep(due): Sweep, ctx: &mut Context<Self>) {
+        let Some(serving) = &self.serving else { return };
+        serving.users.borrow_mut().sweep(due.min(STEPS_PER_TURN));
+        if due > STEPS_PER_TURN {
+            ctx.notify(Sweep(due - STEPS_PER_TURN));
         }
     }
 }
@@ -316,21 +262,11 @@ impl Handler<View> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, View { user_id, reply }: View, _: &mut Context<Self>) {
-        let Some(serving) = &self.serving else { return View::answer(reply, Err(Refusal::Recovering)) };
-        let context = Rc::clone(&serving.context);
-        match serving.users.get(&*user_id) {
-            None => View::answer(reply, Ok(None)),
-            Some(User::Cold(profile)) => {
-                View::answer(reply, Ok(Some(view(&user_id, profile, &context, context.clock.now()))));
-            }
-            Some(User::Hot(user)) => {
-                let copy = user.send(CopyProfile);
-                actix::spawn(async move {
-                    let profile = copy.await.map_err(|_| Refusal::Recovering);
-                    View::answer(reply, profile.map(|p| Some(view(&user_id, &p, &context, context.clock.now()))));
-                });
-            }
-        }
+        let viewed = match &self.serving {
+            Some(serving) => serving.users.borrow().view(&user_id),
+            None => Err(Refusal::Recovering),
+        };
+        View::answer(reply, viewed);
     }
 }
 
@@ -345,13 +281,22 @@ impl Handler<TellWhenServing> for ShardActor {
     }
 }
 
+impl Handler<Adopt> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Adopt(judge): Adopt, _: &mut Context<Self>) {
+        // What has begun holds its own generation; what begins from now on takes this one.
+        *self.judge.borrow_mut() = Rc::new(judge);
+    }
+}
+
 impl Handler<Flush> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, Flush(wake): Flush, ctx: &mut Context<Self>) {
         let Some(serving) = &self.serving else { return };
         match wake {
-            Wake::Score => self.score(&serving.context),
+            Wake::Score => scoring::score(&serving.context),
             Wake::Append => self.append(&serving.context, ctx),
         }
     }
@@ -386,21 +331,13 @@ impl Handler<Checkpoint> for ShardActor {
         self.checkpoint_running = true;
         // Sources with offsets of their own come with the stream; HTTP has none.
         let marker = Marker { marks: serving.context.marks(), sources: Vec::new() };
-        let profiles = serving
-            .context
-            .take_dirty()
-            .into_iter()
-            .filter_map(|id| match serving.users.get(&id)? {
-                User::Cold(profile) => Some((id, checkpointing::Copy::Ready(profile.clone()))),
-                User::Hot(user) => Some((id, checkpointing::Copy::Ask(user.clone()))),
-            })
-            .collect();
         let saving = checkpointing::save(
             Rc::clone(&serving.context),
             Arc::clone(store),
             self.settings.journal.partitions(),
             marker,
-            profiles,
+            Rc::clone(&serving.users),
+            serving.context.take_dirty(),
         );
         ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {
             shard.checkpoint_running = false;

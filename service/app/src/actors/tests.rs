@@ -1,23 +1,30 @@
 //! A shard from its gateway, over a journal in memory that can be made to fail.
 
+mod deadlines;
+mod generations;
+
 use super::context::Judge;
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
-use super::shard::{ShardActor, ShardSettings};
-use crate::journal::record::{Generation, Record};
+use super::shard::{ShardActor, ShardSettings, Start};
+use super::users::HotBounds;
+use crate::journal::record::{Generation, ModelRef, Record};
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
+use crate::model::{Score, ScoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::{self, Clock};
 use crate::telemetry::health::Readiness;
+use actix::Addr;
+use futures_util::TryStreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use verdict_core::decision::Outcome;
 use verdict_core::event::{Source, Transaction};
-use verdict_core::features::schema_version;
+use verdict_core::features::{FeatureVector, schema_version};
 use verdict_core::money::{Currency, Money};
 use verdict_core::profile::Retention;
 use verdict_core::rules::{RuleSet, RuleSources, SourceFile};
@@ -32,18 +39,18 @@ policy:
 ";
 
 /// 2026-11-23T12:00:00Z.
-const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
+pub(super) const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
 
 /// A journal that fails, or holds its answers back, when told to.
-struct Moody {
+pub(super) struct Moody {
     inner: MemoryJournal,
-    fails: AtomicBool,
+    pub(super) fails: AtomicBool,
     epoch_ended: AtomicBool,
-    held: watch::Sender<bool>,
+    pub(super) held: watch::Sender<bool>,
 }
 
 impl Moody {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: MemoryJournal::new(2, true),
             fails: AtomicBool::new(false),
@@ -91,21 +98,43 @@ impl Journal for Moody {
     }
 }
 
-fn judge() -> Judge {
-    let fx = SourceFile { path: "fx.yaml", text: "base: USD\nrates: {}\n" };
-    let ruleset = SourceFile { path: "ruleset.yaml", text: RULES };
-    let rules = RuleSet::compile(&RuleSources { name: "test", ruleset, fx }).expect("rules");
-    let (ruleset_hash, feature_schema) = (rules.hash(), schema_version());
-    let generation = Generation { ruleset_name: "test".into(), ruleset_hash, model: None, feature_schema };
-    Judge { rules: Arc::new(rules), generation: Arc::new(generation), scorer: None }
+fn compile(ruleset: &str, fx: &str) -> Arc<RuleSet> {
+    let fx = SourceFile { path: "fx.yaml", text: fx };
+    let ruleset = SourceFile { path: "ruleset.yaml", text: ruleset };
+    Arc::new(RuleSet::compile(&RuleSources { name: "test", ruleset, fx }).expect("rules"))
 }
 
-fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
-    let partitions = journal.partitions();
-    let settings = ShardSettings {
+/// A judge with these rules; with a scorer, its generation names a model.
+fn judge_by(rules: Arc<RuleSet>, scorer: Option<Box<dyn Score>>) -> Judge {
+    let named = || ModelRef { name: "fake".into(), version: "1".into(), sha256: [7; 32] };
+    let generation = Generation {
+        ruleset_name: "test".into(),
+        ruleset_hash: rules.hash(),
+        model: scorer.as_ref().map(|_| named()),
+        feature_schema: schema_version(),
+    };
+    Judge::new(rules, Arc::new(generation), scorer)
+}
+
+/// What a scorer does with rows that must be scored by then.
+type Scores = Result<Vec<f32>, ScoreError>;
+
+/// A scorer that does as it is told.
+struct Fake<F>(F);
+
+impl<F: FnMut(&[&FeatureVector], Option<Instant>) -> Scores + Send> Score for Fake<F> {
+    fn score(&mut self, rows: &[&FeatureVector], until: Option<Instant>) -> Scores {
+        (self.0)(rows, until)
+    }
+}
+
+/// One shard for all partitions of a journal.
+pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
+    ShardSettings {
         shard: 0,
-        partitions: (0..partitions).collect(),
+        partitions: (0..journal.partitions()).collect(),
         retention: Retention::default(),
+        hot: HotBounds { users: 1_000, idle_ticks: 300 },
         clock: Clock::System,
         journal,
         checkpoints: None,
@@ -113,13 +142,35 @@ fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
         readiness: Readiness::new(1),
         metrics: Metrics::new(),
         mailbox: limit + 64,
-    };
-    let (address, start) = ShardActor::prepare(settings, judge());
-    start();
-    Gateway::new(vec![address], partitions, limit)
+    }
 }
 
-fn payment(id: &str, minor: i64) -> Submission<Transaction> {
+/// Everything in the journal, each partition in order.
+async fn records(journal: &Moody) -> Vec<Record> {
+    let from = (0..journal.partitions()).map(|partition| (partition, 0)).collect();
+    journal.replay(from).try_collect().await.expect("a journal in memory")
+}
+
+fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
+    start_with(settings(journal, limit), limit).0
+}
+
+pub(super) fn start_with(settings: ShardSettings, limit: usize) -> (Gateway, Addr<ShardActor>) {
+    let partitions = settings.journal.partitions();
+    let (address, start) = ShardActor::prepare(settings, judge_by(compile(RULES, "base: USD\nrates: {}\n"), None));
+    start();
+    (Gateway::new(vec![address.clone()], partitions, limit), address)
+}
+
+/// A gateway to one shard, and what starts that on the thread that calls it.
+fn prepare(journal: Arc<Moody>, limit: usize, judge: Judge, metrics: &Metrics) -> (Gateway, Start) {
+    let settings = ShardSettings { metrics: metrics.clone(), ..settings(journal, limit) };
+    let partitions = settings.journal.partitions();
+    let (address, start) = ShardActor::prepare(settings, judge);
+    (Gateway::new(vec![address], partitions, limit), start)
+}
+
+pub(super) fn payment(id: &str, minor: i64) -> Submission<Transaction> {
     let usd = Currency::from_code("USD").expect("a currency");
     let event = Transaction {
         transaction_id: id.into(),
@@ -138,7 +189,7 @@ fn payment(id: &str, minor: i64) -> Submission<Transaction> {
     Submission { event, source: Source::Http, received_at: NOON, started, deadline: None, original: None }
 }
 
-fn count(answer: &Answer) -> f64 {
+pub(super) fn count(answer: &Answer) -> f64 {
     answer.decided.features.named("user_count_1h").expect("a feature")
 }
 

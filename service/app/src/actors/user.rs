@@ -3,11 +3,12 @@
 //! Events are taken one at a time. A transaction that waits for its score holds back the ones after it, so that each
 //! sees the profile as its predecessor left it, blocks included.
 
-use super::context::{Completion, ShardContext, Ticket, WaitingRow};
+use super::context::{Completion, Judge, ShardContext, Ticket, WaitingRow};
 use super::messages::{Accepted, Answer, Event, LastLogin, ProfileView, RecentTransaction, Refusal, Settled};
 use crate::journal::Partition;
 use crate::journal::record::{Body, Decided};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,17 +24,83 @@ const VIEW_RECENT: usize = 20;
 
 /// See the module.
 pub struct UserActor {
-    user_id: Rc<str>,
+    memory: Rc<Memory>,
     partition: Partition,
-    profile: Profile,
     shard: Rc<ShardContext>,
-    scoring: Option<Scoring>,
+    /// In a box: most users are between decisions.
+    scoring: Option<Box<Scoring>>,
     /// Bounded by the shard's permits.
     held: VecDeque<Work>,
 }
 
+/// What an actor leaves behind when it ends. The actor alone changes the profile (I1); its shard reads it, and takes it
+/// when the actor has finished all that it was sent.
+pub struct Memory {
+    user_id: Rc<str>,
+    profile: RefCell<Profile>,
+    /// Events sent and not finished.
+    unfinished: Cell<u32>,
+    /// Tick of the last event.
+    last_used: Cell<u32>,
+    /// Whether there was another event since this was last asked.
+    used_again: Cell<bool>,
+}
+
+impl Memory {
+    pub(super) fn new(user_id: Rc<str>, profile: Profile) -> Self {
+        let (unfinished, last_used, used_again) = (Cell::new(0), Cell::new(0), Cell::new(false));
+        Self { user_id, profile: RefCell::new(profile), unfinished, last_used, used_again }
+    }
+
+    pub(super) fn user_id(&self) -> &Rc<str> {
+        &self.user_id
+    }
+
+    /// The profile; not to be kept while anything else runs.
+    pub(super) fn profile(&self) -> Ref<'_, Profile> {
+        self.profile.borrow()
+    }
+
+    /// The profile of an actor that is not busy, and will be sent nothing more.
+    pub(super) fn take_profile(&self) -> Profile {
+        self.profile.take()
+    }
+
+    /// An event is on its way.
+    pub(super) fn sent(&self, now: u32) {
+        self.last_used.set(now);
+        self.unfinished.set(self.unfinished.get() + 1);
+    }
+
+    /// An event was answered, or its record is on its way to the journal.
+    pub(super) fn finished(&self) {
+        self.unfinished.set(self.unfinished.get() - 1);
+    }
+
+    /// Whether there are events that the actor has not finished.
+    pub(super) fn is_busy(&self) -> bool {
+        self.unfinished.get() > 0
+    }
+
+    pub(super) fn last_used(&self) -> u32 {
+        self.last_used.get()
+    }
+
+    /// Another event came; the first says only that the user is there.
+    pub(super) fn use_again(&self) {
+        self.used_again.set(true);
+    }
+
+    /// Whether there was another event since this was last asked.
+    pub(super) fn was_used_again(&self) -> bool {
+        self.used_again.take()
+    }
+}
+
 /// A transaction between its features and its decision.
 struct Scoring {
+    /// The generation that it began with, and ends with (I8).
+    judge: Rc<Judge>,
     transaction: Transaction,
     ticket: Ticket<Settled>,
     list_hits: Vec<ListHit>,
@@ -68,15 +135,10 @@ impl Work {
 #[rtype(result = "()")]
 pub struct Scored(pub ModelVerdict);
 
-/// Asks for a copy of the profile.
-#[derive(Message)]
-#[rtype(result = "Profile")]
-pub struct CopyProfile;
-
 impl UserActor {
     /// A user with what is remembered.
-    pub fn new(user_id: Rc<str>, partition: Partition, profile: Profile, shard: Rc<ShardContext>) -> Self {
-        Self { user_id, partition, profile, shard, scoring: None, held: VecDeque::new() }
+    pub fn new(memory: Rc<Memory>, partition: Partition, shard: Rc<ShardContext>) -> Self {
+        Self { memory, partition, shard, scoring: None, held: VecDeque::new() }
     }
 
     fn take(&mut self, work: Work, ctx: &Context<Self>) {
@@ -85,14 +147,15 @@ impl UserActor {
             Work::Login(login, ticket) => self.remember(Event::Login(login), ticket),
             Work::Label(label, ticket) => self.remember(Event::Label(label), ticket),
         }
+        if self.scoring.is_none() {
+            self.memory.finished();
+        }
     }
 
     /// First half of a decision: features and rules; then the model is asked.
-    fn weigh(&mut self, transaction: Transaction, ticket: Ticket<Settled>, ctx: &Context<Self>) {
-        if ticket.is_late(&self.shard.clock) {
-            return ticket.answer(Err(Refusal::DeadlineExceeded));
-        }
-        let refusal = match self.profile.admit_transaction(&transaction, &self.shard.retention) {
+    fn weigh(&mut self, mut transaction: Transaction, ticket: Ticket<Settled>, ctx: &Context<Self>) {
+        let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
+        let refusal = match self.memory.profile().admit_transaction(&transaction, &self.shard.retention) {
             Admission::New => None,
             Admission::Duplicate { n } => return self.answer_again(&transaction, n, ticket),
             Admission::IdReused => Some(Refusal::IdReused),
@@ -101,28 +164,37 @@ impl UserActor {
         if let Some(refusal) = refusal {
             return self.refuse(ticket, refusal, Completion::TransactionRefused);
         }
-        let judge = self.shard.judge.borrow();
-        let list_hits = self.profile.list_hits(&self.user_id, ticket.received_at);
-        let computed = compute(&self.profile, &transaction, &list_hits, judge.rules.rates().base());
+        let judge = self.shard.judge();
+        // It was priced when it was parsed, perhaps by the rates of the generation before this one.
+        match judge.rules.rates().to_base(transaction.amount) {
+            Ok(base) => transaction.base = base,
+            Err(why) => return self.refuse(ticket, Refusal::Unpriced(why), Completion::TransactionRefused),
+        }
+        let profile = self.memory.profile();
+        let list_hits = profile.list_hits(&self.memory.user_id, ticket.received_at);
+        let computed = compute(&profile, &transaction, &list_hits, judge.rules.rates().base());
         let mut rule_hits = Vec::new();
         judge.rules.evaluate(&computed.features, &mut rule_hits);
-        let asks_model = judge.scorer.is_some();
-        drop(judge);
-        let deadline = ticket.deadline;
-        self.scoring = Some(Scoring { transaction, ticket, list_hits, rule_hits, computed });
-        if asks_model {
-            self.shard.wait_for_score(WaitingRow { user: ctx.address(), features: computed.features, deadline });
-        } else {
-            self.decide(ModelVerdict::Absent);
+        drop(profile);
+        let row = judge.scorer.is_some().then(|| WaitingRow {
+            judge: Rc::clone(&judge),
+            user: ctx.address(),
+            features: computed.features,
+            deadline: ticket.deadline,
+        });
+        self.scoring = Some(Box::new(Scoring { judge, transaction, ticket, list_hits, rule_hits, computed }));
+        match row {
+            Some(row) => self.shard.wait_for_score(row),
+            None => self.decide(ModelVerdict::Absent),
         }
     }
 
     /// Second half: the decision, its record, and only then the profile.
     fn decide(&mut self, model: ModelVerdict) {
-        let Some(Scoring { transaction, ticket, list_hits, rule_hits, computed }) = self.scoring.take() else { return };
+        let Some(scoring) = self.scoring.take() else { return };
+        let Scoring { judge, transaction, ticket, list_hits, rule_hits, computed } = *scoring;
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
         let decided = {
-            let judge = self.shard.judge.borrow();
             let decision = judge.rules.decide(DecideInput {
                 transaction: &transaction,
                 features: &computed.features,
@@ -149,12 +221,10 @@ impl UserActor {
 
     /// A login or a label.
     fn remember(&mut self, event: Event, ticket: Ticket<Accepted>) {
-        if ticket.is_late(&self.shard.clock) {
-            return ticket.answer(Err(Refusal::DeadlineExceeded));
-        }
+        let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
         let (admission, event_id) = match &event {
-            Event::Login(login) => (self.profile.admit_login(login, &self.shard.retention), &login.login_id),
-            Event::Label(label) => (self.profile.admit_label(label), &label.transaction_id),
+            Event::Login(login) => (self.memory.profile().admit_login(login, &self.shard.retention), &login.login_id),
+            Event::Label(label) => (self.memory.profile().admit_label(label), &label.transaction_id),
             Event::Transaction(_) => return,
         };
         let refusal = match admission {
@@ -164,7 +234,7 @@ impl UserActor {
                 if ticket.original.is_none() {
                     return self.shard.after_commits(Completion::Accepted(ticket, done));
                 }
-                let body = Body::Duplicate { user_id: (&*self.user_id).into(), event_id: event_id.clone() };
+                let body = Body::Duplicate { user_id: (&**self.memory.user_id()).into(), event_id: event_id.clone() };
                 let (source, received_at) = (ticket.source.clone(), ticket.received_at);
                 self.shard.commit(self.partition, source, received_at, body, Completion::Accepted(ticket, done));
                 return;
@@ -193,8 +263,8 @@ impl UserActor {
     }
 
     fn changed(&mut self, change: Change<'_>, n: u64) {
-        self.profile.apply(change, n, &self.shard.retention);
-        self.shard.mark_dirty(&self.user_id);
+        self.memory.profile.borrow_mut().apply(change, n, &self.shard.retention);
+        self.shard.mark_dirty(&self.memory.user_id);
     }
 
     /// Refuses an event; one of a source that must leave a record leaves a dead letter (I6).
@@ -260,15 +330,8 @@ impl Handler<Scored> for UserActor {
 
     fn handle(&mut self, Scored(verdict): Scored, ctx: &mut Context<Self>) {
         self.decide(verdict);
+        self.memory.finished();
         self.take_held(ctx);
-    }
-}
-
-impl Handler<CopyProfile> for UserActor {
-    type Result = actix::MessageResult<CopyProfile>;
-
-    fn handle(&mut self, _: CopyProfile, _: &mut Context<Self>) -> Self::Result {
-        actix::MessageResult(self.profile.clone())
     }
 }
 
@@ -276,7 +339,7 @@ impl Handler<CopyProfile> for UserActor {
 #[must_use]
 pub fn view(user_id: &str, profile: &Profile, shard: &ShardContext, now: verdict_core::time::Timestamp) -> ProfileView {
     let list_hits = profile.list_hits(user_id, now);
-    let judge = shard.judge.borrow();
+    let judge = shard.judge();
     ProfileView {
         user_id: user_id.into(),
         features: verdict_core::features::compute_idle(profile, now, &list_hits, judge.rules.rates().base()).features,

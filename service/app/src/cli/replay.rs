@@ -129,6 +129,15 @@ impl<'a> Replay<'a> {
             );
         }
         let rules = self.rules(&generation.ruleset_hash)?;
+        if rules.rates().to_base(transaction.amount) != Ok(transaction.base) {
+            bail!(
+                "transaction {:?} of user {:?} (I8): recorded {} minor units for {}, which the rates of its rule set do not give",
+                transaction.transaction_id,
+                transaction.user_id,
+                transaction.base.0,
+                transaction.amount
+            );
+        }
         let unseen = Profile::default();
         let profile = self.users.get(&transaction.user_id).map_or(&unseen, |profile| profile);
         let list_hits = profile.list_hits(&transaction.user_id, record.received_at);

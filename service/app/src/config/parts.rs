@@ -50,23 +50,31 @@ impl DataConfig {
     }
 }
 
-/// `[actors]`: how the work is shared out.
+/// `[actors]`: how the work is shared out, and how many users are actors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActorsConfig {
     /// Number of shards, each a thread; at most one a partition.
     pub shards: u16,
+    /// Most users that are actors, over all shards; the others are bytes in memory (I7).
+    pub hot_users: u32,
+    /// Time after which a user who was not heard of is no actor any more, in seconds.
+    pub idle_secs: u32,
 }
 
 impl Default for ActorsConfig {
     fn default() -> Self {
-        Self { shards: 2 }
+        Self { shards: 2, hot_users: 100_000, idle_secs: 300 }
     }
 }
 
 impl ActorsConfig {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let default = Self::default();
-        let config = Self { shards: section.integer("shards", default.shards, 1..=1024) };
+        let config = Self {
+            shards: section.integer("shards", default.shards, 1..=1024),
+            hot_users: section.integer("hot_users", default.hot_users, 1..=100_000_000),
+            idle_secs: section.integer("idle_secs", default.idle_secs, 1..=604_800),
+        };
         section.end();
         config
     }
@@ -106,11 +114,13 @@ pub struct RulesConfig {
     pub dir: PathBuf,
     /// Name of the rule set: a folder in `dir`.
     pub set: String,
+    /// Whether rules and model are reloaded when their files change; SIGHUP reloads them in any case.
+    pub watch: bool,
 }
 
 impl Default for RulesConfig {
     fn default() -> Self {
-        Self { dir: PathBuf::from("rules"), set: "default".to_owned() }
+        Self { dir: PathBuf::from("rules"), set: "default".to_owned(), watch: true }
     }
 }
 
@@ -124,6 +134,7 @@ impl RulesConfig {
                 let named = !text.is_empty() && text.bytes().all(plain);
                 if named { Ok(text.to_owned()) } else { Err("the name of a rule set: letters, digits, `-` and `_`") }
             }),
+            watch: section.flag("watch", default.watch),
         };
         section.end();
         config

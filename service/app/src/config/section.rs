@@ -46,6 +46,19 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(setting) = self.given(key) else { return default };
+        let flag = match &setting {
+            Setting::Toml(value) => value.get_ref().as_bool(),
+            Setting::Text(text) => text.text.trim().parse().ok(),
+        };
+        flag.unwrap_or_else(|| {
+            self.fault(key, &setting, &format!("expected true or false, found {}", shown(&setting)));
+            default
+        })
+    }
+
     /// A string that `parse` understands; `parse` says what it expected.
     pub(super) fn text<T>(
         &mut self,

@@ -52,6 +52,8 @@ max_ahead_hours = 1
 checkpoint_secs = 60
 [actors]
 shards = 0x10
+hot_users = 5_000
+idle_secs = 60
 [decide]
 deadline_ms = 150
 max_in_flight = 10
@@ -70,7 +72,7 @@ runtime_library = "/opt/libonnxruntime.so"
     assert_eq!(key.scopes, [Scope::Decide, Scope::Ingest]);
     assert_eq!(config.data.dir, Path::new("/var/lib/verdict"));
     assert_eq!((config.data.dedupe_days, config.data.max_age_days, config.data.max_ahead_hours), (40, 30, 1));
-    assert_eq!(config.actors, ActorsConfig { shards: 16 });
+    assert_eq!(config.actors, ActorsConfig { shards: 16, hot_users: 5_000, idle_secs: 60 });
     assert_eq!(config.rules.set, "eu_2026");
     assert_eq!(config.model.dir, None);
     assert_eq!(config.model.runtime_library.as_deref(), Some(Path::new("/opt/libonnxruntime.so")));
@@ -206,6 +208,14 @@ fn settings_are_checked_against_one_another() {
         &[],
         &["verdict.toml:2:14: data.partitions: expected an integer from 1 to 1024, found 0"],
     );
+    refuses(
+        "[actors]\nhot_users = 0\nidle_secs = 0",
+        &[],
+        &[
+            "verdict.toml:2:13: actors.hot_users: expected an integer from 1 to 100000000, found 0",
+            "verdict.toml:3:13: actors.idle_secs: expected an integer from 1 to 604800, found 0",
+        ],
+    );
 }
 
 #[test]
@@ -271,7 +281,17 @@ fn the_example_in_the_docs_shows_every_default() {
     let config = accepts(&uncommented.replace("# scopes", "scopes").replace("# runtime_", "runtime_"), &[]);
     assert_eq!((config.http.api_keys.len(), config.model.runtime_library.is_some()), (1, true));
     // Every key of the defaults is in it, under its own name.
-    for key in ["listen", "workers", "dedupe_days", "checkpoint_secs", "shards", "max_in_flight", "set"] {
+    for key in [
+        "listen",
+        "workers",
+        "dedupe_days",
+        "checkpoint_secs",
+        "shards",
+        "hot_users",
+        "idle_secs",
+        "max_in_flight",
+        "set",
+    ] {
         assert!(example.contains(&format!("\n{key} = ")), "{key} is not shown");
     }
 }

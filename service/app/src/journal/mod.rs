@@ -16,7 +16,11 @@ mod contract;
 mod ledger;
 mod lock;
 mod memory;
-pub mod profile_v1;
+pub mod profile;
+#[cfg(test)]
+mod profile_tests;
+mod profile_v1;
+mod profile_v2;
 pub mod record;
 pub mod record_v1;
 #[cfg(test)]

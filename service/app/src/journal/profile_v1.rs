@@ -1,40 +1,19 @@
-//! How a profile is stored, version 1: a version byte, then postcard. The same profile always gives the same bytes.
+//! How a profile was stored, version 1: a version byte, then postcard. It is read for ever and written no more.
 //!
 //! Times are differences from the event before, fingerprints are fixed-width: about 34 bytes a transaction whose id is
 //! kept and 8 a transaction that only windows see.
 
+use super::profile::ProfileError;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use uuid::Uuid;
 use verdict_core::event::LabelSource;
 use verdict_core::geo::Coordinates;
 use verdict_core::lists::{List, ListEntry};
-use verdict_core::profile::{
-    Bucket, LabelEntry, LoginEntry, PartsError, Payment, Profile, ProfileParts, Spent, WindowTotals,
-};
+use verdict_core::profile::{Bucket, LabelEntry, LoginEntry, Payment, Profile, ProfileParts, Spent, WindowTotals};
 use verdict_core::time::Timestamp;
 
-const VERSION: u8 = 1;
-
-/// Why bytes are no profile.
-#[derive(Debug, Error)]
-pub enum ProfileError {
-    /// An unknown version.
-    #[error("expected version {VERSION}, found {0}; a newer version of verdict wrote it")]
-    Version(u8),
-    /// Nothing at all.
-    #[error("expected a version byte, found nothing")]
-    Empty,
-    /// Not the shape.
-    #[error("expected a profile, found other bytes: {0}")]
-    Shape(#[from] postcard::Error),
-    /// A value out of its range.
-    #[error("expected {0} in its range")]
-    Range(&'static str),
-    /// Sequences out of order.
-    #[error(transparent)]
-    Order(#[from] PartsError),
-}
+/// The first byte.
+pub(super) const VERSION: u8 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct StoredProfile {
@@ -73,8 +52,8 @@ struct StoredLogin {
     location: Option<(f64, f64)>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredLabel {
+#[derive(Serialize, Deserialize, PartialEq)]
+pub(super) struct StoredLabel {
     transaction: [u8; 8],
     source: u8,
     is_fraud: bool,
@@ -82,8 +61,8 @@ struct StoredLabel {
     lost_minor: Option<i64>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredEntry {
+#[derive(Serialize, Deserialize, PartialEq)]
+pub(super) struct StoredEntry {
     list: u8,
     reason: Box<str>,
     alert_id: Option<[u8; 16]>,
@@ -95,6 +74,7 @@ struct StoredEntry {
 struct Previous(i64);
 
 impl Previous {
+    #[cfg(test)]
     fn since(&mut self, at: Timestamp) -> i64 {
         let since = at.as_millis().wrapping_sub(self.0);
         self.0 = at.as_millis();
@@ -107,9 +87,9 @@ impl Previous {
     }
 }
 
-/// The bytes of a profile.
-#[must_use]
-pub fn encode(profile: &Profile) -> Vec<u8> {
+/// The bytes of a profile, for tests: that they still decode must not rest on one file alone.
+#[cfg(test)]
+pub(super) fn encode(profile: &Profile) -> Vec<u8> {
     let parts = profile.parts();
     let (mut recent, mut older, mut buckets, mut logins) =
         (Previous::default(), Previous::default(), Previous::default(), Previous::default());
@@ -129,19 +109,11 @@ pub fn encode(profile: &Profile) -> Vec<u8> {
         entries: parts.entries.iter().map(store_entry).collect(),
     };
     // invariant: postcard fails only for sequences of unknown length and for foreign errors; there are none here.
-    #[expect(clippy::expect_used, reason = "the shape above is always encodable")]
     postcard::to_extend(&stored, vec![VERSION]).expect("a profile is encodable")
 }
 
-/// The profile of some bytes.
-///
-/// # Errors
-/// [`ProfileError`] says what was expected.
-pub fn decode(bytes: &[u8]) -> Result<Profile, ProfileError> {
-    let (version, bytes) = bytes.split_first().ok_or(ProfileError::Empty)?;
-    if *version != VERSION {
-        return Err(ProfileError::Version(*version));
-    }
+/// The profile of what follows the version byte.
+pub(super) fn decode(bytes: &[u8]) -> Result<Profile, ProfileError> {
     let stored: StoredProfile = postcard::from_bytes(bytes)?;
     let (mut recent, mut older, mut buckets, mut logins) =
         (Previous::default(), Previous::default(), Previous::default(), Previous::default());
@@ -166,10 +138,14 @@ pub fn decode(bytes: &[u8]) -> Result<Profile, ProfileError> {
     Ok(Profile::from_parts(parts)?)
 }
 
-fn load_each<S, T>(stored: Vec<S>, load: impl FnMut(S) -> Result<T, ProfileError>) -> Result<Vec<T>, ProfileError> {
+pub(super) fn load_each<S, T>(
+    stored: Vec<S>,
+    load: impl FnMut(S) -> Result<T, ProfileError>,
+) -> Result<Vec<T>, ProfileError> {
     stored.into_iter().map(load).collect()
 }
 
+#[cfg(test)]
 fn store_payment(payment: &Payment, previous: &mut Previous) -> StoredPayment {
     StoredPayment {
         since: previous.since(payment.at),
@@ -192,6 +168,7 @@ fn load_payment(stored: &StoredPayment, previous: &mut Previous) -> Payment {
     }
 }
 
+#[cfg(test)]
 fn store_bucket(bucket: &Bucket, previous: &mut Previous) -> (i64, u64, i64, i64) {
     let WindowTotals { count, sum_minor, max_minor } = bucket.totals;
     (previous.since(bucket.hour), count, sum_minor, max_minor)
@@ -201,6 +178,7 @@ fn load_bucket((since, count, sum_minor, max_minor): (i64, u64, i64, i64), previ
     Bucket { hour: previous.at(since), totals: WindowTotals { count, sum_minor, max_minor } }
 }
 
+#[cfg(test)]
 fn store_login(login: &LoginEntry, previous: &mut Previous) -> StoredLogin {
     StoredLogin {
         since: previous.since(login.at),
@@ -222,7 +200,7 @@ fn load_login(stored: &StoredLogin, previous: &mut Previous) -> Result<LoginEntr
     })
 }
 
-fn store_label(label: &LabelEntry) -> StoredLabel {
+pub(super) fn store_label(label: &LabelEntry) -> StoredLabel {
     StoredLabel {
         transaction: label.transaction.to_le_bytes(),
         source: match label.source {
@@ -237,7 +215,7 @@ fn store_label(label: &LabelEntry) -> StoredLabel {
     }
 }
 
-fn load_label(stored: &StoredLabel) -> Result<LabelEntry, ProfileError> {
+pub(super) fn load_label(stored: &StoredLabel) -> Result<LabelEntry, ProfileError> {
     Ok(LabelEntry {
         transaction: u64::from_le_bytes(stored.transaction),
         source: match stored.source {
@@ -253,7 +231,7 @@ fn load_label(stored: &StoredLabel) -> Result<LabelEntry, ProfileError> {
     })
 }
 
-fn store_entry(entry: &ListEntry) -> StoredEntry {
+pub(super) fn store_entry(entry: &ListEntry) -> StoredEntry {
     StoredEntry {
         list: match entry.list {
             List::Block => 0,
@@ -265,7 +243,7 @@ fn store_entry(entry: &ListEntry) -> StoredEntry {
     }
 }
 
-fn load_entry(stored: StoredEntry) -> Result<ListEntry, ProfileError> {
+pub(super) fn load_entry(stored: StoredEntry) -> Result<ListEntry, ProfileError> {
     Ok(ListEntry {
         list: match stored.list {
             0 => List::Block,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use verdict_core::decision::Decision;
 use verdict_core::event::{Label, Login, Source, Transaction};
 use verdict_core::features::FeatureVector;
+use verdict_core::profile::Change;
 use verdict_core::time::Timestamp;
 
 /// Records for the tests of whoever reads a journal.
@@ -55,6 +56,21 @@ pub enum Body {
         /// The bytes as they came; of more than 1 MiB the first 64 KiB.
         original: Box<[u8]>,
     },
+}
+
+impl Body {
+    /// Whose profile this changes, and how; `None` if it changes none.
+    #[must_use]
+    pub fn change(&self) -> Option<(&str, Change<'_>)> {
+        match self {
+            Self::Decision(decided) => {
+                Some((&decided.transaction.user_id, Change::Decided(&decided.transaction, &decided.decision)))
+            }
+            Self::Login(login) => Some((&login.user_id, Change::LoggedIn(login))),
+            Self::Label(label) => Some((&label.user_id, Change::Labelled(label))),
+            Self::Duplicate { .. } | Self::DeadLetter { .. } => None,
+        }
+    }
 }
 
 /// A decided transaction: event, features, decision, and what made it.

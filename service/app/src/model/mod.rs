@@ -12,12 +12,13 @@ mod golden;
 mod manifest;
 mod runtime;
 mod scorer;
+mod watchdog;
 
 pub use archive::ArchiveError;
 pub use golden::{LEAST_ROWS, TOLERANCE};
 pub use manifest::{Band, Manifest};
 pub use runtime::{RuntimeError, Search, disable_telemetry};
-pub use scorer::{ScoreError, Scorer, Scoring};
+pub use scorer::{Score, ScoreError, Scorer};
 
 use ort::environment::Environment;
 use sha2::{Digest, Sha256};
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 use verdict_core::features::{Slot, schema_version};
+use watchdog::Watchdog;
 
 /// The files of a model.
 const MODEL_FILE: &str = "model.onnx";
@@ -106,6 +108,9 @@ pub enum ModelError {
         /// Everything that is wrong with it.
         faults: Vec<Fault>,
     },
+    /// The thread that stops runs cannot be started.
+    #[error("the thread that stops a model which takes too long cannot be started: {0}")]
+    Watchdog(#[source] std::io::Error),
     /// No such model was archived.
     #[error("no model with sha256 {sha256} is archived in {}; a replay needs the model that decided", dir.display())]
     NotArchived {
@@ -150,6 +155,7 @@ pub struct ModelHost {
     sha256: [u8; 32],
     slots: Arc<[Slot]>,
     environment: Environment,
+    watchdog: Arc<Watchdog>,
 }
 
 impl fmt::Debug for ModelHost {
@@ -166,13 +172,24 @@ impl ModelHost {
     /// the model.
     pub fn load(dir: &Path, search: &Search) -> Result<Self, ModelError> {
         let environment = runtime::environment(search)?;
-        let (host, golden) = Self::read(dir, environment).map_err(|faults| refused(dir, faults))?;
+        let watchdog = Watchdog::start().map_err(ModelError::Watchdog)?;
+        let (host, golden) = Self::read(dir, environment, watchdog).map_err(|faults| refused(dir, faults))?;
         host.prove(&golden).map_err(|fault| refused(dir, vec![fault]))?;
         Ok(host)
     }
 
+    /// The files that a model is made of.
+    #[must_use]
+    pub fn files(dir: &Path) -> [PathBuf; 3] {
+        [MODEL_FILE, MANIFEST_FILE, GOLDEN_FILE].map(|file| dir.join(file))
+    }
+
     /// Everything that can be checked without running the model; lists all faults.
-    fn read(dir: &Path, environment: Environment) -> Result<(Self, Vec<golden::Row>), Vec<Fault>> {
+    fn read(
+        dir: &Path,
+        environment: Environment,
+        watchdog: Arc<Watchdog>,
+    ) -> Result<(Self, Vec<golden::Row>), Vec<Fault>> {
         let mut faults = Vec::new();
         let mut read = |file| read_file(dir, file).map_err(|fault| faults.push(fault)).ok();
         let (model, text, golden) = (read(MODEL_FILE), read(MANIFEST_FILE), read(GOLDEN_FILE));
@@ -193,7 +210,7 @@ impl ModelHost {
         match (files, manifest, sha256, slots, rows) {
             (Some(files), Some(manifest), Some(sha256), Some(slots), Some(rows)) if faults.is_empty() => {
                 let (files, manifest) = (Arc::new(files), Arc::new(manifest));
-                Ok((Self { files, manifest, sha256, slots: slots.into(), environment }, rows))
+                Ok((Self { files, manifest, sha256, slots: slots.into(), environment, watchdog }, rows))
             }
             _ => Err(faults),
         }
@@ -211,7 +228,8 @@ impl ModelHost {
     /// # Errors
     /// When ONNX Runtime refuses the model or its inputs and outputs are not what the manifest says.
     pub fn scorer(&self) -> Result<Scorer, ScoreError> {
-        Scorer::new(&self.environment, &self.files.model, &self.manifest.output, self.slots.clone())
+        let Self { environment, files, manifest, slots, watchdog, .. } = self;
+        Scorer::new(environment, &files.model, &manifest.output, slots.clone(), watchdog)
     }
 
     /// How answers and records name it.

@@ -1,10 +1,12 @@
 //! Scores feature vectors: one session a thread, rows in batches. It allocates what a batch needs once and keeps it.
 
+use super::watchdog::{Leash, Watchdog};
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{TensorElementType, TensorRef, ValueType};
 use std::sync::Arc;
+use std::time::Instant;
 use thiserror::Error;
 use verdict_core::features::{FeatureVector, Slot};
 
@@ -25,29 +27,27 @@ pub enum ScoreError {
     /// Running the model failed.
     #[error("the model failed: {0}")]
     Run(String),
+    /// The model was stopped, as it took too long.
+    #[error("the model was stopped: it took longer than it may")]
+    TimedOut,
     /// The model gave something that is no probability.
     #[error("expected a probability from 0 to 1, found {0}")]
     Range(String),
 }
 
-/// The port to a model on one thread.
-pub trait Scoring: Send {
-    /// The probability of fraud of each row, 0 to 1, in order. The score of a row does not depend on the others.
+/// What gives scores: a model's session, or whatever a test puts in its place.
+pub trait Score: Send {
+    /// The probability of fraud of each row, 0 to 1, in order, by `until` if that is given.
     ///
     /// # Errors
-    /// When the model fails or gives no probability; then there is a score for no row.
-    fn score(&mut self, rows: &[&FeatureVector]) -> Result<Vec<f32>, ScoreError>;
+    /// There is a score for no row; [`ScoreError::TimedOut`] when they were not there in time.
+    fn score(&mut self, rows: &[&FeatureVector], until: Option<Instant>) -> Result<Vec<f32>, ScoreError>;
 }
 
-impl Scoring for Scorer {
-    fn score(&mut self, rows: &[&FeatureVector]) -> Result<Vec<f32>, ScoreError> {
-        Self::score(self, rows)
-    }
-}
-
-/// Scores with one model on one thread, through ONNX Runtime.
+/// Scores with one model on one thread.
 pub struct Scorer {
     session: Session,
+    leash: Leash,
     /// Where each column of the input comes from.
     slots: Arc<[Slot]>,
     output: usize,
@@ -68,17 +68,25 @@ impl Scorer {
         model: &[u8],
         output: &str,
         slots: Arc<[Slot]>,
+        watchdog: &Arc<Watchdog>,
     ) -> Result<Self, ScoreError> {
         let session = open(environment, model)?;
         let output = check_shape(&session, output, slots.len())?;
-        Ok(Self { session, slots, output, input: Vec::new() })
+        let leash = watchdog.leash().map_err(|error| ScoreError::Session(error.to_string()))?;
+        Ok(Self { session, leash, slots, output, input: Vec::new() })
     }
 
-    /// The probability of fraud of each row, 0 to 1, in order. The score of a row does not depend on the others.
+    /// [`Score::score`] that may take as long as it takes. The score of a row does not depend on the others.
     ///
     /// # Errors
     /// When the model fails or gives no probability; then there is a score for no row.
     pub fn score(&mut self, rows: &[&FeatureVector]) -> Result<Vec<f32>, ScoreError> {
+        Score::score(self, rows, None)
+    }
+}
+
+impl Score for Scorer {
+    fn score(&mut self, rows: &[&FeatureVector], until: Option<Instant>) -> Result<Vec<f32>, ScoreError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -90,7 +98,16 @@ impl Scorer {
         let run = |error: ort::Error| ScoreError::Run(error.to_string());
         let shape = [rows.len(), self.slots.len()];
         let input = TensorRef::from_array_view((shape, self.input.as_slice())).map_err(run)?;
-        let outputs = self.session.run(ort::inputs![input]).map_err(run)?;
+        let outputs = match until {
+            None => self.session.run(ort::inputs![input]).map_err(run)?,
+            Some(until) => {
+                let options = self.leash.begin(until).map_err(run)?;
+                let outputs = self.session.run_with_options(ort::inputs![input], options);
+                // One that ended by itself at the last moment has its scores.
+                let stopped = self.leash.end();
+                outputs.map_err(|error| if stopped { ScoreError::TimedOut } else { run(error) })?
+            }
+        };
         let (_, scores) = outputs[self.output].try_extract_tensor::<f32>().map_err(run)?;
         if scores.len() != rows.len() || !scores.iter().all(|score| (0.0..=1.0).contains(score)) {
             return Err(ScoreError::Range(format!("{scores:?} for {} rows", rows.len())));

@@ -1,7 +1,9 @@
 //! The gate against the shipped model, whole and damaged. Needs ONNX Runtime where `make setup` puts it.
 
 use super::*;
+use crate::telemetry::clock;
 use std::fs;
+use std::time::Duration;
 use tempfile::TempDir;
 use verdict_core::features::{FeatureVector, SLOTS};
 
@@ -178,6 +180,80 @@ fn the_score_of_a_row_does_not_depend_on_its_batch() {
     let singly = in_batches(1);
     for size in [2, 3, 7, 16, 64, 1_000] {
         assert_eq!(in_batches(size), singly, "batches of {size}");
+    }
+}
+
+/// A scorer of a model that goes round a loop as often as the feature `amount` says (testdata/endless.py).
+fn endless(watchdog: &Arc<Watchdog>) -> Scorer {
+    let environment = runtime::environment(&search()).unwrap();
+    let (amount, _) = verdict_core::features::lookup("amount").unwrap();
+    Scorer::new(&environment, include_bytes!("testdata/endless.onnx"), "score", [amount].into(), watchdog).unwrap()
+}
+
+const ENDLESS: FeatureVector = FeatureVector([9e17; SLOTS]);
+const SHORT: FeatureVector = FeatureVector([3.0; SLOTS]);
+
+#[test]
+fn a_run_that_takes_too_long_is_stopped_and_the_next_one_is_not() {
+    let watchdog = Watchdog::start().unwrap();
+    let mut scorer = endless(&watchdog);
+    let soon = |ms| Some(clock::instant() + Duration::from_millis(ms));
+    for _ in 0..3 {
+        // The long patience of a first run must not keep the watchdog from looking in time at the second.
+        assert_eq!(Score::score(&mut scorer, &[&SHORT], soon(60_000)), Ok(vec![0.25]));
+        let until = soon(30);
+        assert_eq!(Score::score(&mut scorer, &[&SHORT, &ENDLESS], until), Err(ScoreError::TimedOut));
+        assert!(until.unwrap() <= clock::instant(), "not before its time");
+        assert_eq!(scorer.score(&[&SHORT, &SHORT]), Ok(vec![0.25, 0.25]));
+    }
+    // A time that is over already.
+    let over = Some(clock::instant());
+    assert_eq!(Score::score(&mut scorer, &[&ENDLESS], over), Err(ScoreError::TimedOut));
+}
+
+#[test]
+fn runs_of_several_sessions_are_stopped_each_in_its_time() {
+    let watchdog = Watchdog::start().unwrap();
+    let ended: Vec<_> = [120_u64, 20, 70]
+        .map(|ms| {
+            let mut scorer = endless(&watchdog);
+            std::thread::spawn(move || {
+                let until = clock::instant() + Duration::from_millis(ms);
+                let scored = Score::score(&mut scorer, &[&ENDLESS], Some(until));
+                (scored, until, clock::instant())
+            })
+        })
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .collect();
+    for (scored, until, ended) in ended {
+        assert_eq!(scored, Err(ScoreError::TimedOut));
+        assert!(until <= ended);
+    }
+}
+
+#[test]
+fn thousands_of_runs_that_end_in_time_are_left_alone() {
+    let watchdog = Watchdog::start().unwrap();
+    let mut scorer = endless(&watchdog);
+    for number in 0..5_000 {
+        let until = clock::instant() + Duration::from_millis(1_000 + number % 7 * 1_000);
+        assert_eq!(Score::score(&mut scorer, &[&SHORT], Some(until)), Ok(vec![0.25]));
+    }
+    assert_eq!(Score::score(&mut scorer, &[&ENDLESS], Some(clock::instant())), Err(ScoreError::TimedOut));
+}
+
+#[test]
+fn the_watchdog_ends_with_its_model() {
+    let watchdog = Watchdog::start().unwrap();
+    let shared = Arc::downgrade(&watchdog.shared);
+    let scorer = endless(&watchdog);
+    drop(watchdog);
+    assert!(shared.upgrade().is_some(), "the scorer keeps it");
+    drop(scorer);
+    // Its thread holds the last reference.
+    while shared.upgrade().is_some() {
+        std::thread::yield_now();
     }
 }
 

@@ -4,5 +4,7 @@
 //! writes idempotently by deterministic ids. Down, slow or wiped, it catches up; decisions never wait for it, and
 //! nothing here is ever read to decide.
 
+pub mod alert_feed;
 pub mod alerts;
+pub mod review_labels;
 pub mod review_store;

@@ -71,7 +71,14 @@ impl Rulebook {
     /// # Errors
     /// A file cannot be read, or every fault of both files with path, line and column.
     pub fn load(dir: &Path, set: &str) -> Result<Self, RulebookError> {
-        Self::from_files(set, &dir.join(set).join(RULESET_FILE), &dir.join(FX_FILE))
+        let [ruleset, fx] = Self::files(dir, set);
+        Self::from_files(set, &ruleset, &fx)
+    }
+
+    /// The files that a set is made of.
+    #[must_use]
+    pub fn files(dir: &Path, set: &str) -> [PathBuf; 2] {
+        [dir.join(set).join(RULESET_FILE), dir.join(FX_FILE)]
     }
 
     fn from_files(name: &str, ruleset_path: &Path, fx_path: &Path) -> Result<Self, RulebookError> {

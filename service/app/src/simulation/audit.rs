@@ -9,7 +9,7 @@ use crate::actors::recovery::fold;
 use crate::journal::checkpoint::Totals;
 use crate::journal::record::{Body, Decided, Record};
 use crate::journal::simulated::Saved;
-use crate::journal::{Partition, profile_v1};
+use crate::journal::{Partition, profile};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use verdict_core::decision::{Degradation, ModelVerdict};
 use verdict_core::event::Source;
@@ -24,6 +24,8 @@ pub(super) struct Audit {
     retention: Retention,
     has_model: bool,
     read: usize,
+    /// Hashes of the rule sets that were ever in force.
+    pub(super) in_force: BTreeSet<[u8; 32]>,
     /// The epoch and the number of the last record, by partition.
     last: BTreeMap<Partition, (u64, u64)>,
     pub(super) totals: BTreeMap<Partition, Totals>,
@@ -39,6 +41,7 @@ impl Audit {
             retention: plan.retention,
             has_model: plan.model.is_some(),
             read: 0,
+            in_force: BTreeSet::new(),
             last: BTreeMap::new(),
             totals: BTreeMap::new(),
             users: HashMap::new(),
@@ -111,16 +114,19 @@ impl Audit {
         if admitted != Admission::New {
             return Err(format!("I2: counts again: {admitted:?}"));
         }
-        if *generation != rules.generation(self.has_model) {
+        // What follows is computed with the rules that the record names, so that a mix of two does not come out.
+        let Some(rules) =
+            rules.named(generation, self.has_model).filter(|_| self.in_force.contains(&generation.ruleset_hash))
+        else {
             return Err(format!("I8: a generation that was never in force: {generation:?}"));
-        }
+        };
         let hits = |list| usize::from(history.listed(list, record.received_at).is_some());
         let question = Question {
             history,
             transaction,
             block_hits: hits(List::Block),
             allow_hits: hits(List::Allow),
-            minor_per_major: rules.set().rates().base().minor_per_major(),
+            minor_per_major: rules.rates().base().minor_per_major(),
         };
         let expected = question.features();
         if let Some(difference) = invariant::first_difference(features, &expected) {
@@ -137,10 +143,10 @@ impl Audit {
         let unseen = Profile::default();
         let profile = self.users.get(user_id).map_or(&unseen, |profile| profile);
         let list_hits = profile.list_hits(user_id, record.received_at);
-        let computed = compute(profile, transaction, &list_hits, rules.set().rates().base());
+        let computed = compute(profile, transaction, &list_hits, rules.rates().base());
         let mut rule_hits = Vec::new();
-        rules.set().evaluate(&computed.features, &mut rule_hits);
-        let recomputed = rules.set().decide(DecideInput {
+        rules.evaluate(&computed.features, &mut rule_hits);
+        let recomputed = rules.decide(DecideInput {
             transaction,
             features: &computed.features,
             rule_hits,
@@ -173,7 +179,7 @@ impl Audit {
             return Err(format!("I3: expected {} saved profiles, found {}", self.users.len(), profiles.len()));
         }
         for (user_id, profile) in self.users.iter().collect::<BTreeMap<_, _>>() {
-            if profiles.get(&**user_id) != Some(&&*profile_v1::encode(profile)) {
+            if profiles.get(&**user_id) != Some(&&*profile::encode(profile)) {
                 return Err(format!("I3: the saved profile of {user_id} is not the fold of the journal"));
             }
         }

@@ -1,5 +1,6 @@
 //! What one seed stands for: the shape of the service, how its disk and its model behave, and how long the story is.
 
+use crate::actors::users::HotBounds;
 use crate::journal::Partition;
 use crate::journal::simulated::Faults;
 use crate::traffic::dice::Dice;
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     /// Share of events that come as lines of a file; never with HTTP.
     pub(super) lines: f64,
     pub(super) checkpoint_secs: u32,
+    /// How many users of a shard are actors, and for how many seconds.
+    pub(super) hot: HotBounds,
     pub(super) retention: Retention,
     pub(super) disk: Faults,
     pub(super) model: Option<ModelFaults>,
@@ -70,6 +73,7 @@ impl Plan {
             http,
             lines: if http { 0.0 } else { share(dice, 0.3) },
             checkpoint_secs: dice.count(1, 20),
+            hot: HotBounds { users: dice.count(0, 4) as usize, idle_ticks: dice.count(1, 6) },
             // An index must not change an answer, so half of the stories have one.
             retention: Retention {
                 dedupe_ms,

@@ -4,7 +4,7 @@ use super::plan::ModelFaults;
 use crate::actors::context::Judge;
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::simulated::virtual_now;
-use crate::model::{ScoreError, Scoring};
+use crate::model::{Score, ScoreError};
 use crate::telemetry::clock::TimeSource;
 use crate::traffic::dice::{Dice, mix};
 use std::pin::pin;
@@ -28,34 +28,43 @@ policy:
   on_block: {list: user, ttl: 2h}
 ";
 
-/// Compiled once for all seeds.
-pub(super) struct Rules(Arc<RuleSet>);
+/// Two rule sets, one to be reloaded after the other; compiled once for all seeds.
+pub(super) struct Rules([Arc<RuleSet>; 2]);
 
 impl Rules {
     pub(super) fn compile() -> Self {
         let fx = SourceFile { path: "fx.yaml", text: "base: USD\nrates: {}\n" };
-        let ruleset = SourceFile { path: "ruleset.yaml", text: RULES };
-        Self(Arc::new(RuleSet::compile(&RuleSources { name: "simulated", ruleset, fx }).expect("rules")))
+        let stricter = RULES.replace("> 1000.0", "> 300.0").replace("> 9,", "> 4,");
+        let compile = |text| {
+            let ruleset = SourceFile { path: "ruleset.yaml", text };
+            Arc::new(RuleSet::compile(&RuleSources { name: "simulated", ruleset, fx }).expect("rules"))
+        };
+        Self([compile(RULES), compile(&stricter)])
     }
 
-    pub(super) fn set(&self) -> &Arc<RuleSet> {
-        &self.0
+    pub(super) fn set(&self, which: usize) -> &Arc<RuleSet> {
+        &self.0[which]
     }
 
-    /// The generation in force. Once rules are reloaded while the service runs, a story has several.
-    pub(super) fn generation(&self, with_model: bool) -> Arc<Generation> {
+    /// The rule set that a record names, if the rest of the generation is as it must be.
+    pub(super) fn named(&self, generation: &Generation, with_model: bool) -> Option<&RuleSet> {
+        let which = self.0.iter().position(|set| set.hash() == generation.ruleset_hash)?;
+        (*generation == *self.generation(which, with_model)).then_some(&*self.0[which])
+    }
+
+    fn generation(&self, which: usize, with_model: bool) -> Arc<Generation> {
         let model = ModelRef { name: "simulated".into(), version: "1".into(), sha256: [7; 32] };
         Arc::new(Generation {
             ruleset_name: "simulated".into(),
-            ruleset_hash: self.0.hash(),
+            ruleset_hash: self.0[which].hash(),
             model: with_model.then_some(model),
             feature_schema: schema_version(),
         })
     }
 
-    pub(super) fn judge(&self, model: Option<SimModel>) -> Judge {
-        let generation = self.generation(model.is_some());
-        Judge { rules: Arc::clone(&self.0), generation, scorer: model.map(|model| Box::new(model) as Box<dyn Scoring>) }
+    pub(super) fn judge(&self, which: usize, model: Option<SimModel>) -> Judge {
+        let generation = self.generation(which, model.is_some());
+        Judge::new(Arc::clone(&self.0[which]), generation, model.map(|model| Box::new(model) as Box<dyn Score>))
     }
 }
 
@@ -117,14 +126,17 @@ pub(super) fn score_of(features: &FeatureVector) -> f32 {
     ((hash >> 40) as f32 / (1_u32 << 24) as f32).powi(4)
 }
 
-impl Scoring for SimModel {
-    fn score(&mut self, rows: &[&FeatureVector]) -> Result<Vec<f32>, ScoreError> {
+impl Score for SimModel {
+    fn score(&mut self, rows: &[&FeatureVector], until: Option<Instant>) -> Result<Vec<f32>, ScoreError> {
         let mut mood = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ModelFaults { fails, slow } = mood.faults;
         if mood.dice.chance(slow) {
             let taken = Duration::from_millis(mood.dice.count(1, 300).into());
             // It blocks its thread, so time passes with nothing else done: polled once, this moves the clock.
             let _ = pin!(tokio::time::advance(taken)).poll(&mut Context::from_waker(Waker::noop()));
+        }
+        if until.is_some_and(|until| virtual_now() > until) {
+            return Err(ScoreError::TimedOut);
         }
         if mood.dice.chance(fails) {
             return Err(ScoreError::Run("as the dice had it".to_owned()));

@@ -70,7 +70,7 @@ async fn check_views(story: &Story<'_>, service: &Service) -> Result<(), String>
         };
         let now = service.now();
         let hits = profile.list_hits(&user_id, now);
-        let features = compute_idle(profile, now, &hits, story.rules.set().rates().base()).features;
+        let features = compute_idle(profile, now, &hits, story.rules.set(0).rates().base()).features;
         let same = invariant::first_difference(&features, &view.features).is_none()
             && view.retained == profile.payments_retained()
             && view.fraud_labels == profile.labels().filter(|label| label.is_fraud).count();

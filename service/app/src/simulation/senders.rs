@@ -53,7 +53,7 @@ pub(super) fn send_one(story: &mut Story<'_>, service: &Service, place: usize, d
         clients.sent.len() - 1
     };
     let answer = Reply { clients: Rc::clone(&story.clients), service: service.clone(), id, limit: story.plan.limit };
-    let base = story.rules.set().rates().base();
+    let base = story.rules.set(0).rates().base();
     actix::spawn(async move {
         let service = answer.service.clone();
         let outcome = if let Some(line) = line {
@@ -138,8 +138,8 @@ async fn by_line(service: &Service, event: Event, line: u64) -> Outcome {
 fn over_http((status, body): (u16, actix_web::web::Bytes), event: &Event) -> Outcome {
     let json = || serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
     match (status, event) {
-        (200 | 201 | 202, Event::Pay(_)) => Outcome::Printed(body.to_vec()),
-        (200 | 201 | 202, _) => Outcome::Accepted(json()["duplicate"] == true),
+        (200..=202, Event::Pay(_)) => Outcome::Printed(body.to_vec()),
+        (200..=202, _) => Outcome::Accepted(json()["duplicate"] == true),
         _ => Outcome::Refused(json()["code"].as_str().unwrap_or("no problem object").to_owned(), Some(status)),
     }
 }

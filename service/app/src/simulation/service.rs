@@ -6,14 +6,17 @@ use super::ports::{Rules, SimModel, SimTime};
 use crate::actors::gateway::Gateway;
 use crate::actors::messages::Submission;
 use crate::actors::shard::{ShardActor, ShardSettings};
-use crate::ingress::http::{self, AlertReader, AlertsUnavailable, HttpState, KeyRing, Limits};
+use crate::ingress::http::streams::Streams;
+use crate::ingress::http::{self, AlertDesk, AlertError, HttpState, KeyRing, Limits};
 use crate::journal::Journal;
 use crate::journal::checkpoint::Checkpoints;
 use crate::journal::simulated::{Disk, SimCheckpoints, SimJournal};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
-use crate::wire::alert::{AlertFilter, AlertPage};
+use crate::wire::alert::Arrival;
+use crate::wire::alert_query::{AlertFilter, AlertPage};
+use crate::wire::review::{NewReview, Review};
 use crate::wire::{AgeBounds, label, login, transaction};
 use actix_web::test::{self, TestRequest};
 use actix_web::web::{Bytes, Data};
@@ -24,7 +27,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
+use uuid::Uuid;
 use verdict_core::event::Source;
 use verdict_core::money::Currency;
 use verdict_core::time::{DAY_MS, HOUR_MS, Timestamp};
@@ -54,7 +58,7 @@ impl Service {
     /// Starts over what is on the disk.
     pub(super) async fn start(
         plan: &Plan,
-        rules: &Rules,
+        (rules, which): (&Rules, usize),
         disk: &Disk,
         model: Option<&SimModel>,
         time: SimTime,
@@ -70,6 +74,7 @@ impl Service {
                 shard,
                 partitions: (0..plan.partitions).filter(|partition| partition % plan.shards == shard).collect(),
                 retention: plan.retention,
+                hot: plan.hot,
                 clock: clock.clone(),
                 journal: Arc::clone(&journal),
                 checkpoints: Some(Arc::clone(&checkpoints)),
@@ -78,7 +83,7 @@ impl Service {
                 metrics: Metrics::new(),
                 mailbox: plan.limit + MAILBOX_RESERVE,
             };
-            let (address, start) = ShardActor::prepare(settings, rules.judge(model.cloned()));
+            let (address, start) = ShardActor::prepare(settings, rules.judge(which, model.cloned()));
             start();
             shards.push(address);
         }
@@ -93,7 +98,7 @@ impl Service {
 
     /// The application over this gateway.
     async fn web(&self, rules: &Rules, limit: usize) -> Web {
-        let (rates, rejected) = (Arc::new(rules.set().rates().clone()), Arc::clone(&self.rejected));
+        let (rates, rejected) = (Arc::new(rules.set(0).rates().clone()), Arc::clone(&self.rejected));
         let readiness = self.readiness.clone();
         let state = Data::new(HttpState {
             intake: Box::new(self.gateway.clone()),
@@ -105,6 +110,7 @@ impl Service {
             readiness: Box::new(move || readiness.report()),
             metrics: Box::new(String::new),
             alerts: Arc::new(NoAlerts),
+            streams: Streams::new(1, || ()),
             on_rejected: Box::new(move |reason| {
                 *rejected.lock().unwrap_or_else(PoisonError::into_inner).entry(reason.to_owned()).or_default() += 1;
             }),
@@ -189,8 +195,24 @@ impl Service {
 /// A simulated service shows no alerts: they are a projection, and nothing asks for them.
 struct NoAlerts;
 
-impl AlertReader for NoAlerts {
-    fn page(&self, _: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertsUnavailable>> {
-        Box::pin(ready(Err(AlertsUnavailable)))
+impl AlertDesk for NoAlerts {
+    fn page(&self, _: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertError>> {
+        Box::pin(ready(Err(AlertError::Unavailable)))
+    }
+
+    fn place(&self, _: Option<Uuid>) -> BoxFuture<'_, Result<i64, AlertError>> {
+        Box::pin(ready(Err(AlertError::Unavailable)))
+    }
+
+    fn arrived(&self, _: i64, _: u32) -> BoxFuture<'_, Result<Vec<Arrival>, AlertError>> {
+        Box::pin(ready(Err(AlertError::Unavailable)))
+    }
+
+    fn live(&self) -> broadcast::Receiver<Arc<Arrival>> {
+        broadcast::Sender::new(1).subscribe()
+    }
+
+    fn review(&self, _: Uuid, _: NewReview, _: Timestamp) -> BoxFuture<'_, Result<Review, AlertError>> {
+        Box::pin(ready(Err(AlertError::Unavailable)))
     }
 }

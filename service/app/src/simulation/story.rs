@@ -1,7 +1,7 @@
 //! One seed from its first step to its end: lives of the service, each from a start to a crash or a stop, over one disk.
 //!
 //! Whatever the dice decide is drawn by the one who tells the story, at moments when nothing else can run, so that the
-//! same seed is the same story. Reloads of the rules, changes of lists and a bound on hot users belong into [`Step`].
+//! same seed is the same story. Changes of lists belong into `Step` once there are any.
 
 use super::audit::Audit;
 use super::clients::Clients;
@@ -46,6 +46,8 @@ enum Step {
     Checkpoint,
     /// The disk and the model behave from here on, or stop doing so.
     Calm(bool),
+    /// The other rules are put in force.
+    Reload,
     /// Everything comes to rest and is compared.
     Rest,
     Crash,
@@ -67,8 +69,9 @@ impl Step {
                 _ => i64::from(dice.count(1, 12)) * DAY_MS,
             }),
             86..88 => Self::Look,
-            88..91 => Self::Checkpoint,
-            91..93 => Self::Calm(dice.chance(0.5)),
+            88..90 => Self::Checkpoint,
+            90..92 => Self::Reload,
+            92 => Self::Calm(dice.chance(0.5)),
             93..95 => Self::Rest,
             95..98 => Self::Crash,
             _ => Self::Stop,
@@ -88,6 +91,8 @@ pub(super) struct Story<'a> {
     pub(super) life: usize,
     pub(super) line: u64,
     wall: Timestamp,
+    /// Which rules are in force.
+    which: usize,
     step: u32,
     trace: Vec<String>,
 }
@@ -121,6 +126,7 @@ impl<'a> Story<'a> {
             life: 0,
             line: 0,
             wall: START,
+            which: 0,
             step: 0,
             trace: Vec::new(),
             disk,
@@ -178,6 +184,7 @@ impl<'a> Story<'a> {
     /// it when `happen` is done, finished or not.
     fn life_of(&mut self, happen: impl AsyncFnOnce(&mut Self, &Service) -> Result<End, String>) -> Result<End, String> {
         self.life += 1;
+        self.audit.in_force.insert(self.rules.set(self.which).hash());
         let runtime = || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             builder.enable_time().start_paused(true).build().expect("a runtime")
@@ -185,7 +192,8 @@ impl<'a> Story<'a> {
         let system = actix::System::with_tokio_rt(runtime);
         let (end, runtime) = system.block_on(async {
             let time = SimTime::starting_at(self.wall);
-            let service = Service::start(&self.plan, self.rules, &self.disk, self.model.as_ref(), time).await;
+            let service =
+                Service::start(&self.plan, (self.rules, self.which), &self.disk, self.model.as_ref(), time).await;
             let end = happen(self, &service).await;
             self.wall = service.now() + i64::from(self.dice.below(3_000));
             (end, tokio::runtime::Handle::current())
@@ -231,6 +239,7 @@ impl<'a> Story<'a> {
                 actix::spawn(async move { gateway.checkpoint().await });
             }
             Step::Calm(calm) => self.behave(calm),
+            Step::Reload => self.reload(service),
             Step::Rest => {
                 rest::come_to(self, service).await?;
                 self.behave(false);
@@ -243,6 +252,15 @@ impl<'a> Story<'a> {
         }
         tokio::time::sleep(Duration::from_millis(pause_ms.into())).await;
         Ok(None)
+    }
+
+    /// Puts the other rules in force, as a reload does when it has read them; nobody waits for it.
+    fn reload(&mut self, service: &Service) {
+        self.which = 1 - self.which;
+        self.audit.in_force.insert(self.rules.set(self.which).hash());
+        let judges = (0..self.plan.shards).map(|_| self.rules.judge(self.which, self.model.clone())).collect();
+        let gateway = service.gateway.clone();
+        actix::spawn(async move { gateway.adopt(judges).await });
     }
 
     /// Whether the disk and the model do what they should from here on.

@@ -150,6 +150,94 @@ impl ShardRecovered {
     }
 }
 
+/// What came of an attempt to reload rules and model; the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// They are in force.
+    Adopted,
+    /// They are what was in force.
+    Unchanged,
+    /// Something is wrong with them; what was in force stays.
+    Refused,
+}
+
+impl ReloadOutcome {
+    /// Every outcome, with its name in labels.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Adopted, "adopted"), (Self::Unchanged, "unchanged"), (Self::Refused, "refused")];
+}
+
+/// Rules and model were read again.
+#[derive(Clone, Copy, Debug)]
+pub struct Reloaded {
+    /// What came of it.
+    pub outcome: ReloadOutcome,
+}
+
+impl Reloaded {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.reloads(self.outcome).increment(1);
+        metrics.handles().reload_failed.set(if self.outcome == ReloadOutcome::Refused { 1.0 } else { 0.0 });
+    }
+}
+
+/// A decision became durable that is less than complete.
+#[derive(Clone, Copy, Debug)]
+pub struct Degraded {
+    /// What was missing, from a closed set: it becomes a label.
+    pub reason: &'static str,
+}
+
+impl Degraded {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.counter("verdict_degraded_total", "reason", self.reason).increment(1);
+    }
+}
+
+/// Users came into memory, left it, or went from one state to another; by how many.
+#[derive(Clone, Copy, Debug)]
+pub struct UsersMoved {
+    /// Users that are actors.
+    pub hot: i64,
+    /// Users that are bytes.
+    pub dormant: i64,
+}
+
+impl UsersMoved {
+    /// Records the change; shards add up.
+    #[expect(clippy::cast_precision_loss, reason = "as with `approximate`")]
+    pub fn emit(self, metrics: &Metrics) {
+        let (hot, dormant) = (&metrics.handles().hot_users, &metrics.handles().dormant_users);
+        for (gauge, by) in [(hot, self.hot), (dormant, self.dormant)].into_iter().filter(|(_, by)| *by != 0) {
+            gauge.increment(by as f64);
+        }
+    }
+}
+
+/// A hot user became dormant.
+#[derive(Clone, Copy, Debug)]
+pub struct UserPassivated;
+
+impl UserPassivated {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().user_passivations.increment(1);
+    }
+}
+
+/// A dormant user became hot.
+#[derive(Clone, Copy, Debug)]
+pub struct UserWoken;
+
+impl UserWoken {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().user_wake_ups.increment(1);
+    }
+}
+
 /// The number of requests in flight changed.
 #[derive(Clone, Copy, Debug)]
 pub struct InFlight {
@@ -180,6 +268,45 @@ impl ProjectionLag {
     }
 }
 
+/// Labels that follow from reviews count.
+#[derive(Clone, Copy, Debug)]
+pub struct ReviewLabelled {
+    /// How many.
+    pub labels: u64,
+}
+
+impl ReviewLabelled {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().review_labels.increment(self.labels);
+    }
+}
+
+/// The number of connections that follow alerts, sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertStreams {
+    /// Those that carry a stream.
+    pub open: usize,
+}
+
+impl AlertStreams {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().alert_streams.set(approximate(self.open as u64));
+    }
+}
+
+/// A client that follows alerts did not keep up and was cut off.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertStreamCutOff;
+
+impl AlertStreamCutOff {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().alert_streams_cut_off.increment(1);
+    }
+}
+
 /// A gauge is a float: counts above 2^53 lose their last digits, which no graph shows.
 #[expect(clippy::cast_precision_loss, reason = "see above")]
 const fn approximate(count: u64) -> f64 {
@@ -188,6 +315,7 @@ const fn approximate(count: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::metrics::METRICS;
     use super::*;
 
     #[track_caller]
@@ -203,7 +331,12 @@ mod tests {
                 assert_line(&text, &format!("verdict_decisions_total{{decision=\"{decision}\",mode=\"{mode}\"}} 0"));
             }
         }
-        for name in ["verdict_duplicates_total", "verdict_alerts_total", "verdict_in_flight_requests"] {
+        for (_, outcome) in ReloadOutcome::ALL {
+            assert_line(&text, &format!("verdict_reloads_total{{outcome=\"{outcome}\"}} 0"));
+        }
+        for name in
+            ["verdict_duplicates_total", "verdict_alerts_total", "verdict_in_flight_requests", "verdict_reload_failed"]
+        {
             assert_line(&text, &format!("{name} 0"));
         }
     }
@@ -225,8 +358,19 @@ mod tests {
         JournalFailed.emit(&metrics);
         CheckpointSaved { profiles: 7, seconds: 0.01 }.emit(&metrics);
         ShardRecovered { seconds: 2.0, replayed: 9 }.emit(&metrics);
+        for outcome in [ReloadOutcome::Adopted, ReloadOutcome::Unchanged, ReloadOutcome::Refused] {
+            Reloaded { outcome }.emit(&metrics);
+        }
+        Degraded { reason: "MODEL_TIMEOUT" }.emit(&metrics);
+        UsersMoved { hot: 3, dormant: 9 }.emit(&metrics);
+        UsersMoved { hot: -1, dormant: 1 }.emit(&metrics);
+        UserPassivated.emit(&metrics);
+        UserWoken.emit(&metrics);
         InFlight { requests: 5 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
+        ReviewLabelled { labels: 3 }.emit(&metrics);
+        AlertStreams { open: 2 }.emit(&metrics);
+        AlertStreamCutOff.emit(&metrics);
         metrics.run_upkeep();
         let text = metrics.clone().render();
         for line in [
@@ -252,7 +396,18 @@ mod tests {
             "verdict_replayed_records_total 9",
             "verdict_shard_recovery_seconds_bucket{le=\"1\"} 0",
             "verdict_shard_recovery_seconds_bucket{le=\"5\"} 1",
+            "verdict_reloads_total{outcome=\"adopted\"} 1",
+            "verdict_reloads_total{outcome=\"refused\"} 1",
+            "verdict_reload_failed 1",
+            "verdict_degraded_total{reason=\"MODEL_TIMEOUT\"} 1",
+            "verdict_hot_users 2",
+            "verdict_dormant_users 10",
+            "verdict_user_passivations_total 1",
+            "verdict_user_wake_ups_total 1",
             "verdict_in_flight_requests 5",
+            "verdict_review_labels_total 3",
+            "verdict_alert_streams 2",
+            "verdict_alert_streams_cut_off_total 1",
             "verdict_projection_lag_records{projection=\"alerts\"} 3",
         ] {
             assert_line(&text, line);
@@ -265,11 +420,12 @@ mod tests {
         let metrics = Metrics::new();
         Rejected { reason: "SCHEMA" }.emit(&metrics);
         DeadLettered { reason: "TOO_OLD" }.emit(&metrics);
+        Degraded { reason: "MODEL_TIMEOUT" }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         let text = metrics.render();
         let names: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 17, "{text}");
+        assert_eq!(names.len(), METRICS, "{text}");
         for name in names {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} has no HELP");
         }

@@ -20,6 +20,19 @@ struct State {
     /// Records behind, by projection.
     lag: BTreeMap<&'static str, u64>,
     stopping: bool,
+    /// Rules and model in force, once they are known.
+    deciding: Option<DecidingWith>,
+    /// Why those in the files are refused, while they are.
+    reload_failure: Option<Arc<str>>,
+}
+
+/// Rules and model in force, as answers name them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecidingWith {
+    /// `{"name", "version"}`.
+    pub ruleset: Value,
+    /// `{"name", "version", "sha256"}`, if there is one.
+    pub model: Option<Value>,
 }
 
 /// What `/readyz` answers.
@@ -28,7 +41,8 @@ pub struct ReadinessReport {
     /// 200 if true, else 503.
     pub ready: bool,
     /// JSON: `{"ready", "components": {"shards": {"ready", "recovered", "of"}, "journal": {"ready", "failure"?},
-    /// "projections": {NAME: {"lag_records"}}, "stopping"}}`. A projection behind holds nothing up (I4).
+    /// "projections": {NAME: {"lag_records"}}, "deciding": {"ruleset", "model", "reload_failure"?}, "stopping"}}`. A
+    /// projection behind holds nothing up (I4), nor does a reload that was refused.
     pub detail: String,
     /// What is missing, for people; empty when ready.
     pub waiting_for: String,
@@ -38,7 +52,14 @@ impl Readiness {
     /// Nothing has recovered yet.
     #[must_use]
     pub fn new(shards: usize) -> Self {
-        let state = State { shards: vec![false; shards], journal_failure: None, lag: BTreeMap::new(), stopping: false };
+        let state = State {
+            shards: vec![false; shards],
+            journal_failure: None,
+            lag: BTreeMap::new(),
+            stopping: false,
+            deciding: None,
+            reload_failure: None,
+        };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -52,6 +73,16 @@ impl Readiness {
     /// The journal works; `Some` says how it failed.
     pub fn set_journal(&self, failure: Option<Arc<str>>) {
         self.lock().journal_failure = failure;
+    }
+
+    /// Rules and model are in force.
+    pub fn set_deciding(&self, deciding: DecidingWith) {
+        self.lock().deciding = Some(deciding);
+    }
+
+    /// Why the rules or the model in the files are refused; `None` once they are in force.
+    pub fn set_reload_failure(&self, failure: Option<Arc<str>>) {
+        self.lock().reload_failure = failure;
     }
 
     /// How far a projection is behind.
@@ -80,6 +111,13 @@ impl Readiness {
         if let Some(failure) = &state.journal_failure {
             journal["failure"] = Value::from(&**failure);
         }
+        let mut deciding = match &state.deciding {
+            Some(DecidingWith { ruleset, model }) => json!({"ruleset": ruleset, "model": model}),
+            None => json!({"ruleset": null, "model": null}),
+        };
+        if let Some(failure) = &state.reload_failure {
+            deciding["reload_failure"] = Value::from(&**failure);
+        }
         let projections: Map<String, Value> =
             state.lag.iter().map(|(name, records)| ((*name).to_owned(), json!({"lag_records": records}))).collect();
         let detail = json!({
@@ -88,6 +126,7 @@ impl Readiness {
                 "shards": {"ready": recovered == state.shards.len(), "recovered": recovered, "of": state.shards.len()},
                 "journal": journal,
                 "projections": projections,
+                "deciding": deciding,
                 "stopping": state.stopping,
             }
         });
@@ -153,5 +192,23 @@ mod tests {
         assert!(readiness.is_ready());
         readiness.stop();
         assert!(!readiness.is_ready());
+    }
+
+    #[test]
+    fn what_decides_is_shown_and_a_refused_reload_does_not_matter() {
+        let deciding = |readiness: &Readiness| {
+            let detail: Value = serde_json::from_str(&readiness.report().detail).unwrap();
+            detail["components"]["deciding"].clone()
+        };
+        let readiness = Readiness::new(0);
+        assert_eq!(deciding(&readiness), json!({"ruleset": null, "model": null}));
+        let ruleset = json!({"name": "default", "version": "0a"});
+        readiness.set_deciding(DecidingWith { ruleset: ruleset.clone(), model: None });
+        assert_eq!(deciding(&readiness), json!({"ruleset": ruleset, "model": null}));
+        readiness.set_reload_failure(Some("ruleset.yaml:1:9: expected ...".into()));
+        assert_eq!(deciding(&readiness)["reload_failure"], "ruleset.yaml:1:9: expected ...");
+        assert!(readiness.is_ready() && readiness.report().waiting_for.is_empty());
+        readiness.set_reload_failure(None);
+        assert_eq!(deciding(&readiness), json!({"ruleset": ruleset, "model": null}));
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! There is no global recorder: a registry is made in the composition root and passed on (tests have their own).
 
+use super::events::ReloadOutcome;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::fmt;
@@ -36,9 +37,14 @@ impl Mode {
         [(Self::Normal, "normal"), (Self::Degraded, "degraded"), (Self::Fallback, "fallback")];
 }
 
+/// How many metrics there are.
+#[cfg(test)]
+pub(super) const METRICS: usize = COUNTERS.len() + GAUGES.len() + HISTOGRAMS.len();
+
 /// Name, unit and HELP of every metric; names are a contract with whoever watches the service.
-const COUNTERS: [(&str, &str); 10] = [
+const COUNTERS: &[(&str, &str)] = &[
     ("verdict_decisions_total", "Transactions decided, by decision and by mode of the answer"),
+    ("verdict_degraded_total", "Transactions decided with less than was configured, by what was missing"),
     ("verdict_duplicates_total", "Events seen before, answered or skipped without counting again"),
     ("verdict_rejected_total", "Events refused over HTTP, by reason code"),
     ("verdict_dead_letters_total", "Events of a topic or a file that were refused, by reason code"),
@@ -48,12 +54,21 @@ const COUNTERS: [(&str, &str); 10] = [
     ("verdict_checkpoint_profiles_total", "Profiles written to checkpoints"),
     ("verdict_shard_recoveries_total", "Shards that finished loading their profiles"),
     ("verdict_replayed_records_total", "Journal records read again to recover"),
+    ("verdict_reloads_total", "Attempts to reload rules and model, by outcome"),
+    ("verdict_user_passivations_total", "Hot users that became dormant: idle, or their place was needed"),
+    ("verdict_user_wake_ups_total", "Dormant users that became hot: an event came"),
+    ("verdict_review_labels_total", "Labels that followed from reviews"),
+    ("verdict_alert_streams_cut_off_total", "Clients that followed alerts and did not keep up"),
 ];
-const GAUGES: [(&str, &str); 2] = [
+const GAUGES: &[(&str, &str)] = &[
+    ("verdict_alert_streams", "Connections that follow alerts"),
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
+    ("verdict_reload_failed", "1 while the rules or the model in the files are refused and older ones decide, else 0"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
+    ("verdict_hot_users", "Users in memory as actors"),
+    ("verdict_dormant_users", "Users in memory as bytes"),
 ];
-const HISTOGRAMS: [(&str, &[f64], &str); 5] = [
+const HISTOGRAMS: &[(&str, &[f64], &str)] = &[
     ("verdict_decide_seconds", &LATENCY_BUCKETS, "From the receipt of a transaction to its decision, in seconds"),
     ("verdict_end_to_end_seconds", &LATENCY_BUCKETS, "From the receipt of an event to its durable answer, in seconds"),
     ("verdict_journal_commit_seconds", &LATENCY_BUCKETS, "One write of the journal until it is durable, in seconds"),
@@ -91,6 +106,15 @@ pub(super) struct Handles {
     pub(super) replayed_records: Counter,
     pub(super) shard_recovery_seconds: Histogram,
     pub(super) in_flight: Gauge,
+    reloads: [Counter; ReloadOutcome::ALL.len()],
+    pub(super) reload_failed: Gauge,
+    pub(super) user_passivations: Counter,
+    pub(super) user_wake_ups: Counter,
+    pub(super) hot_users: Gauge,
+    pub(super) dormant_users: Gauge,
+    pub(super) review_labels: Counter,
+    pub(super) alert_streams: Gauge,
+    pub(super) alert_streams_cut_off: Counter,
 }
 
 impl Default for Metrics {
@@ -104,13 +128,13 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let recorder = recorder();
-        for (name, help) in COUNTERS {
+        for (name, help) in COUNTERS.iter().copied() {
             recorder.describe_counter(KeyName::from_const_str(name), Some(Unit::Count), SharedString::const_str(help));
         }
-        for (name, help) in GAUGES {
+        for (name, help) in GAUGES.iter().copied() {
             recorder.describe_gauge(KeyName::from_const_str(name), Some(Unit::Count), SharedString::const_str(help));
         }
-        for (name, _, help) in HISTOGRAMS {
+        for (name, _, help) in HISTOGRAMS.iter().copied() {
             let unit = Some(Unit::Seconds);
             recorder.describe_histogram(KeyName::from_const_str(name), unit, SharedString::const_str(help));
         }
@@ -138,6 +162,10 @@ impl Metrics {
         &self.inner.handles.decisions[outcome as usize][mode as usize]
     }
 
+    pub(super) fn reloads(&self, outcome: ReloadOutcome) -> &Counter {
+        &self.inner.handles.reloads[outcome as usize]
+    }
+
     /// Looks a counter with one label up, or makes it.
     pub(super) fn counter(&self, name: &'static str, label: &'static str, value: &'static str) -> Counter {
         let labels = vec![Label::from_static_parts(label, value)];
@@ -160,7 +188,12 @@ impl fmt::Debug for Metrics {
 impl Handles {
     fn new(recorder: &PrometheusRecorder) -> Self {
         let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
+        let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
         let histogram = |name: &'static str| recorder.register_histogram(&Key::from_static_name(name), &METADATA);
+        let reloads = ReloadOutcome::ALL.map(|(_, outcome)| {
+            let labels = vec![Label::new("outcome", outcome)];
+            recorder.register_counter(&Key::from_parts("verdict_reloads_total", labels), &METADATA)
+        });
         let decisions = Outcome::ALL.map(|(_, decision)| {
             Mode::ALL.map(|(_, mode)| {
                 let labels = vec![Label::new("decision", decision), Label::new("mode", mode)];
@@ -181,14 +214,23 @@ impl Handles {
             shard_recoveries: counter("verdict_shard_recoveries_total"),
             replayed_records: counter("verdict_replayed_records_total"),
             shard_recovery_seconds: histogram("verdict_shard_recovery_seconds"),
-            in_flight: recorder.register_gauge(&Key::from_static_name("verdict_in_flight_requests"), &METADATA),
+            in_flight: gauge("verdict_in_flight_requests"),
+            reloads,
+            reload_failed: gauge("verdict_reload_failed"),
+            user_passivations: counter("verdict_user_passivations_total"),
+            user_wake_ups: counter("verdict_user_wake_ups_total"),
+            hot_users: gauge("verdict_hot_users"),
+            dormant_users: gauge("verdict_dormant_users"),
+            review_labels: counter("verdict_review_labels_total"),
+            alert_streams: gauge("verdict_alert_streams"),
+            alert_streams_cut_off: counter("verdict_alert_streams_cut_off_total"),
         }
     }
 }
 
 fn recorder() -> PrometheusRecorder {
     let mut builder = PrometheusBuilder::new();
-    for (name, buckets, _) in HISTOGRAMS {
+    for (name, buckets, _) in HISTOGRAMS.iter().copied() {
         builder = match builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets) {
             Ok(builder) => builder,
             // invariant: the only error is an empty list of bounds, and the lists above are constants.

@@ -2,19 +2,16 @@
 //! all three, so that what is written, stored and shown cannot differ.
 
 use super::decision::ReasonJson;
+use super::review::ReviewStatus;
 use super::time::Rfc3339;
 use super::{Hex, append};
 use crate::journal::record::Decided;
 use serde::{Serialize, Serializer};
 use verdict_core::alert::alert_id;
-use verdict_core::decision::Outcome;
 use verdict_core::time::Timestamp;
 
 /// Version of the shape.
 pub const SCHEMA_VERSION: u32 = 1;
-
-/// Most alerts on a page.
-pub const MAX_PAGE: u32 = 500;
 
 /// One alert.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -116,69 +113,26 @@ fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Err
     Rfc3339(*at).serialize(serializer)
 }
 
-/// Where the review of an alert stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReviewStatus {
-    /// Nobody has looked at it.
-    Open,
-    /// Somebody looks at it.
-    InReview,
-    /// It was fraud.
-    ConfirmedFraud,
-    /// It was none.
-    FalsePositive,
+/// An alert and its place in the order in which alerts arrived in the store, ready to be sent to many readers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrival {
+    /// The place; grows with every arrival.
+    pub seq: i64,
+    /// The alert.
+    pub alert: Alert,
+    /// The alert as an event of `text/event-stream`.
+    pub event: Box<[u8]>,
 }
 
-impl ReviewStatus {
-    /// Every status, with its name on the wire.
-    pub const ALL: [(Self, &'static str); 4] = [
-        (Self::Open, "open"),
-        (Self::InReview, "in_review"),
-        (Self::ConfirmedFraud, "confirmed_fraud"),
-        (Self::FalsePositive, "false_positive"),
-    ];
-}
-
-/// Which alerts are asked for; what is `None` does not narrow.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AlertFilter {
-    /// Only of this review status.
-    pub status: Option<ReviewStatus>,
-    /// Only of this user.
-    pub user_id: Option<String>,
-    /// Only with this outcome.
-    pub decision: Option<Outcome>,
-    /// Only decided at or after this instant.
-    pub since: Option<Timestamp>,
-    /// `next_cursor` of the page before.
-    pub cursor: Option<i64>,
-    /// Most alerts on the page, 1 to [`MAX_PAGE`]; other values are brought into that range.
-    pub limit: u32,
-}
-
-/// A page of alerts, the last to arrive first. Alerts that arrive later do not move what the next pages show.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct AlertPage {
-    /// The alerts.
-    pub alerts: Vec<Alert>,
-    /// For the next page; `None` on the last.
-    #[serde(serialize_with = "cursor")]
-    pub next_cursor: Option<i64>,
-}
-
-/// A string, so that callers send it back as it came instead of counting with it.
-fn cursor<S: Serializer>(cursor: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
-    match cursor {
-        Some(cursor) => serializer.collect_str(cursor),
-        None => serializer.serialize_none(),
-    }
-}
-
-impl AlertPage {
-    /// Appends the page as JSON.
-    pub fn to_json(&self, out: &mut Vec<u8>) {
-        append(self, out);
+impl Arrival {
+    /// Prints the alert once, for all readers.
+    #[must_use]
+    pub fn new(seq: i64, alert: Alert) -> Self {
+        // An id is a UUID and JSON escapes line ends, so that neither can break out of its line.
+        let mut event = format!("event: alert\nid: {}\ndata: ", alert.alert_id).into_bytes();
+        append(&alert, &mut event);
+        event.extend_from_slice(b"\n\n");
+        Self { seq, alert, event: event.into() }
     }
 }
 
@@ -199,12 +153,6 @@ pub(crate) mod testing {
 mod tests {
     use super::*;
 
-    fn printed(page: &AlertPage) -> String {
-        let mut out = Vec::new();
-        page.to_json(&mut out);
-        String::from_utf8(out).expect("UTF-8")
-    }
-
     #[test]
     fn shapes() {
         let alert = testing::alert();
@@ -219,16 +167,12 @@ mod tests {
         );
         let topic = Alert { status: None, ..alert.clone() };
         assert_eq!(serde_json::to_string(&topic).expect("printable"), format!("{expected}}}"));
-        let page = AlertPage { alerts: vec![alert.clone()], next_cursor: Some(41) };
-        assert_eq!(printed(&page), format!(r#"{{"alerts":[{expected},"status":"open"}}],"next_cursor":"41"}}"#));
-        let bare = AlertPage { alerts: vec![Alert { model: None, ..alert }], next_cursor: None };
-        assert!(printed(&bare).contains(r#""model":null,"status":"open"}],"next_cursor":null}"#));
-    }
-
-    #[test]
-    fn names_of_statuses_are_printed_names() {
-        for (status, name) in ReviewStatus::ALL {
-            assert_eq!(serde_json::to_value(status).expect("printable"), name);
-        }
+        let open = serde_json::to_string(&alert).expect("printable");
+        assert_eq!(open, format!(r#"{expected},"status":"open"}}"#));
+        let arrival = Arrival::new(7, alert.clone());
+        let event = String::from_utf8(arrival.event.into()).expect("UTF-8");
+        assert_eq!(event, format!("event: alert\nid: {}\ndata: {open}\n\n", alert.alert_id));
+        let bare = serde_json::to_string(&Alert { model: None, ..alert }).expect("printable");
+        assert!(bare.ends_with(r#""model":null,"status":"open"}"#));
     }
 }

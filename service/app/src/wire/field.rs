@@ -1,6 +1,6 @@
 //! The field names of every event, in one table: readers look fields up by number, not by text.
 
-/// A field of a transaction, a login or a label.
+/// A field of a transaction, a login, a label or a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     TransactionId,
@@ -22,6 +22,9 @@ pub(super) enum Field {
     IsFraud,
     Source,
     AmountLost,
+    Status,
+    Note,
+    Assignee,
 }
 
 impl Field {
@@ -29,7 +32,7 @@ impl Field {
     pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Every field with its name, in the order of the documentation, which most senders keep.
-    const ALL: [(Self, &'static str); 19] = [
+    const ALL: [(Self, &'static str); 22] = [
         (Self::TransactionId, "transaction_id"),
         (Self::UserId, "user_id"),
         (Self::Amount, "amount"),
@@ -49,6 +52,9 @@ impl Field {
         (Self::IsFraud, "is_fraud"),
         (Self::Source, "source"),
         (Self::AmountLost, "amount_lost"),
+        (Self::Status, "status"),
+        (Self::Note, "note"),
+        (Self::Assignee, "assignee"),
     ];
 
     /// The name on the wire.

@@ -5,6 +5,7 @@
 //! straight into bytes. Nothing here reads a clock, a socket or a file, and core types stay free of serde.
 
 pub mod alert;
+pub mod alert_query;
 pub mod csv;
 pub mod decision;
 pub mod fault;
@@ -16,6 +17,7 @@ mod object;
 pub mod problem;
 pub mod profile;
 mod reader;
+pub mod review;
 mod scalar;
 pub mod time;
 pub mod transaction;

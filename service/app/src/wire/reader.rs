@@ -78,6 +78,10 @@ impl<'s, 'c, 'a, V: Values<'a>> Reader<'s, 'c, V> {
         self.optional(field, |text| scalar::bounded(text, max))
     }
 
+    pub(super) fn optional_prose(&mut self, field: Field, max: usize) -> Option<Box<str>> {
+        self.optional(field, |text| scalar::prose(text, max))
+    }
+
     pub(super) fn optional_ip(&mut self, field: Field) -> Option<Box<str>> {
         self.optional(field, scalar::ip)
     }

@@ -26,11 +26,22 @@ pub(super) fn id(text: &str) -> Result<Box<str>, Rejection> {
 
 /// A text of at most `max` bytes without control characters.
 pub(super) fn bounded(text: &str, max: usize) -> Result<Box<str>, Rejection> {
-    if text.len() > max {
-        let message = format!("expected at most {max} bytes, found {}", text.len());
-        return Err(Rejection::new(FaultCode::TextTooLong, message));
-    }
+    within(text, max)?;
     no_control(text)?;
+    Ok(text.into())
+}
+
+fn within(text: &str, max: usize) -> Result<(), Rejection> {
+    if text.len() <= max {
+        return Ok(());
+    }
+    Err(Rejection::new(FaultCode::TextTooLong, format!("expected at most {max} bytes, found {}", text.len())))
+}
+
+/// A text of at most `max` bytes that people wrote, on several lines if they like.
+pub(super) fn prose(text: &str, max: usize) -> Result<Box<str>, Rejection> {
+    within(text, max)?;
+    text.split(['\n', '\r', '\t']).try_for_each(no_control)?;
     Ok(text.into())
 }
 
@@ -47,7 +58,9 @@ fn no_control(text: &str) -> Result<(), Rejection> {
 /// An IP address in canonical text; an IPv4 address that came mapped into IPv6 is the IPv4 address.
 pub(super) fn ip(text: &str) -> Result<Box<str>, Rejection> {
     match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.to_canonical().to_string().into()),
+        // An IPv4 address has only one spelling that is taken.
+        Ok(IpAddr::V4(_)) => Ok(text.into()),
+        Ok(address @ IpAddr::V6(_)) => Ok(address.to_canonical().to_string().into()),
         Err(_) => {
             let message = format!("expected an IPv4 or IPv6 address, found {}", shown(text));
             Err(Rejection::new(FaultCode::IpInvalid, message))
@@ -122,6 +135,19 @@ mod tests {
         check("a\u{7f}", Err(FaultCode::TextInvalid));
         check("a\u{85}", Err(FaultCode::TextInvalid));
         check("a\nb", Err(FaultCode::TextInvalid));
+    }
+
+    #[test]
+    fn prose_has_lines() {
+        let check = |text: &str, expected: Result<(), FaultCode>| {
+            assert_eq!(prose(text, 20).map(drop).map_err(|r| r.code), expected, "{text:?}");
+        };
+        check("", Ok(()));
+        check("called:\r\n\tnot hers", Ok(()));
+        check("a\0", Err(FaultCode::TextInvalid));
+        check("a\n\u{1b}[2J", Err(FaultCode::TextInvalid));
+        check(&"x".repeat(21), Err(FaultCode::TextTooLong));
+        check(&"\n".repeat(21), Err(FaultCode::TextTooLong));
     }
 
     #[test]

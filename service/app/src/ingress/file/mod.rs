@@ -268,7 +268,7 @@ impl State {
     /// An event that its user refused is a dead letter; any other refusal means that the service is broken.
     fn refused(&mut self, line: u64, refusal: Refusal, sink: &mut impl Sink) -> Result<(), FileError> {
         match refusal {
-            Refusal::TooOld { .. } | Refusal::IdReused => {
+            Refusal::TooOld { .. } | Refusal::IdReused | Refusal::Unpriced(_) => {
                 self.summary.dead_letter(refusal.code());
                 sink.dead_letter(line, refusal.code(), &refusal.to_string());
                 Ok(())

@@ -6,7 +6,8 @@ use actix_web::HttpRequest;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::web::{Bytes, BytesMut, Payload};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
+use std::pin::pin;
 use std::time::Duration;
 
 /// What a body may be.
@@ -37,7 +38,11 @@ pub(super) async fn read(
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large(what, limit));
     }
-    let collected = collect(payload, limit, || too_large(what, limit));
+    let mut collected = pin!(collect(payload, limit, || too_large(what, limit)));
+    // Nearly every body is there with its head, and needs no timer.
+    if let Some(whole) = collected.as_mut().now_or_never() {
+        return whole;
+    }
     let whole = tokio::time::timeout(state.limits.body_timeout, collected);
     whole.await.unwrap_or_else(|_| Err(too_slow(state.limits.body_timeout)))
 }

@@ -14,17 +14,21 @@ pub mod intake;
 mod operate;
 mod profile;
 mod respond;
+mod reviews;
+pub mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use access::KeyRing;
-pub use alerts::{AlertReader, AlertsUnavailable};
+pub use alerts::{AlertDesk, AlertError};
 pub use intake::Intake;
+pub use streams::Streams;
 
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::ReadinessReport;
 use crate::wire::{AgeBounds, ParseContext};
 use actix_web::dev::Server;
+use actix_web::http::Method;
 use actix_web::{App, HttpServer, Resource, Route, guard, web};
 use std::io;
 use std::net::TcpListener;
@@ -52,8 +56,10 @@ pub struct HttpState {
     pub readiness: Box<dyn Fn() -> ReadinessReport + Send + Sync>,
     /// The text that `/metrics` answers with, in the Prometheus exposition format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
-    /// Where alerts are read.
-    pub alerts: Arc<dyn AlertReader>,
+    /// Where alerts are read, followed and reviewed.
+    pub alerts: Arc<dyn AlertDesk>,
+    /// Who follows the alerts.
+    pub streams: Streams,
     /// Called with the reason code of everything that is refused, lines of batches included.
     pub on_rejected: Box<dyn Fn(&'static str) + Send + Sync>,
     /// Permits for batches in memory.
@@ -79,6 +85,10 @@ pub struct Limits {
     pub batch_window: usize,
     /// How long a client may leave the answers to its batch unread before the rest is given up.
     pub batch_stall: Duration,
+    /// How long a stream may be silent before a comment shows that it lives.
+    pub stream_heartbeat: Duration,
+    /// How long a client may leave the alerts that it follows unread before it is cut off.
+    pub stream_stall: Duration,
     /// How long a batch may take from its first line to its last answer.
     pub batch_timeout: Duration,
 }
@@ -97,6 +107,9 @@ impl Default for Limits {
             read_deadline: Duration::from_secs(5),
             batch_window: 256,
             batch_stall: Duration::from_secs(30),
+            // Proxies commonly close what is silent for 60 s.
+            stream_heartbeat: Duration::from_secs(15),
+            stream_stall: Duration::from_secs(10),
             batch_timeout: Duration::from_secs(600),
         }
     }
@@ -128,12 +141,11 @@ struct Endpoint {
 
 impl Endpoint {
     fn post(path: &'static str, route: fn(Route) -> Route) -> Self {
-        Self { path, allow: "POST", route: route(web::post()) }
+        Self { path, allow: "POST", route: route(taking(|method| *method == Method::POST)) }
     }
 
     fn get(path: &'static str, route: fn(Route) -> Route) -> Self {
-        let either = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
-        Self { path, allow: "GET, HEAD", route: route(either) }
+        Self { path, allow: "GET, HEAD", route: route(taking(|method| matches!(*method, Method::GET | Method::HEAD))) }
     }
 
     /// The resource, which answers other methods with 405.
@@ -144,8 +156,14 @@ impl Endpoint {
     }
 }
 
+/// A route for some methods. The guards of actix-web note every method that they refuse in a map of the request, for an
+/// `Allow` header that is known here.
+fn taking(method: fn(&Method) -> bool) -> Route {
+    web::route().guard(guard::fn_guard(move |context| method(&context.head().method)))
+}
+
 /// Every route; `openapi.json` describes the same.
-fn endpoints() -> [Endpoint; 11] {
+fn endpoints() -> [Endpoint; 13] {
     [
         Endpoint::post("/v1/decide", |route| route.to(decide::post)),
         Endpoint::post("/decide", |route| route.to(decide::post)),
@@ -154,6 +172,8 @@ fn endpoints() -> [Endpoint; 11] {
         Endpoint::post("/v1/labels", |route| route.to(ingest::post_label)),
         Endpoint::get("/v1/users/{id}/profile", |route| route.to(profile::get)),
         Endpoint::get("/v1/alerts", |route| route.to(alerts::get)),
+        Endpoint::get("/v1/alerts/stream", |route| route.to(streams::get)),
+        Endpoint::post("/v1/alerts/{id}/reviews", |route| route.to(reviews::post)),
         Endpoint::get("/healthz", |route| route.to(operate::health)),
         Endpoint::get("/readyz", |route| route.to(operate::ready)),
         Endpoint::get("/metrics", |route| route.to(operate::metrics)),

@@ -11,6 +11,7 @@ use actix_web::http::header::{
 use actix_web::{HttpRequest, HttpResponse, web};
 use std::future::Future;
 use std::time::Duration;
+use verdict_core::money::ConversionError;
 
 /// The media type of answers.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -98,6 +99,9 @@ impl From<Refusal> for Problem {
             Refusal::JournalUnavailable(_) => {
                 "the journal cannot be written now; the service recovers by itself; retry".to_owned()
             }
+            Refusal::ProfileUnreadable(_) => {
+                "this user's profile cannot be read; the operator finds in the log what to do".to_owned()
+            }
             other => other.to_string(),
         };
         let later = |status, code, seconds| Self::new(status, code, detail.clone()).retry_after(seconds);
@@ -107,6 +111,14 @@ impl From<Refusal> for Problem {
                 let fault = Fault { pointer: "/timestamp".to_owned(), code, message: detail.clone() };
                 Self { faults: vec![fault], ..Self::new(422, code.name(), detail) }
             }
+            Refusal::Unpriced(why) => {
+                let (pointer, code) = match why {
+                    ConversionError::NoRate(_) => ("/currency", FaultCode::UnknownCurrency),
+                    ConversionError::TooLarge(_) => ("/amount", FaultCode::AmountTooLarge),
+                };
+                let fault = Fault { pointer: pointer.to_owned(), code, message: detail.clone() };
+                Self { faults: vec![fault], ..Self::new(422, code.name(), detail) }
+            }
             Refusal::IdReused => Self::new(409, "ID_REUSED", detail),
             Refusal::Overloaded { .. } => later(429, "OVERLOADED", 1),
             Refusal::DeadlineExceeded => later(503, "DEADLINE_EXCEEDED", 1),
@@ -114,6 +126,7 @@ impl From<Refusal> for Problem {
             Refusal::JournalUnavailable(_) => later(503, "JOURNAL_UNAVAILABLE", 5),
             Refusal::Recovering => later(503, "RECOVERING", 1),
             Refusal::OriginalUnavailable => later(503, "ORIGINAL_UNAVAILABLE", 1),
+            Refusal::ProfileUnreadable(_) => later(503, "PROFILE_UNREADABLE", 60),
             Refusal::Stopping => later(503, "STOPPING", 5),
         }
     }

@@ -12,25 +12,27 @@ pub use marker::{Mark, Marker, SourceOffset, Totals, check_against};
 
 use super::{JournalError, Partition};
 use crate::sqlite::Layout;
-use futures_util::TryStreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream};
+use futures_util::future::{BoxFuture, LocalBoxFuture};
+use futures_util::stream::{self, BoxStream, LocalBoxStream};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
 use sqlx::{Connection, QueryBuilder, Row, Sqlite};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use tokio::sync::Mutex;
 
 const LAYOUT: Layout = Layout {
     kind: "profiles",
     format: 1,
     sql: include_str!("../../../../../migrations/sqlite/profiles.sql"),
+    upgrades: &[],
     synchronous: SqliteSynchronous::Normal,
     // Dirty profiles are all over the file; the inner pages and many leaves of a million of them fit.
     cache_kib: 65_536,
 };
 
 /// Profiles in one statement: a statement costs about as much as binding 50 rows; SQLite allows 32,766 parameters.
-const ROWS_PER_STATEMENT: usize = 256;
+pub const ROWS_PER_STATEMENT: usize = 256;
 /// Profiles read with one statement.
 const ROWS_PER_PAGE: i64 = 4_096;
 
@@ -56,11 +58,16 @@ pub struct Checkpoint {
     pub marker: Marker,
 }
 
-/// The port to wherever checkpoints are kept, shared by all shards. A save is all or nothing; the newest of each profile
-/// and mark stands, or after a power cut an older one.
+/// The port to wherever checkpoints are kept, shared by all shards. A checkpoint is saved whole or not at all; the newest
+/// of each profile and mark stands, or after a power cut an older one.
 pub trait Checkpoints: Send + Sync + 'static {
-    /// Saves a checkpoint; marks of partitions that are not in it stay as they are. On an error the one before it stands.
-    fn save<'a>(&'a self, checkpoint: &'a Checkpoint) -> BoxFuture<'a, Result<(), JournalError>>;
+    /// Saves a checkpoint that is made while it is written; `None` among its parts gives it up, and the answer is then
+    /// `false`. Marks of partitions that are not in it stay as they are. On an error the one before it stands.
+    fn save_parts<'a>(
+        &'a self,
+        parts: LocalBoxStream<'a, Option<Vec<ProfileSnapshot>>>,
+        marker: &'a Marker,
+    ) -> LocalBoxFuture<'a, Result<bool, JournalError>>;
 
     /// The marker over all partitions, `None` before the first checkpoint.
     fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>>;
@@ -73,8 +80,12 @@ pub trait Checkpoints: Send + Sync + 'static {
 }
 
 impl Checkpoints for CheckpointStore {
-    fn save<'a>(&'a self, checkpoint: &'a Checkpoint) -> BoxFuture<'a, Result<(), JournalError>> {
-        Box::pin(Self::save(self, checkpoint))
+    fn save_parts<'a>(
+        &'a self,
+        parts: LocalBoxStream<'a, Option<Vec<ProfileSnapshot>>>,
+        marker: &'a Marker,
+    ) -> LocalBoxFuture<'a, Result<bool, JournalError>> {
+        Box::pin(Self::save_parts(self, parts, marker))
     }
 
     fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>> {
@@ -113,17 +124,37 @@ impl CheckpointStore {
     /// # Errors
     /// When the file cannot be written; the checkpoint before it stands.
     pub async fn save(&self, checkpoint: &Checkpoint) -> Result<(), JournalError> {
+        // In the order of the file, neighbours share a page while it is at hand.
+        let mut profiles: Vec<&ProfileSnapshot> = checkpoint.profiles.iter().collect();
+        profiles.sort_unstable_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
+        let parts = profiles.chunks(ROWS_PER_STATEMENT).map(|part| Some(part.iter().copied().cloned().collect()));
+        self.save_parts(stream::iter(parts), &checkpoint.marker).await.map(|_| ())
+    }
+
+    /// Saves a checkpoint that is made while it is written, so that no more than a part of it is ever in memory: best
+    /// [`ROWS_PER_STATEMENT`] profiles each, in order of partition and user. `None` gives it up, and the one before
+    /// stands: the answer is then `false`.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the checkpoint before it stands.
+    pub async fn save_parts(
+        &self,
+        parts: impl Stream<Item = Option<Vec<ProfileSnapshot>>>,
+        marker: &Marker,
+    ) -> Result<bool, JournalError> {
         let mut connection = self.connection.lock().await;
         let saved = async {
-            // In the order of the file, neighbours share a page while it is at hand.
-            let mut profiles: Vec<&ProfileSnapshot> = checkpoint.profiles.iter().collect();
-            profiles.sort_unstable_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
+            // Dropped before it is committed, it leaves nothing.
             let mut transaction = connection.begin().await?;
-            for rows in profiles.chunks(ROWS_PER_STATEMENT) {
-                save_profiles(&mut transaction, rows).await?;
+            let mut parts = pin!(parts);
+            while let Some(part) = parts.next().await {
+                let Some(part) = part else { return Ok(false) };
+                for rows in part.chunks(ROWS_PER_STATEMENT) {
+                    save_profiles(&mut transaction, rows).await?;
+                }
             }
-            marker::save(&mut transaction, &checkpoint.marker).await?;
-            transaction.commit().await
+            marker::save(&mut transaction, marker).await?;
+            transaction.commit().await.map(|()| true)
         };
         saved.await.map_err(|error: sqlx::Error| self.failed(&error))
     }
@@ -166,7 +197,7 @@ impl CheckpointStore {
     }
 }
 
-async fn save_profiles(connection: &mut SqliteConnection, rows: &[&ProfileSnapshot]) -> Result<(), sqlx::Error> {
+async fn save_profiles(connection: &mut SqliteConnection, rows: &[ProfileSnapshot]) -> Result<(), sqlx::Error> {
     let mut statement = QueryBuilder::<Sqlite>::new("INSERT INTO profiles (partition, user_id, n, checksum, bytes) ");
     statement.push_values(rows, |mut row, profile| {
         row.push_bind(i64::from(profile.partition))

@@ -5,8 +5,8 @@ use crate::journal::checkpoint::{Checkpoint, Checkpoints, Marker, ProfileSnapsho
 use crate::journal::{JournalError, Partition};
 use futures_util::FutureExt;
 use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, ready};
-use futures_util::stream::{self, BoxStream};
+use futures_util::future::{BoxFuture, LocalBoxFuture, ready};
+use futures_util::stream::{self, BoxStream, LocalBoxStream};
 
 /// See the module.
 pub(crate) struct SimCheckpoints(Disk);
@@ -41,8 +41,16 @@ fn breaches(state: &State, checkpoint: &Checkpoint, saved: &Saved) -> Vec<String
 }
 
 impl Checkpoints for SimCheckpoints {
-    fn save<'a>(&'a self, checkpoint: &'a Checkpoint) -> BoxFuture<'a, Result<(), JournalError>> {
+    fn save_parts<'a>(
+        &'a self,
+        parts: LocalBoxStream<'a, Option<Vec<ProfileSnapshot>>>,
+        marker: &'a Marker,
+    ) -> LocalBoxFuture<'a, Result<bool, JournalError>> {
         async move {
+            let parts: Vec<_> = parts.collect().await;
+            let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>() else { return Ok(false) };
+            let profiles = parts.into_iter().flatten().collect();
+            let checkpoint = Checkpoint { profiles, marker: marker.clone() };
             let delay = self.0.state().delay();
             pause(delay).await;
             let mut state = self.0.state();
@@ -50,7 +58,7 @@ impl Checkpoints for SimCheckpoints {
                 return Err(failed());
             }
             let mut saved = state.saved.last().cloned().unwrap_or_default();
-            let found = breaches(&state, checkpoint, &saved);
+            let found = breaches(&state, &checkpoint, &saved);
             state.breaches.extend(found);
             let fails = state.fails(|faults| faults.save_fails);
             if !fails || state.dice.chance(0.5) {
@@ -59,9 +67,9 @@ impl Checkpoints for SimCheckpoints {
                 saved.marks.extend(checkpoint.marker.marks.iter().map(|mark| (mark.partition, *mark)));
                 state.saved.push(saved);
             }
-            if fails { Err(failed()) } else { Ok(()) }
+            if fails { Err(failed()) } else { Ok(true) }
         }
-        .boxed()
+        .boxed_local()
     }
 
     fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>> {

@@ -34,6 +34,7 @@ const LAYOUT: Layout = Layout {
     kind: "journal",
     format: 1,
     sql: include_str!("../../../../../migrations/sqlite/journal.sql"),
+    upgrades: &[],
     synchronous: SqliteSynchronous::Full,
     // Only the end of one table is ever written.
     cache_kib: 2_000,

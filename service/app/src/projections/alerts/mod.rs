@@ -39,7 +39,8 @@ pub enum ProjectionError {
     /// The store reflects records that the journal does not have.
     #[error(
         "alerts stand still: review.db reflects partition {partition} up to record {found}, but the journal ends at \
-         {expected}; move review.db away to make its alerts again from this journal"
+         {expected}; with the service stopped, have SQLite execute \"DELETE FROM alerts; DELETE FROM positions\" on it \
+         to make its alerts again from this journal, reviews stay"
     )]
     Ahead {
         /// The partition.

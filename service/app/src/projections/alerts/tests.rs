@@ -3,7 +3,8 @@
 use super::*;
 use crate::journal::record::samples;
 use crate::journal::{MemoryJournal, Partition};
-use crate::wire::alert::{AlertFilter, AlertPage, ReviewStatus};
+use crate::wire::alert_query::{AlertFilter, AlertPage};
+use crate::wire::review::ReviewStatus;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use std::path::Path;
@@ -115,18 +116,16 @@ async fn pages_are_stable_while_alerts_arrive() {
     let all: Vec<String> = (0..10).rev().map(|alert| format!("t-0-{}", alert * 3)).collect();
 
     let mut found = Vec::new();
-    let mut cursor = None;
+    let mut after = None;
     let mut next = 30;
     loop {
-        let page = room.page(AlertFilter { cursor, ..first(4) }).await;
+        let page = room.page(AlertFilter { after, ..first(4) }).await;
         found.extend(page.alerts.into_iter().map(|alert| alert.transaction_id));
         room.append(0, next, 3).await;
         next += 3;
         projection.catch_up().await.expect("catches up");
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
+        let Some(cursor) = page.next_cursor else { break };
+        after = Some(first(4).read_cursor(&cursor).expect("a cursor of this filter"));
     }
     assert_eq!(found, all);
     assert_eq!(room.ids(first(1)).await, ["t-0-36"]);
@@ -197,7 +196,7 @@ async fn a_store_ahead_of_its_journal_is_refused() {
     execute(room.dir.path(), "UPDATE positions SET next_n = 9 WHERE partition = 0").await;
     let error = room.projection().run().await;
     assert!(!error.is_transient());
-    let expected = "review.db reflects partition 0 up to record 9, but the journal ends at 3; move review.db away";
+    let expected = "review.db reflects partition 0 up to record 9, but the journal ends at 3; with the service stopped";
     assert!(error.to_string().contains(expected), "{error}");
 }
 

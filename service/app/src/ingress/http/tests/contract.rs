@@ -3,7 +3,7 @@
 use super::{Bench, Mood, send};
 use crate::ingress::http::{endpoints, operate::OPENAPI};
 use crate::wire::testing::{context, rates};
-use crate::wire::{decision, label, line, login, transaction};
+use crate::wire::{decision, label, line, login, review, transaction};
 use actix_web::http::Method;
 use actix_web::test::TestRequest;
 use actix_web::web::Data;
@@ -32,6 +32,8 @@ async fn every_route_is_described_and_every_description_is_a_route() {
     assert_eq!(described, routed);
 
     let state = Data::new(Bench::new(Mood::Fine).state);
+    // Otherwise a stream, which is read to its end here, has none.
+    state.streams.stop();
     for (path, method) in described {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let status = send(&state, TestRequest::default().method(method).uri(&path.replace("{id}", "u-7"))).await.status;
@@ -76,6 +78,7 @@ fn examples_parse() {
     }
     login::parse(request_example("/v1/logins").as_bytes(), &context).expect("a login");
     label::parse(request_example("/v1/labels").as_bytes(), &context).expect("a label");
+    review::parse(request_example("/v1/alerts/{id}/reviews").as_bytes(), &context).expect("a review");
     let lines = request_example("/v1/events");
     let parsed: Vec<_> =
         lines.lines().map(|text| line::parse_request(text.as_bytes(), &context).expect("a line")).collect();
@@ -100,6 +103,10 @@ fn described_answers_are_printed_answers() {
     out.clear();
     label::accepted_to_json(("t", "u", verdict_core::event::LabelSource::Analyst), false, &mut out);
     check("AcceptedLabel", &out);
+    let said = review::NewReview { status: review::ReviewStatus::InReview, note: None, assignee: None };
+    out.clear();
+    review::testing::stored("7c9e", said).to_json(&mut out);
+    check("Review", &out);
     let ready: Value = serde_json::from_str(&super::readiness().report().detail).expect("JSON");
     assert_eq!(schema("Ready")["examples"][0], ready);
     out.clear();

@@ -5,15 +5,18 @@ mod batches;
 mod contract;
 mod served;
 mod statuses;
+mod streams;
 
-use super::{AlertReader, AlertsUnavailable, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, configure};
+use super::{AlertDesk, AlertError, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, Streams, configure};
 use crate::actors::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
 use crate::telemetry::clock::{self, Clock, TimeSource};
-use crate::telemetry::health::Readiness;
+use crate::telemetry::health::{DecidingWith, Readiness};
 use crate::wire::AgeBounds;
 use crate::wire::alert::testing::alert;
-use crate::wire::alert::{AlertFilter, AlertPage};
+use crate::wire::alert::{Alert, Arrival};
+use crate::wire::alert_query::{AlertFilter, AlertPage};
 use crate::wire::decision::testing::answer_to;
+use crate::wire::review::{self, NewReview, Review};
 use crate::wire::testing::{NOON, rates};
 use actix_web::body::MessageBody;
 use actix_web::dev::{Payload, Service, ServiceResponse};
@@ -22,9 +25,11 @@ use actix_web::test::{self, TestRequest};
 use actix_web::web::{Bytes, Data};
 use actix_web::{App, Error};
 use futures_util::future::{BoxFuture, LocalBoxFuture};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
+use uuid::Uuid;
 use verdict_core::decision::Degradation;
 use verdict_core::event::{Label, Login, Transaction};
 use verdict_core::features::{FeatureVector, SLOTS};
@@ -139,16 +144,76 @@ impl Intake for Actors {
     }
 }
 
-/// A store with one alert, which is down behind cursor 13.
-struct Alerts;
+/// A store of the alerts with ids 1 and up, of which so many have arrived. It is down for what follows alert 13.
+struct Alerts {
+    arrived: AtomicI64,
+    live: broadcast::Sender<Arc<Arrival>>,
+}
 
-impl AlertReader for Alerts {
-    fn page(&self, filter: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertsUnavailable>> {
+/// Alert number `seq` of users u-0 and u-1 in turn.
+fn arrival(seq: i64) -> Arrival {
+    let (alert_id, user_id) = (Uuid::from_u128(seq.unsigned_abs().into()).to_string(), format!("u-{}", seq % 2));
+    Arrival::new(seq, Alert { alert_id, user_id, ..alert() })
+}
+
+impl Alerts {
+    fn new(arrived: i64) -> Self {
+        Self { arrived: arrived.into(), live: broadcast::Sender::new(64) }
+    }
+
+    fn newest(&self) -> i64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Has so many more arrive.
+    fn arrive(&self, count: i64) {
+        for _ in 0..count {
+            let seq = self.arrived.fetch_add(1, Ordering::Relaxed) + 1;
+            let _ = self.live.send(Arc::new(arrival(seq)));
+        }
+    }
+
+    /// The number of an alert that is there.
+    fn number(&self, id: Uuid) -> Result<i64, AlertError> {
+        let number = i64::try_from(id.as_u128()).ok().filter(|number| (1..=self.newest()).contains(number));
+        number.ok_or(AlertError::NotFound)
+    }
+}
+
+impl AlertDesk for Alerts {
+    fn page(&self, filter: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertError>> {
         Box::pin(async move {
-            match filter.cursor {
-                None => Ok(AlertPage { alerts: vec![alert()], next_cursor: Some(41) }),
-                Some(13) => Err(AlertsUnavailable),
+            let next_cursor = Some(filter.cursor_after(Uuid::from_u128(1)));
+            match filter.after.map(|id| self.number(id)).transpose()? {
+                None => Ok(AlertPage { alerts: vec![alert()], next_cursor }),
+                Some(13) => Err(AlertError::Unavailable),
                 Some(_) => Ok(AlertPage { alerts: Vec::new(), next_cursor: None }),
+            }
+        })
+    }
+
+    fn place(&self, alert_id: Option<Uuid>) -> BoxFuture<'_, Result<i64, AlertError>> {
+        Box::pin(async move { alert_id.map_or_else(|| Ok(self.newest()), |id| self.number(id)) })
+    }
+
+    fn arrived(&self, after: i64, most: u32) -> BoxFuture<'_, Result<Vec<Arrival>, AlertError>> {
+        Box::pin(async move {
+            if after == 13 {
+                return Err(AlertError::Unavailable);
+            }
+            Ok((after + 1..=self.newest()).take(most as usize).map(arrival).collect())
+        })
+    }
+
+    fn live(&self) -> broadcast::Receiver<Arc<Arrival>> {
+        self.live.subscribe()
+    }
+
+    fn review(&self, alert_id: Uuid, said: NewReview, now: Timestamp) -> BoxFuture<'_, Result<Review, AlertError>> {
+        Box::pin(async move {
+            match self.number(alert_id)? {
+                13 => Err(AlertError::Unavailable),
+                _ => Ok(Review { at: now, ..review::testing::stored(&alert_id.to_string(), said) }),
             }
         })
     }
@@ -173,12 +238,17 @@ fn readiness() -> Readiness {
     readiness.set_shard(0, true);
     readiness.set_shard(1, true);
     readiness.set_projection_lag("alerts", 0);
+    let ruleset = serde_json::json!({"name": "default", "version": "0a".repeat(32)});
+    let model = serde_json::json!({"name": "default", "version": "1", "sha256": "5e".repeat(32)});
+    readiness.set_deciding(DecidingWith { ruleset, model: Some(model) });
     readiness
 }
 
 /// What the tests look at afterwards.
 struct Bench {
     actors: Actors,
+    alerts: Arc<Alerts>,
+    cut_off: Arc<AtomicI64>,
     rejected: Arc<Mutex<Vec<&'static str>>>,
     state: HttpState,
 }
@@ -188,6 +258,11 @@ impl Bench {
         let actors = Actors { mood, ..Actors::default() };
         let rejected = Arc::new(Mutex::new(Vec::new()));
         let hook = Arc::clone(&rejected);
+        let (alerts, cut_off) = (Arc::new(Alerts::new(41)), Arc::new(AtomicI64::new(0)));
+        let cut = Arc::clone(&cut_off);
+        let streams = Streams::new(3, move || {
+            cut.fetch_add(1, Ordering::Relaxed);
+        });
         let state = HttpState {
             intake: Box::new(actors.clone()),
             rates: Box::new(|| Arc::new(rates())),
@@ -197,11 +272,12 @@ impl Bench {
             keys: KeyRing::default(),
             readiness: Box::new(|| readiness().report()),
             metrics: Box::new(|| "verdict_alerts_total 0\n".to_owned()),
-            alerts: Arc::new(Alerts),
+            alerts: Arc::clone(&alerts) as Arc<dyn AlertDesk>,
+            streams,
             on_rejected: Box::new(move |reason| hook.lock().expect("no panic under the lock").push(reason)),
             batches: Arc::new(Semaphore::new(MAX_BATCHES)),
         };
-        Self { actors, rejected, state }
+        Self { actors, alerts, cut_off, rejected, state }
     }
 }
 

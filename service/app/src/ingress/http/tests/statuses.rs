@@ -5,6 +5,7 @@ use crate::actors::messages::Refusal;
 use crate::config::{ApiKeyConfig, Scope};
 use crate::ingress::http::{HttpState, KeyRing};
 use crate::telemetry::health::Readiness;
+use crate::wire::alert_query::AlertFilter;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::Method;
@@ -13,6 +14,14 @@ use actix_web::web::{Bytes, Data};
 use futures_util::stream::{self, StreamExt};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
+use uuid::Uuid;
+use verdict_core::money::{ConversionError, Currency};
+
+const REVIEW: &str = r#"{"status":"in_review","assignee":"ana"}"#;
+
+fn reviews(number: u128) -> String {
+    format!("/v1/alerts/{}/reviews", Uuid::from_u128(number))
+}
 
 async fn check(state: &Data<HttpState>, request: TestRequest, status: u16, code: &str) -> Reply {
     let reply = send(state, request).await;
@@ -39,10 +48,13 @@ async fn answers() {
     let profile = check(&state, get("/v1/users/u-7/profile"), 200, "").await;
     assert_eq!(profile.json()["user_id"], "u-7");
     let page = check(&state, get("/v1/alerts?status=open&limit=1"), 200, "").await;
-    assert_eq!(
-        (page.json()["alerts"][0]["transaction_id"].as_str(), page.json()["next_cursor"].as_str()),
-        (Some("t-81"), Some("41"))
-    );
+    assert_eq!(page.json()["alerts"][0]["transaction_id"], "t-81");
+    let cursor = page.json()["next_cursor"].as_str().expect("a cursor").to_owned();
+    let last = check(&state, get(&format!("/v1/alerts?status=open&cursor={cursor}")), 200, "").await;
+    assert_eq!(last.json(), serde_json::json!({"alerts": [], "next_cursor": null}));
+    let review = check(&state, post(&reviews(7), REVIEW), 201, "").await;
+    assert_eq!(review.header("content-type"), Some("application/json"));
+    assert_eq!((review.json()["status"].as_str(), review.json()["review_id"].as_i64()), (Some("in_review"), Some(12)));
     assert_eq!(check(&state, get("/healthz"), 200, "").await.json()["status"], "ok");
     assert_eq!(check(&state, get("/readyz"), 200, "").await.json()["ready"], true);
     let metrics = check(&state, get("/metrics"), 200, "").await;
@@ -117,15 +129,19 @@ async fn slow_and_broken_bodies() {
 
 #[actix_web::test]
 async fn refusals_of_the_actors() {
+    let usd = Currency::from_code("USD").expect("a currency");
     for (refusal, status, code, retry_after) in [
         (Refusal::TooOld { floor: super::NOON }, 422, "TOO_OLD", None),
         (Refusal::IdReused, 409, "ID_REUSED", None),
+        (Refusal::Unpriced(ConversionError::NoRate(usd)), 422, "UNKNOWN_CURRENCY", None),
+        (Refusal::Unpriced(ConversionError::TooLarge(usd)), 422, "AMOUNT_TOO_LARGE", None),
         (Refusal::Overloaded { limit: 4_096 }, 429, "OVERLOADED", Some("1")),
         (Refusal::DeadlineExceeded, 503, "DEADLINE_EXCEEDED", Some("1")),
         (Refusal::JournalLate, 503, "JOURNAL_LATE", Some("1")),
         (Refusal::JournalUnavailable("disk full".into()), 503, "JOURNAL_UNAVAILABLE", Some("5")),
         (Refusal::Recovering, 503, "RECOVERING", Some("1")),
         (Refusal::OriginalUnavailable, 503, "ORIGINAL_UNAVAILABLE", Some("1")),
+        (Refusal::ProfileUnreadable("disk full".into()), 503, "PROFILE_UNREADABLE", Some("60")),
         (Refusal::Stopping, 503, "STOPPING", Some("5")),
     ] {
         let bench = Bench::new(Mood::Refusing(refusal));
@@ -201,9 +217,18 @@ async fn paths_and_methods() {
     assert_eq!(slash.json()["user_id"], "a/b c");
     check(&state, get("/v1/alerts?limit=0"), 422, "INVALID_QUERY").await;
     check(&state, get("/v1/alerts?cursor=other"), 422, "INVALID_QUERY").await;
-    let last = check(&state, get("/v1/alerts?cursor=41"), 200, "").await;
-    assert_eq!(last.json(), serde_json::json!({"alerts": [], "next_cursor": null}));
-    check(&state, get("/v1/alerts?cursor=13"), 503, "ALERTS_UNAVAILABLE").await;
+    for (number, status, code) in [(13, 503, "ALERTS_UNAVAILABLE"), (99, 422, "INVALID_QUERY")] {
+        let cursor = AlertFilter::default().cursor_after(Uuid::from_u128(number));
+        check(&state, get(&format!("/v1/alerts?cursor={cursor}")), status, code).await;
+    }
+    let cursor = AlertFilter::default().cursor_after(Uuid::from_u128(1));
+    check(&state, get(&format!("/v1/alerts?status=in_review&cursor={cursor}")), 422, "INVALID_QUERY").await;
+    check(&state, post(&reviews(13), REVIEW), 503, "ALERTS_UNAVAILABLE").await;
+    check(&state, post(&reviews(99), REVIEW), 404, "ALERT_NOT_FOUND").await;
+    check(&state, post("/v1/alerts/7/reviews", REVIEW), 404, "ALERT_NOT_FOUND").await;
+    check(&state, post("/v1/alerts/%FF/reviews", REVIEW), 404, "ALERT_NOT_FOUND").await;
+    check(&state, post(&reviews(99), "{\"status\":\"open\"}"), 422, "UNKNOWN_VALUE").await;
+    check(&state, post(&reviews(7), "{"), 400, "NOT_JSON").await;
 }
 
 #[actix_web::test]
@@ -222,19 +247,22 @@ async fn keys() {
     assert_eq!(reply.header("www-authenticate"), Some("Bearer realm=\"verdict\""));
     check(&state, bearer(decide(), "other"), 401, "UNAUTHORIZED").await;
     type Request = fn() -> TestRequest;
-    let table: [(Request, &[&str]); 7] = [
+    let table: [(Request, &[&str]); 9] = [
         (|| post("/v1/decide", TRANSACTION), &["decide"]),
         (|| post("/decide", TRANSACTION), &["decide"]),
         (|| post("/v1/events", ""), &["ingest"]),
         (|| post("/v1/logins", LOGIN), &["ingest"]),
         (|| post("/v1/labels", LABEL), &["ingest"]),
         (|| get("/v1/alerts"), &["review"]),
+        (|| TestRequest::default().method(Method::HEAD).uri("/v1/alerts/stream"), &["review"]),
+        (|| post(&reviews(7), REVIEW), &["review"]),
         (|| get("/v1/users/u-7/profile"), &["review", "admin"]),
     ];
     for (request, allowed) in table {
         for (_, key) in Scope::ALL {
-            let (status, code) = if allowed.contains(&key) { (200, "") } else { (403, "FORBIDDEN") };
-            check(&state, bearer(request(), key), status, code).await;
+            let reply = send(&state, bearer(request(), key)).await;
+            let expected = if allowed.contains(&key) { "" } else { "FORBIDDEN" };
+            assert_eq!((reply.status < 300, reply.code().as_str()), (expected.is_empty(), expected), "{key}");
         }
     }
     for uri in ["/healthz", "/readyz", "/metrics", "/openapi.json"] {

@@ -1,0 +1,57 @@
+//! Who gets an event that waits: the shard, which begins it, or its caller, who gives up. Whoever is first has it for
+//! good, so that what was answered as dropped is never begun, and what was begun is never said to be dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+/// One side's hold on an event; the clone is the other's.
+#[derive(Clone, Debug, Default)]
+pub struct Claim(Arc<AtomicU8>);
+
+impl Claim {
+    /// The shard begins the event; `false` when its caller has given it up.
+    #[must_use]
+    pub fn begin(&self) -> bool {
+        self.take(BEGUN)
+    }
+
+    /// The caller gives the event up; `false` when it has been begun, and leaves a record.
+    #[must_use]
+    pub fn give_up(&self) -> bool {
+        self.take(GIVEN_UP)
+    }
+
+    fn take(&self, state: u8) -> bool {
+        self.0.compare_exchange(WAITING, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_has_it_for_good() {
+        let (shard, other) = (Claim::default(), Claim::default());
+        let caller = shard.clone();
+        assert!(shard.begin());
+        assert!(!caller.give_up() && !shard.begin());
+        assert!(other.clone().give_up());
+        assert!(!other.begin() && !other.give_up());
+    }
+
+    #[test]
+    fn of_two_threads_exactly_one_has_it() {
+        for _ in 0..200 {
+            let shard = Claim::default();
+            let caller = shard.clone();
+            let begun = std::thread::spawn(move || shard.begin());
+            let given_up = caller.give_up();
+            assert_ne!(begun.join().expect("no panic"), given_up);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Tells whoever follows along of alerts as they arrive: one read of the store for all of them.
+//!
+//! Reads the store after the projection has committed, never the journal and nothing that decides (I4). It keeps a bounded
+//! number of arrivals for those who are slow, and waits for nobody; what they miss they read from the store.
+
+use super::review_store::{ReviewError, ReviewStore};
+use crate::wire::alert::Arrival;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// Arrivals that a follower may be behind: some seconds of a flood of alerts, about a megabyte in all.
+pub const MAX_BEHIND: usize = 1_024;
+/// Arrivals in one read.
+const PAGE: u32 = 256;
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub struct AlertFeed {
+    store: Arc<ReviewStore>,
+    live: broadcast::Sender<Arc<Arrival>>,
+}
+
+impl AlertFeed {
+    /// A feed of a store to everybody who subscribes to the channel.
+    #[must_use]
+    pub const fn new(store: Arc<ReviewStore>, live: broadcast::Sender<Arc<Arrival>>) -> Self {
+        Self { store, live }
+    }
+
+    /// Follows the store until it is dropped.
+    pub async fn run(self) {
+        let mut head = self.store.head();
+        let mut told = *head.borrow_and_update();
+        // The sender lives in the store, which this holds.
+        while head.changed().await.is_ok() {
+            let newest = *head.borrow_and_update();
+            if self.live.receiver_count() == 0 {
+                // Whoever subscribes from here on finds everything up to the newest in the store.
+                told = newest;
+                continue;
+            }
+            while let Err(error) = self.tell(&mut told).await {
+                tracing::warn!(%error, "alert streams are late");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+
+    async fn tell(&self, told: &mut i64) -> Result<(), ReviewError> {
+        loop {
+            let arrivals = self.store.arrived(*told, PAGE).await?;
+            let last_page = arrivals.len() < PAGE as usize;
+            for arrival in arrivals {
+                *told = arrival.seq;
+                // Without a receiver there is nobody to tell.
+                let _ = self.live.send(Arc::new(arrival));
+            }
+            if last_page {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::review_store::tests::{alert, store_of};
+    use super::*;
+
+    #[tokio::test]
+    async fn followers_hear_of_what_arrives_once_they_listen() {
+        let (_dir, store, _) = store_of(3).await;
+        let store = Arc::new(store);
+        let live = broadcast::Sender::new(8);
+        let feed = AlertFeed::new(Arc::clone(&store), live.clone());
+        let acting = async {
+            let mut first = live.subscribe();
+            store.apply(&[alert(10, "u")], &[4]).await.expect("applies");
+            assert_eq!(first.recv().await.expect("an arrival").seq, 4);
+            // Two in one write, and nobody is told twice.
+            let mut second = live.subscribe();
+            store.apply(&[alert(10, "u"), alert(11, "u"), alert(12, "u")], &[6]).await.expect("applies");
+            for follower in [&mut first, &mut second] {
+                let told = [follower.recv().await.expect("one").alert.transaction_id.clone(), {
+                    follower.recv().await.expect("another").alert.transaction_id.clone()
+                }];
+                assert_eq!(told, ["t-0-11", "t-0-12"]);
+            }
+            drop((first, second));
+            // What arrives while nobody listens is read from the store by whoever comes next.
+            store.apply(&[alert(13, "u")], &[7]).await.expect("applies");
+            let mut head = store.head();
+            tokio::task::yield_now().await;
+            let mut third = live.subscribe();
+            let place = store.place(None).await.expect("reads").expect("a place");
+            store.apply(&[alert(14, "u")], &[8]).await.expect("applies");
+            head.changed().await.expect("the store is there");
+            let next = loop {
+                let arrival = third.recv().await.expect("an arrival");
+                if arrival.seq > place {
+                    break arrival;
+                }
+            };
+            assert_eq!(next.alert.transaction_id, "t-0-14");
+        };
+        let both = async {
+            tokio::select! {
+                () = feed.run() => panic!("it follows until it is dropped"),
+                () = acting => {}
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), both).await.expect("in time");
+    }
+}

@@ -1,0 +1,101 @@
+//! Reviews: written once, found by the label that follows, and marked when it counts.
+
+use super::{ReviewError, ReviewStore};
+use crate::wire::review::{NewReview, Review, ReviewStatus};
+use sqlx::{QueryBuilder, Row, Sqlite};
+use tokio::sync::futures::Notified;
+use uuid::Uuid;
+use verdict_core::event::{Label, LabelSource};
+use verdict_core::time::Timestamp;
+
+/// A review that settled an alert, and whose label does not count yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unlabelled {
+    /// The review.
+    pub review_id: i64,
+    /// What follows from it.
+    pub label: Label,
+}
+
+impl ReviewStore {
+    /// Stores what somebody says about an alert now, so that it supersedes whatever was said before; `None` for an alert
+    /// that is not there. When this returns, it is durable.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn review(&self, alert_id: Uuid, said: NewReview, now: Timestamp) -> Result<Option<Review>, ReviewError> {
+        let alert_id = alert_id.to_string();
+        // Later than the latest even if that came in the same millisecond, or from a clock that was ahead.
+        let statement = "INSERT INTO alert_reviews (alert_id, status, assignee, note, at_ms) \
+             SELECT alert_id, ?1, ?2, ?3, max(?4, coalesce((SELECT max(at_ms) + 1 FROM alert_reviews WHERE alert_id = ?5), 0)) \
+             FROM alerts WHERE alert_id = ?5 RETURNING review_id, at_ms";
+        let mut reviews = self.reviews.lock().await;
+        let row: Option<(i64, i64)> = sqlx::query_as(statement)
+            .bind(said.status.name())
+            .bind(said.assignee.as_deref())
+            .bind(said.note.as_deref())
+            .bind(now.as_millis())
+            .bind(&alert_id)
+            .fetch_optional(&mut *reviews)
+            .await
+            .map_err(|error| self.failed(&error))?;
+        drop(reviews);
+        let Some((review_id, at_ms)) = row else { return Ok(None) };
+        self.reviewed.notify_one();
+        Ok(Some(Review { review_id, alert_id, at: Timestamp::from_millis(at_ms), said }))
+    }
+
+    /// Completes after the next review over the API; one that was stored since the last wait completes it at once.
+    pub(in super::super) fn reviewed(&self) -> Notified<'_> {
+        self.reviewed.notified()
+    }
+
+    /// The first reviews whose label does not count yet, in the order in which they supersede one another. One whose
+    /// alert is not there, as while alerts are made again, waits for it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a row is damaged.
+    pub(in super::super) async fn unlabelled(&self, most: u32) -> Result<Vec<Unlabelled>, ReviewError> {
+        let statement = "SELECT review_id, at_ms, alert_reviews.status AS said, transaction_id, user_id \
+             FROM alert_reviews JOIN alerts USING (alert_id) \
+             WHERE unlabelled = 1 AND alert_reviews.status <> 'in_review' ORDER BY at_ms, review_id LIMIT ?";
+        let mut reviews = self.reviews.lock().await;
+        let rows = sqlx::query(statement).bind(most).fetch_all(&mut *reviews).await;
+        drop(reviews);
+        let rows = rows.map_err(|error| self.failed(&error))?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let said: &str = row.try_get("said").map_err(|error| self.failed(&error))?;
+            let is_fraud = ReviewStatus::from_name(said).and_then(ReviewStatus::is_fraud);
+            let is_fraud = is_fraud.ok_or_else(|| self.damaged(&format!("a review says {said:?}")))?;
+            let read = || {
+                let label = Label {
+                    transaction_id: row.try_get::<String, _>("transaction_id")?.into(),
+                    user_id: row.try_get::<String, _>("user_id")?.into(),
+                    is_fraud,
+                    source: LabelSource::Analyst,
+                    at: Timestamp::from_millis(row.try_get("at_ms")?),
+                    amount_lost: None,
+                };
+                Ok(Unlabelled { review_id: row.try_get("review_id")?, label })
+            };
+            found.push(read().map_err(|error: sqlx::Error| self.failed(&error))?);
+        }
+        Ok(found)
+    }
+
+    /// Marks reviews whose labels count.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(in super::super) async fn labelled(&self, review_ids: &[i64]) -> Result<(), ReviewError> {
+        let mut statement = QueryBuilder::<Sqlite>::new("UPDATE alert_reviews SET unlabelled = 0 WHERE review_id IN (");
+        let mut ids = statement.separated(", ");
+        for id in review_ids {
+            ids.push_bind(*id);
+        }
+        statement.push(")");
+        let mut reviews = self.reviews.lock().await;
+        statement.build().execute(&mut *reviews).await.map(|_| ()).map_err(|error| self.failed(&error))
+    }
+}
