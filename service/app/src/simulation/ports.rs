@@ -3,9 +3,8 @@
 use super::plan::ModelFaults;
 use crate::actors::context::Judge;
 use crate::journal::record::{Generation, ModelRef};
-use crate::journal::simulated::virtual_now;
 use crate::model::{Score, ScoreError};
-use crate::telemetry::clock::TimeSource;
+use crate::telemetry::clock::{TimeSource, virtual_now};
 use crate::traffic::dice::{Dice, mix};
 use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -5,7 +5,7 @@ use super::events::Event;
 use super::service::Service;
 use super::story::Story;
 use crate::actors::messages::{Accepted, Refusal, Settled};
-use crate::journal::simulated::virtual_now;
+use crate::telemetry::clock::virtual_now;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,9 +1,10 @@
 //! The journal over a simulated disk: the contract of the port, with faults.
 
-use super::{Disk, Faults, Reading, pause, virtual_now};
+use super::{Disk, Faults, Reading, pause};
 use crate::journal::ledger::{Key, Ledger};
 use crate::journal::record::Record;
 use crate::journal::{AppendError, Cursor, Journal, JournalError, Partition, Tenure};
+use crate::telemetry::clock::virtual_now;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};

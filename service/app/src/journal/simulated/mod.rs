@@ -13,6 +13,7 @@ pub(crate) use journal::SimJournal;
 use super::Partition;
 use super::checkpoint::{Mark, ProfileSnapshot};
 use super::record::Record;
+use crate::telemetry::clock::virtual_now;
 use crate::traffic::dice::Dice;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -218,10 +219,4 @@ impl Drop for Reading {
         }
         state.reads -= 1;
     }
-}
-
-/// The clock of the runtime, which a simulation has stopped.
-#[expect(clippy::disallowed_methods, reason = "the simulation's own time, the only one that agrees with its timers")]
-pub(crate) fn virtual_now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
