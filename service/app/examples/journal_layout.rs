@@ -10,8 +10,8 @@ mod sample;
 
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use verdict::journal::checkpoint::{Checkpoint, CheckpointStore, Marker, ProfileSnapshot};

@@ -16,7 +16,7 @@ use crate::actors::users::HotBounds;
 use crate::config::{Config, DataConfig};
 use crate::ingress::http::streams::{MAX_STREAMS, Streams};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
-use crate::journal::checkpoint::CheckpointStore;
+use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::{DirLock, Journal, LogJournal, MemoryJournal};
 use crate::model::{ModelHost, Score, Search};
@@ -127,7 +127,7 @@ pub fn retention(data: &DataConfig) -> Retention {
 /// What the shards of a service share.
 struct Shards {
     journal: Arc<dyn Journal>,
-    checkpoints: Option<Arc<CheckpointStore>>,
+    checkpoints: Option<Arc<dyn Checkpoints>>,
     clock: Clock,
     readiness: Readiness,
     metrics: Metrics,
@@ -268,7 +268,7 @@ impl Service {
         });
         let shards = Shards {
             journal,
-            checkpoints: Some(Arc::clone(&self.checkpoints)),
+            checkpoints: Some(self.checkpoints.clone()),
             clock: Clock::System,
             readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),

@@ -5,7 +5,7 @@
 //! no damage of the file but a fault of the version that wrote it: its user is refused, and nobody else (`users`).
 
 use super::dormant::Dormant;
-use crate::journal::checkpoint::{CheckpointStore, ProfileSnapshot, Totals, check_against};
+use crate::journal::checkpoint::{Checkpoints, ProfileSnapshot, Totals, check_against};
 use crate::journal::profile::{self, ProfileError};
 use crate::journal::record::Record;
 use crate::journal::{Journal, JournalError, Partition, Tenure, Wanted};
@@ -40,7 +40,7 @@ pub struct Recovered {
 pub async fn recover(
     partitions: &[Partition],
     journal: &dyn Journal,
-    checkpoints: Option<&CheckpointStore>,
+    checkpoints: Option<&dyn Checkpoints>,
     retention: &Retention,
 ) -> Result<Recovered, JournalError> {
     let tenures = journal.take_over(partitions.to_vec()).await?;
@@ -84,7 +84,7 @@ fn dormant(snapshot: &ProfileSnapshot) -> Result<Dormant, ProfileError> {
 }
 
 /// The error of a profile that does not decode, with the file that it came from and what to do.
-pub(super) fn damaged(checkpoints: Option<&CheckpointStore>, user_id: &str, what: &ProfileError) -> JournalError {
+pub(super) fn damaged(checkpoints: Option<&dyn Checkpoints>, user_id: &str, what: &ProfileError) -> JournalError {
     let what = format!("the profile of user {user_id:?}: {what}");
     match checkpoints {
         Some(store) => store.damaged(what),

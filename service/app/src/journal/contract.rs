@@ -1,7 +1,9 @@
 //! One suite for every implementation of the port.
 
 use super::record::Record;
+use super::simulated::{Disk, SimJournal};
 use super::{AppendError, Journal, LogJournal, MemoryJournal, Partition, Wanted, samples};
+use crate::traffic::dice::Dice;
 use futures_util::TryStreamExt;
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ async fn subjects() -> Vec<Subject> {
     let log = LogJournal::open(dir.path(), PARTITIONS).await.expect("opens");
     vec![
         Subject { journal: Arc::new(MemoryJournal::new(PARTITIONS, true)), _dir: None },
+        Subject { journal: Arc::new(SimJournal::open(Disk::new(PARTITIONS, Dice::new(0, 0, 0)))), _dir: None },
         Subject { journal: Arc::new(log), _dir: Some(dir) },
     ]
 }

@@ -26,6 +26,8 @@ pub mod record;
 pub mod record_v1;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+pub(crate) mod simulated;
 
 pub use lock::{DirLock, LockError};
 pub use log::{JournalObserver, LogJournal};
