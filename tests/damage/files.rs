@@ -1,7 +1,8 @@
 //! What the tests of this folder share: a history with its answers, copies of data, and harm to files.
 
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use verdict_tests::{Payment, Service, lasting, sqlite, until};
@@ -116,11 +117,12 @@ const MAGIC: &[u8] = b"Vbt1";
 /// Flips one bit of the byte that follows the last occurrence of these bytes in a file.
 #[track_caller]
 pub(crate) fn flip_after(file: &Path, needle: &[u8]) {
-    let mut bytes = fs::read(file).unwrap();
+    let bytes = fs::read(file).unwrap();
     let found = bytes.windows(needle.len()).rposition(|window| window == needle);
     let place = found.unwrap_or_else(|| panic!("{} holds no {needle:?}", file.display())) + needle.len();
-    bytes[place] ^= 0x10;
-    fs::write(file, bytes).unwrap();
+    // Only that byte, as a service may be writing elsewhere in the file.
+    let file = OpenOptions::new().write(true).open(file).unwrap();
+    file.write_all_at(&[bytes[place] ^ 0x10], place as u64).unwrap();
 }
 
 /// Waits until `/readyz` says 503 and names something; fails if the service becomes ready.

@@ -48,9 +48,19 @@ fn a_torn_log_leaves_a_consistent_beginning() {
 #[test]
 fn a_flipped_bit_in_a_batch_is_refused_with_file_and_batch() {
     let service = start();
-    History::send(&service, "flip", 30);
+    let history = History::send(&service, "flip", 30);
     let folder = service.terminate().folder;
-    flip_after(&segment(folder.path()), b"flip-0014");
+
+    // Of a start from a checkpoint nobody holds that record in memory; who asks for it is refused, and nobody else.
+    let service = Service::builder().folder(folder).start();
+    flip_after(&segment(service.folder()), b"flip-0014");
+    let damaged = service.post("/v1/decide", &history.payments[14].text());
+    assert_eq!((damaged.status, &damaged.json()["code"]), (503, &"ORIGINAL_UNAVAILABLE".into()), "{}", damaged.body);
+    let fine = service.post("/v1/decide", &history.payments[15].text());
+    assert_eq!((fine.status, &fine.json()["duplicate"]), (200, &true.into()), "{}", fine.body);
+    let new = service.post("/v1/decide", &Payment::new("new", "new", "1.00").text());
+    assert_eq!((new.status, &new.json()["durable"]), (200, &true.into()), "{}", new.body);
+    let folder = service.terminate().folder;
     let file = "journal/00000000000000000001.log is damaged at batch ";
 
     let ended = replay(folder.path());

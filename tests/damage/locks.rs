@@ -8,9 +8,9 @@ struct Stopped(Child);
 impl Stopped {
     /// Needs the right to trace a process of the same user: root, or `kernel.yama.ptrace_scope = 0`.
     fn hold(pid: u32) -> Self {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+        let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
         let journal = |task: &std::path::PathBuf| std::fs::read_to_string(task.join("comm")).unwrap() == "journal\n";
-        let task = tasks.filter(journal).next().expect("a thread of that name");
+        let task = tasks.find(journal).unwrap_or_else(|| panic!("process {pid} has no such thread"));
         // 16 is PTRACE_ATTACH, 0x40000000 is __WALL; the thread goes on when the tracer ends.
         let script = "import ctypes, os, sys; c = ctypes.CDLL(None, use_errno=True); tid = int(sys.argv[1]); \
                       c.ptrace.argtypes = [ctypes.c_long] * 4; \

@@ -45,10 +45,11 @@ async fn log(dir: &Path, batch: u64) -> Result<()> {
     let epoch = journal.take_over(vec![0]).await?[0].epoch;
     let generation = sample::generation();
     let records: Vec<Record> = (0..count(batch)).map(|n| sample::record(&generation, 0, epoch, n)).collect();
+    let appends: Vec<Vec<Record>> = records.chunks(batch as usize).map(<[Record]>::to_vec).collect();
     let (mut commits, cpu) = (Vec::new(), process_time()?);
-    for records in records.chunks(batch as usize) {
+    for records in appends {
         let start = Instant::now();
-        journal.append(records.to_vec()).await?;
+        journal.append(records).await?;
         commits.push(start.elapsed());
     }
     report("log", batch, commits, cpu)
@@ -65,8 +66,8 @@ async fn row_a_commit(dir: &Path, batch: u64) -> Result<()> {
     for records in records.chunks(batch as usize) {
         let start = Instant::now();
         let mut body = Vec::with_capacity(records.len() * 512);
-        for record in records.to_vec() {
-            record_v1::encode(&record, &mut body)?;
+        for record in records {
+            record_v1::encode(record, &mut body)?;
         }
         sqlx::query("INSERT INTO batches (checksum, body) VALUES (?, ?)")
             .bind(i64::from(crc32fast::hash(&body)))

@@ -203,6 +203,9 @@ fn build_index(segment: &Segment, last_seq: u64) -> Result<Index, JournalError> 
     Ok(index)
 }
 
+/// Records, and the scan that goes on behind them.
+type Page = (Vec<Record>, Option<Scan>);
+
 /// A replay under way.
 struct Scan {
     walk: Walk,
@@ -225,7 +228,7 @@ impl Scan {
     }
 
     /// The wanted records of the next batches, `None` at the end.
-    fn page(mut self) -> Result<Option<(Vec<Record>, Option<Self>)>, JournalError> {
+    fn page(mut self) -> Result<Option<Page>, JournalError> {
         let (mut page, mut bytes) = (Vec::new(), 0);
         while bytes < PAGE_BYTES {
             match self.batch() {
