@@ -1,5 +1,7 @@
 //! A file that cannot be written for a while, or a disk that stands still: slow is not lost.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use verdict_tests::{Lock, Payment, Service, until, verify};
 
 /// The journal's thread of a service, held until it is dropped: what a disk looks like that stands still.
