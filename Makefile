@@ -12,7 +12,7 @@ DEMO_PORT ?= 8080
 DEMO_RATE ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train bench test verify fmt lint deny docs
+.PHONY: help setup demo picture train bench test verify fmt lint deny docs
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,6 +24,10 @@ demo: setup ## Build, start the service, send it traffic with fraud in it, show 
 	$(CARGO) build --locked --release -p verdict
 	@python3 tests/scripts/demo.py --binary $(TARGET_DIR)/release/verdict \
 		--seconds $(DEMO_SECONDS) --port $(DEMO_PORT) --rate $(DEMO_RATE)
+
+picture: setup ## Run the demo for a minute and draw docs/demo.svg from its screen
+	$(CARGO) build --locked --release -p verdict
+	python3 tests/scripts/picture.py --binary $(TARGET_DIR)/release/verdict --port $(DEMO_PORT) --rate $(DEMO_RATE)
 
 train: ## Train models/default again: traffic, features, ONNX, golden rows, card
 	$(CARGO) build --locked --release -p verdict

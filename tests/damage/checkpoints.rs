@@ -1,6 +1,6 @@
 //! Harm to `profiles.db`: it only saves time, so that it may be missing, and must never be believed when it is wrong.
 
-use super::files::{History, copy, decides_nothing, flip_after, merge_log, not_ready, remove};
+use super::files::{History, copy, decides_nothing, flip_after, merge_log, not_ready, remove, remove_journal};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -53,15 +53,14 @@ fn profiles_ahead_of_the_journal_are_refused() {
     let service = Service::start();
     History::send(&service, "old", 14);
     let folder = service.terminate().folder;
-    merge_log(folder.path(), "journal.db");
     let old = copy(folder.path());
     let service = Service::builder().folder(folder).start();
     let history = History::send(&service, "new", 14);
     let folder = service.terminate().folder;
-    remove(folder.path(), "journal.db");
-    fs::copy(old.path().join("data/journal.db"), folder.path().join("data/journal.db")).unwrap();
+    remove_journal(folder.path());
+    fs::rename(old.path().join("data/journal"), folder.path().join("data/journal")).unwrap();
     let service = Service::builder().folder(folder).spawn_only();
-    let said = not_ready(&service, "journal.db is older than profiles.db");
+    let said = not_ready(&service, "the folder journal is older than profiles.db");
     assert!(said.contains("move profiles.db away"), "{said}");
     decides_nothing(&service, &history.payments[0]);
 }

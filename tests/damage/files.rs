@@ -1,8 +1,9 @@
 //! What the tests of this folder share: a history with its answers, copies of data, and harm to files.
 
 use serde_json::Value;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use verdict_tests::{Payment, Service, lasting, sqlite, until};
 
@@ -85,14 +86,43 @@ pub(crate) fn merge_log(folder: &Path, name: &str) {
     sqlite(&folder.join("data").join(name), "SELECT 1");
 }
 
+/// The first file of a folder's journal.
+pub(crate) fn segment(folder: &Path) -> PathBuf {
+    folder.join("data/journal/00000000000000000001.log")
+}
+
+/// Takes a journal away, with all its files.
+pub(crate) fn remove_journal(folder: &Path) {
+    fs::remove_dir_all(folder.join("data/journal")).unwrap();
+}
+
+/// Cuts a journal's only file off behind the last batch that holds these bytes: what was written after it is lost.
+#[track_caller]
+pub(crate) fn lose_after(folder: &Path, needle: &[u8]) {
+    let bytes = fs::read(segment(folder)).unwrap();
+    let found = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
+    let next = bytes[found..].windows(MAGIC.len()).position(|window| window == MAGIC).unwrap();
+    fs::write(segment(folder), &bytes[..found + next]).unwrap();
+}
+
+/// Where each batch of a journal's only file begins; no payment holds these bytes.
+pub(crate) fn batches(folder: &Path) -> Vec<usize> {
+    let bytes = fs::read(segment(folder)).unwrap();
+    (0..bytes.len()).step_by(8).filter(|place| bytes[*place..].starts_with(MAGIC)).collect()
+}
+
+/// What every batch of a journal begins with.
+const MAGIC: &[u8] = b"Vbt1";
+
 /// Flips one bit of the byte that follows the last occurrence of these bytes in a file.
 #[track_caller]
 pub(crate) fn flip_after(file: &Path, needle: &[u8]) {
-    let mut bytes = fs::read(file).unwrap();
+    let bytes = fs::read(file).unwrap();
     let found = bytes.windows(needle.len()).rposition(|window| window == needle);
     let place = found.unwrap_or_else(|| panic!("{} holds no {needle:?}", file.display())) + needle.len();
-    bytes[place] ^= 0x10;
-    fs::write(file, bytes).unwrap();
+    // Only that byte, as a service may be writing elsewhere in the file.
+    let file = OpenOptions::new().write(true).open(file).unwrap();
+    file.write_all_at(&[bytes[place] ^ 0x10], place as u64).unwrap();
 }
 
 /// Waits until `/readyz` says 503 and names something; fails if the service becomes ready.

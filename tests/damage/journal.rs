@@ -1,9 +1,9 @@
-//! Harm to `journal.db` and its log: what was cut off is forgotten from its end, what was changed is refused.
+//! Harm to the files of the journal: what a crash tore is forgotten from its end, what was changed is refused.
 
-use super::files::{History, copy, decides_nothing, flip_after, merge_log, not_ready, remove};
+use super::files::{History, batches, copy, decides_nothing, flip_after, lose_after, not_ready, remove, segment};
 use fastrand::Rng;
-use std::fs::{self, OpenOptions};
-use verdict_tests::{Payment, Service, now_ms, replay, setting, sqlite, until, verify};
+use std::fs;
+use verdict_tests::{Payment, Service, now_ms, replay, setting, until, verify};
 
 /// No checkpoint of its own until it stops: what counts is in the journal alone.
 fn start() -> Service {
@@ -23,23 +23,19 @@ fn a_torn_log_leaves_a_consistent_beginning() {
         let folder = copy(origin.path());
         // The alerts would be ahead of the journal, which holds nothing up; that is not asked here.
         remove(folder.path(), "review.db");
-        let log = folder.path().join("data/journal.db-wal");
-        let length = fs::metadata(&log).unwrap().len();
+        let log = segment(folder.path());
+        // A kill leaves space behind the last batch, which begins here.
+        let (first, last) = (batches(folder.path())[0], *batches(folder.path()).last().unwrap());
+        let mut bytes = fs::read(&log).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
         match round {
-            0 => fs::remove_file(&log).unwrap(),
-            1..5 => OpenOptions::new().write(true).open(&log).unwrap().set_len(rng.u64(..length)).unwrap(),
-            _ => {
-                let mut bytes = fs::read(&log).unwrap();
-                let place = rng.usize(..bytes.len());
-                bytes[place] ^= 1 << rng.u8(..8);
-                fs::write(&log, bytes).unwrap();
-            }
+            0 => bytes.truncate(first),
+            1..5 => bytes.truncate(rng.usize(first..end)),
+            _ => bytes[rng.usize(last..end)] ^= 1 << rng.u8(..8),
         }
-        if round > 0 || fs::metadata(folder.path().join("data/journal.db")).unwrap().len() > 4_096 {
-            // A log that lost its first page leaves a file without tables, which only a start gives it.
-            let ended = replay(folder.path());
-            assert!(ended.status.success() || ended.stderr.contains("journal"), "{}", ended.stderr);
-        }
+        fs::write(&log, bytes).unwrap();
+        let ended = replay(folder.path());
+        assert!(ended.status.success(), "{}", ended.stderr);
         let service = Service::builder().folder(folder).start();
         known.push(history.known_prefix(&service));
         verify(service.kill().folder.path());
@@ -54,34 +50,30 @@ fn a_flipped_bit_in_a_batch_is_refused_with_file_and_batch() {
     let service = start();
     let history = History::send(&service, "flip", 30);
     let folder = service.terminate().folder;
-    merge_log(folder.path(), "journal.db");
-    flip_after(&folder.path().join("data/journal.db"), b"flip-0014");
 
-    // Nobody reads that batch at a start with a checkpoint; who asks for it is refused, and nobody else.
+    // Of a start from a checkpoint nobody holds that record in memory; who asks for it is refused, and nobody else.
     let service = Service::builder().folder(folder).start();
+    flip_after(&segment(service.folder()), b"flip-0014");
     let damaged = service.post("/v1/decide", &history.payments[14].text());
     assert_eq!((damaged.status, &damaged.json()["code"]), (503, &"ORIGINAL_UNAVAILABLE".into()), "{}", damaged.body);
     let fine = service.post("/v1/decide", &history.payments[15].text());
     assert_eq!((fine.status, &fine.json()["duplicate"]), (200, &true.into()), "{}", fine.body);
     let new = service.post("/v1/decide", &Payment::new("new", "new", "1.00").text());
     assert_eq!((new.status, &new.json()["durable"]), (200, &true.into()), "{}", new.body);
-    assert!(service.stderr().contains("journal.db is damaged at batch"), "{}", service.stderr());
     let folder = service.terminate().folder;
+    let file = "journal/00000000000000000001.log is damaged at batch ";
 
     let ended = replay(folder.path());
     assert_eq!(ended.status.code(), Some(1));
     let batch = ended.stderr.split("is damaged at batch ").nth(1).unwrap_or_else(|| panic!("{}", ended.stderr));
     let batch: u64 = batch.split(':').next().unwrap().parse().unwrap();
-    assert!((10..=15).contains(&batch), "payments were sent one at a time: {batch}");
+    assert!((10..=20).contains(&batch), "payments were sent one at a time, after the shards' epochs: {batch}");
 
-    // A start that must read it refuses to serve, and says so.
-    remove(folder.path(), "profiles.db");
-    let service = Service::builder().folder(folder).spawn_only();
-    let said = not_ready(&service, &format!("journal.db is damaged at batch {batch}"));
-    assert!(said.contains("restore the file from a copy"), "{said}");
-    decides_nothing(&service, &history.payments[15]);
-    decides_nothing(&service, &Payment::new("new", "newer", "1.00"));
-    assert!(service.terminate().status.success());
+    // The last file is read whole at a start, which refuses to go on, and says so.
+    let stopped = Service::builder().folder(folder).try_start().unwrap_err();
+    assert_eq!(stopped.status.code(), Some(1));
+    assert!(stopped.stderr.contains(&format!("{file}{batch}")), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("restore the file from a copy"), "{}", stopped.stderr);
 }
 
 #[test]
@@ -89,26 +81,41 @@ fn a_flipped_bit_in_the_last_batch_stops_the_start() {
     let service = start();
     History::send(&service, "last", 5);
     let folder = service.terminate().folder;
-    merge_log(folder.path(), "journal.db");
-    flip_after(&folder.path().join("data/journal.db"), b"last-0004");
+    flip_after(&segment(folder.path()), b"last-0004");
     let stopped = Service::builder().folder(folder).try_start().unwrap_err();
     assert_eq!(stopped.status.code(), Some(1));
-    assert!(stopped.stderr.contains("journal.db is damaged at batch 5"), "{}", stopped.stderr);
+    let expected = "journal/00000000000000000001.log is damaged at batch ";
+    assert!(
+        stopped.stderr.contains(expected),
+        "the clean stop behind it tells it from a torn write: {}",
+        stopped.stderr
+    );
 }
 
 #[test]
 fn a_missing_batch_is_refused() {
     let service = start();
-    let history = History::send(&service, "gone", 20);
+    History::send(&service, "gone", 20);
     let folder = service.terminate().folder;
-    let journal = folder.path().join("data/journal.db");
-    sqlite(&journal, "DELETE FROM batches WHERE seq = 10");
+    let places = batches(folder.path());
+    let mut bytes = fs::read(segment(folder.path())).unwrap();
+    bytes[places[9]..places[10]].fill(0);
+    fs::write(segment(folder.path()), bytes).unwrap();
     let ended = replay(folder.path());
     assert_eq!(ended.status.code(), Some(1));
     assert!(ended.stderr.contains("damaged at batch 10: the batch is missing"), "{}", ended.stderr);
-    remove(folder.path(), "profiles.db");
+    let stopped = Service::builder().folder(folder).try_start().unwrap_err();
+    assert!(stopped.stderr.contains("damaged at batch 10: the batch is missing"), "{}", stopped.stderr);
+}
+
+#[test]
+fn a_missing_file_is_behind_its_checkpoint() {
+    let service = start();
+    let history = History::send(&service, "file", 20);
+    let folder = service.terminate().folder;
+    fs::remove_file(segment(folder.path())).unwrap();
     let service = Service::builder().folder(folder).spawn_only();
-    not_ready(&service, "damaged at batch 10: the batch is missing");
+    not_ready(&service, "the folder journal is older than profiles.db");
     decides_nothing(&service, &history.payments[3]);
 }
 
@@ -117,9 +124,9 @@ fn a_journal_that_lost_its_end_is_behind_its_checkpoint() {
     let service = start();
     let history = History::send(&service, "end", 20);
     let folder = service.terminate().folder;
-    sqlite(&folder.path().join("data/journal.db"), "DELETE FROM batches WHERE seq = (SELECT max(seq) FROM batches)");
+    lose_after(folder.path(), b"end-0018");
     let service = Service::builder().folder(folder).spawn_only();
-    not_ready(&service, "journal.db is older than profiles.db");
+    not_ready(&service, "the folder journal is older than profiles.db");
     // The user of the last payment is on the shard that found it; the other one may serve.
     let last = history.payments.last().unwrap();
     until("a refusal", || (service.post("/v1/decide", &last.text()).status == 503).then_some(()));
@@ -128,13 +135,19 @@ fn a_journal_that_lost_its_end_is_behind_its_checkpoint() {
 #[test]
 fn a_file_that_is_no_journal_is_refused() {
     let folder = start().terminate().folder;
-    // What a log still holds would stand in for the file.
-    merge_log(folder.path(), "journal.db");
-    fs::write(folder.path().join("data/journal.db"), "not a database, but long enough to be one. ".repeat(200))
-        .unwrap();
+    fs::write(segment(folder.path()), "not a journal, but long enough to be one. ".repeat(200)).unwrap();
     let stopped = Service::builder().folder(folder).try_start().unwrap_err();
     assert_eq!(stopped.status.code(), Some(1));
-    assert!(stopped.stderr.contains("journal.db") && stopped.stderr.contains("restore it"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("is no journal segment of this service; restore it"), "{}", stopped.stderr);
+}
+
+#[test]
+fn a_folder_of_the_older_layout_is_refused() {
+    let folder = start().terminate().folder;
+    fs::write(folder.path().join("data/journal.db"), "SQLite format 3").unwrap();
+    let ended = Service::builder().folder(folder).try_start().unwrap_err();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("journal.db was written by an earlier"), "{}", ended.stderr);
 }
 
 #[test]

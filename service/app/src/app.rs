@@ -17,9 +17,9 @@ use crate::actors::users::HotBounds;
 use crate::config::{Config, DataConfig};
 use crate::ingress::http::streams::{MAX_STREAMS, Streams};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
-use crate::journal::checkpoint::CheckpointStore;
+use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
 use crate::journal::record::{Generation, ModelRef};
-use crate::journal::{DirLock, Journal, MemoryJournal, SqliteJournal};
+use crate::journal::{DirLock, Journal, LogJournal, MemoryJournal};
 use crate::model::{ModelHost, Score, Search};
 use crate::projections::alert_feed::AlertFeed;
 use crate::projections::alerts::{AlertProjection, Lag};
@@ -128,7 +128,7 @@ pub fn retention(data: &DataConfig) -> Retention {
 /// What the shards of a service share.
 struct Shards {
     journal: Arc<dyn Journal>,
-    checkpoints: Option<Arc<CheckpointStore>>,
+    checkpoints: Option<Arc<dyn Checkpoints>>,
     clock: Clock,
     lists: Arc<ListReplica>,
     readiness: Readiness,
@@ -207,7 +207,7 @@ pub struct Service {
     config: Config,
     deciding: Deciding,
     listener: TcpListener,
-    journal: Arc<SqliteJournal>,
+    journal: Arc<LogJournal>,
     checkpoints: Arc<CheckpointStore>,
     reviews: Arc<ReviewStore>,
     readiness: Readiness,
@@ -233,7 +233,7 @@ impl Service {
         let lock = DirLock::acquire(dir)?;
         deciding.archive(dir)?;
         let metrics = Metrics::new();
-        let journal = Arc::new(SqliteJournal::open(dir, config.data.partitions).await?);
+        let journal = Arc::new(LogJournal::open(dir, config.data.partitions).await?);
         let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
         let reviews = Arc::new(ReviewStore::open(dir).await?);
         let listen = config.http.listen;
@@ -273,7 +273,7 @@ impl Service {
         let lists = ListReplica::new(journal.partitions(), self.config.data.max_list_entries);
         let shards = Shards {
             journal,
-            checkpoints: Some(Arc::clone(&self.checkpoints)),
+            checkpoints: Some(self.checkpoints.clone()),
             clock: Clock::System,
             lists: Arc::clone(&lists),
             readiness: self.readiness.clone(),

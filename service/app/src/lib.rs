@@ -11,6 +11,8 @@ pub mod journal;
 pub mod model;
 pub mod projections;
 pub mod rulebook;
+#[cfg(test)]
+mod simulation;
 mod sqlite;
 pub mod telemetry;
 pub mod traffic;

@@ -127,11 +127,6 @@ async fn prepare(path: &Path, connection: &mut SqliteConnection, layout: &Layout
     }
 }
 
-/// Whether SQLite found the file damaged, rather than could not read it.
-pub(crate) fn is_damage(error: &sqlx::Error) -> bool {
-    matches!(primary_code(error), Some(code::CORRUPT | code::NOTADB))
-}
-
 /// An error of SQLite with the file and the remedy.
 pub(crate) fn explain(path: &Path, error: &sqlx::Error) -> Arc<str> {
     let remedy = match primary_code(error) {

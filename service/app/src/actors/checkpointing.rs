@@ -8,7 +8,7 @@ use super::context::{Completion, ShardContext};
 use super::partition::partition_of;
 use super::users::Users;
 use crate::journal::Partition;
-use crate::journal::checkpoint::{CheckpointStore, ListSnapshot, Marker, ProfileSnapshot, ROWS_PER_STATEMENT};
+use crate::journal::checkpoint::{Checkpoints, ListSnapshot, Marker, ProfileSnapshot, ROWS_PER_STATEMENT};
 use crate::telemetry::events;
 use futures_util::stream::{self, StreamExt};
 use std::cell::RefCell;
@@ -27,7 +27,7 @@ const COPIES_PER_TURN: usize = 64;
 /// taken before them; `false` when that failed and is to be tried again.
 pub(super) async fn save(
     context: Rc<ShardContext>,
-    store: Arc<CheckpointStore>,
+    store: Arc<dyn Checkpoints>,
     partitions: Partition,
     marker: Marker,
     users: Rc<RefCell<Users>>,
@@ -49,7 +49,7 @@ pub(super) async fn save(
     });
     let given_up = stream::once(durable(&context)).filter_map(|durable| ready((!durable).then_some(None)));
     let count = changed.len() as u64;
-    match store.save_parts(copies.map(Some).chain(given_up), &lists, &marker).await {
+    match store.save_parts(copies.map(Some).chain(given_up).boxed_local(), &lists, &marker).await {
         Ok(true) => {
             events::CheckpointSaved { profiles: count, seconds: context.clock.since(started).as_secs_f64() }
                 .emit(&context.metrics);

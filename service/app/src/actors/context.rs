@@ -226,6 +226,8 @@ pub struct ShardContext {
     dirty_lists: RefCell<HashSet<Partition>>,
     recent: RefCell<RecentDecisions>,
     reads: Cell<usize>,
+    /// Says whether the append before the next one became durable.
+    last_append: RefCell<Option<oneshot::Receiver<bool>>>,
     closed: RefCell<Option<Refusal>>,
 }
 
@@ -272,6 +274,7 @@ impl ShardContext {
             dirty_lists: RefCell::default(),
             recent: RefCell::default(),
             reads: Cell::new(0),
+            last_append: RefCell::default(),
             closed: RefCell::new(None),
         }
     }
@@ -337,6 +340,12 @@ impl ShardContext {
         drop(ledger);
         self.queue(Some(record), completion);
         n
+    }
+
+    /// A place after every append of this epoch until now: what the one before it became, and how to say what this one did.
+    pub fn line_up(&self) -> (Option<oneshot::Receiver<bool>>, oneshot::Sender<bool>) {
+        let (told, last) = oneshot::channel();
+        (self.last_append.replace(Some(last)), told)
     }
 
     /// Tells `completion` once everything committed before is durable.

@@ -9,10 +9,10 @@
 
 use super::dormant::Dormant;
 use super::replica::ListReplica;
-use crate::journal::checkpoint::{CheckpointStore, ListSnapshot, ProfileSnapshot, Totals, check_against};
+use crate::journal::checkpoint::{Checkpoints, ListSnapshot, ProfileSnapshot, Totals, check_against};
 use crate::journal::profile::{self, ProfileError};
 use crate::journal::record::{Body, Record};
-use crate::journal::{Journal, JournalError, Partition, Tenure};
+use crate::journal::{Journal, JournalError, Partition, Tenure, Wanted};
 use futures_util::TryStreamExt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -62,7 +62,7 @@ impl Recovered {
 pub async fn recover(
     partitions: &[Partition],
     journal: &dyn Journal,
-    checkpoints: Option<&CheckpointStore>,
+    checkpoints: Option<&dyn Checkpoints>,
     retention: &Retention,
 ) -> Result<Recovered, JournalError> {
     let tenures = journal.take_over(partitions.to_vec()).await?;
@@ -85,7 +85,7 @@ pub async fn recover(
         }
     }
     let mut replayed = 0;
-    let mut records = journal.replay(cursor.into_iter().collect());
+    let mut records = journal.replay(cursor.into_iter().collect(), Wanted::Everything);
     while let Some(record) = records.try_next().await? {
         replayed += 1;
         totals.entry(record.partition).or_default().count(&record);
@@ -118,7 +118,7 @@ fn dormant(snapshot: &ProfileSnapshot) -> Result<Dormant, ProfileError> {
 }
 
 /// The error of a profile that does not decode, with the file that it came from and what to do.
-pub(super) fn damaged(checkpoints: Option<&CheckpointStore>, user_id: &str, what: &ProfileError) -> JournalError {
+pub(super) fn damaged(checkpoints: Option<&dyn Checkpoints>, user_id: &str, what: &ProfileError) -> JournalError {
     let what = format!("the profile of user {user_id:?}: {what}");
     match checkpoints {
         Some(store) => store.damaged(what),

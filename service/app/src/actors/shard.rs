@@ -13,9 +13,9 @@ use super::replica::ListReplica;
 use super::requests::{Adopt, Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, Tick, View};
 use super::scoring;
 use super::users::{HotBounds, STEPS_PER_TURN, Users};
-use crate::journal::checkpoint::{CheckpointStore, Marker};
+use crate::journal::checkpoint::{Checkpoints, Marker};
 use crate::journal::record::Body;
-use crate::journal::{Journal, JournalError, Partition};
+use crate::journal::{AppendError, Journal, JournalError, Partition};
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
 use crate::telemetry::{Metrics, events};
@@ -50,7 +50,7 @@ pub struct ShardSettings {
     /// The journal.
     pub journal: Arc<dyn Journal>,
     /// Where profiles are saved; `None` keeps them in memory only: a backtest.
-    pub checkpoints: Option<Arc<CheckpointStore>>,
+    pub checkpoints: Option<Arc<dyn Checkpoints>>,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
     /// All list entries, shared by all shards.
@@ -182,10 +182,20 @@ impl ShardActor {
         let Outbox { records, completions } = context.outbox.take();
         let (written, started) = (records.len() as u64, context.clock.instant());
         let appended = self.settings.journal.append(records);
-        let (context, address) = (Rc::clone(context), ctx.address());
+        let (context, address, (before, told)) = (Rc::clone(context), ctx.address(), context.line_up());
         actix::spawn(async move {
             let (metrics, clock) = (&context.metrics, &context.clock);
-            match appended.await {
+            let mut appended = appended.await;
+            // An append without records names no epoch: it may succeed right after one of its epoch failed, before that
+            // is known here. What is durable then is not what its completions wait for (I2).
+            if let Some(before) = before
+                && !matches!(before.await, Ok(true))
+            {
+                appended = appended.and(Err(AppendError::Store("an append before it failed".into())));
+            }
+            // Nobody may come after it.
+            let _ = told.send(appended.is_ok());
+            match appended {
                 Ok(()) => {
                     let seconds = clock.since(started).as_secs_f64();
                     events::JournalCommitted { records: written, seconds }.emit(metrics);

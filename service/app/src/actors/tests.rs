@@ -11,7 +11,7 @@ use super::replica::ListReplica;
 use super::shard::{ShardActor, ShardSettings, Start};
 use super::users::HotBounds;
 use crate::journal::record::{Generation, ModelRef, Record};
-use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure};
+use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Tenure, Wanted};
 use crate::model::{Score, ScoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::{self, Clock};
@@ -90,8 +90,8 @@ impl Journal for Moody {
         })
     }
 
-    fn replay(&self, from: Cursor) -> BoxStream<'_, Result<Record, JournalError>> {
-        self.inner.replay(from)
+    fn replay(&self, from: Cursor, wanted: Wanted) -> BoxStream<'_, Result<Record, JournalError>> {
+        self.inner.replay(from, wanted)
     }
 
     fn read(&self, partition: Partition, n: u64) -> BoxFuture<'_, Result<Option<Record>, JournalError>> {
@@ -154,7 +154,7 @@ pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
 /// Everything in the journal, each partition in order.
 async fn records(journal: &Moody) -> Vec<Record> {
     let from = (0..journal.partitions()).map(|partition| (partition, 0)).collect();
-    journal.replay(from).try_collect().await.expect("a journal in memory")
+    journal.replay(from, Wanted::Everything).try_collect().await.expect("a journal in memory")
 }
 
 fn start(journal: Arc<Moody>, limit: usize) -> Gateway {

@@ -17,7 +17,7 @@ use super::messages::{ProfileView, Refusal};
 use super::recovery::damaged;
 use super::user::{Memory, UserActor, Work, view};
 use crate::journal::Partition;
-use crate::journal::checkpoint::CheckpointStore;
+use crate::journal::checkpoint::Checkpoints;
 use crate::journal::profile::{self, ProfileError};
 use crate::telemetry::events;
 use actix::dev::SendError;
@@ -61,7 +61,7 @@ pub(super) struct Users {
     /// Ticks since the start.
     now: u32,
     context: Rc<ShardContext>,
-    checkpoints: Option<Arc<CheckpointStore>>,
+    checkpoints: Option<Arc<dyn Checkpoints>>,
 }
 
 /// A user in memory: 16 bytes, so that a table of them stays small.
@@ -83,7 +83,7 @@ impl Users {
         recovered: HashSet<Dormant>,
         bounds: HotBounds,
         context: Rc<ShardContext>,
-        checkpoints: Option<Arc<CheckpointStore>>,
+        checkpoints: Option<Arc<dyn Checkpoints>>,
     ) -> Self {
         events::UsersMoved { hot: 0, dormant: count(recovered.len()) }.emit(&context.metrics);
         let entries = recovered.into_iter().map(User::Dormant).collect();

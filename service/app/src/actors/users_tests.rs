@@ -9,7 +9,7 @@ use super::shard::{ShardActor, ShardSettings};
 use super::tests::{Moody, NOON, count, payment, settings, start_with};
 use super::users::HotBounds;
 use crate::journal::checkpoint::{Checkpoint, CheckpointStore, Mark, Marker, ProfileSnapshot, Totals};
-use crate::journal::{Journal, JournalError, profile};
+use crate::journal::{Journal, JournalError, Wanted, profile};
 use actix::Addr;
 use futures_util::TryStreamExt;
 use futures_util::future::{join, join_all};
@@ -185,7 +185,7 @@ async fn run(steps: &[Step], settings: &ShardSettings) -> (Answers, Gateway) {
 /// Profiles as the journal alone makes them.
 async fn folded(journal: &Moody) -> BTreeMap<Box<str>, Profile> {
     let mut users = HashMap::new();
-    let mut records = journal.replay(vec![(0, 0), (1, 0)]);
+    let mut records = journal.replay(vec![(0, 0), (1, 0)], Wanted::Everything);
     while let Some(record) = records.try_next().await.expect("a record") {
         fold(&mut users, &record, &Retention::default());
     }
@@ -212,7 +212,7 @@ fn answers_do_not_depend_on_who_is_hot() {
 
             let (tight, dir) = (Moody::new(), tempfile::tempdir().expect("a directory"));
             let store = Arc::new(CheckpointStore::open(dir.path()).await.expect("opens"));
-            let settings = ShardSettings { checkpoints: Some(Arc::clone(&store)), ..capped(&tight, 2, 2) };
+            let settings = ShardSettings { checkpoints: Some(store.clone()), ..capped(&tight, 2, 2) };
             let (found, gateway) = run(&steps, &settings).await;
             assert_eq!(found, expected);
 
@@ -347,7 +347,7 @@ fn a_profile_that_does_not_decode_refuses_its_user_alone() {
     actix::System::new().block_on(async {
         // A version and a number, and then nothing that makes sense.
         let (dir, store) = checkpoint_of(&[2, 5, 0xff, 0xff], 5).await;
-        let settings = ShardSettings { checkpoints: Some(Arc::clone(&store)), ..capped(&Moody::new(), 2, 300) };
+        let settings = ShardSettings { checkpoints: Some(store.clone()), ..capped(&Moody::new(), 2, 300) };
         let (gateway, _) = serving(&settings).await;
         for _ in 0..3 {
             let refused = gateway.decide(pay("u-1", "t-1", 10, 0)).await.expect_err("unreadable").to_string();
@@ -376,7 +376,7 @@ fn bytes_of_another_version_or_row_are_refused_at_once() {
             (&[2, 6, 0, 0, 0, 0, 0, 0], 5, "expected the number of a record in its range"),
         ] {
             let (_dir, store) = checkpoint_of(bytes, n).await;
-            let recovered = recover(&[0, 1], &*Moody::new(), Some(&store), &Retention::default()).await;
+            let recovered = recover(&[0, 1], &*Moody::new(), Some(&*store), &Retention::default()).await;
             let error = recovered.err().expect("refused");
             assert!(matches!(error, JournalError::DamagedCheckpoint { .. }), "{error:?}");
             let error = error.to_string();

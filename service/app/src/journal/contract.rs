@@ -1,7 +1,9 @@
 //! One suite for every implementation of the port.
 
 use super::record::Record;
-use super::{AppendError, Journal, MemoryJournal, Partition, SqliteJournal, samples};
+use super::simulated::{Disk, SimJournal};
+use super::{AppendError, Journal, LogJournal, MemoryJournal, Partition, Wanted, samples};
+use crate::traffic::dice::Dice;
 use futures_util::TryStreamExt;
 use std::sync::Arc;
 
@@ -15,15 +17,16 @@ struct Subject {
 
 async fn subjects() -> Vec<Subject> {
     let dir = tempfile::tempdir().expect("a directory");
-    let sqlite = SqliteJournal::open(dir.path(), PARTITIONS).await.expect("opens");
+    let log = LogJournal::open(dir.path(), PARTITIONS).await.expect("opens");
     vec![
         Subject { journal: Arc::new(MemoryJournal::new(PARTITIONS, true)), _dir: None },
-        Subject { journal: Arc::new(sqlite), _dir: Some(dir) },
+        Subject { journal: Arc::new(SimJournal::open(Disk::new(PARTITIONS, Dice::new(0, 0, 0)))), _dir: None },
+        Subject { journal: Arc::new(log), _dir: Some(dir) },
     ]
 }
 
 pub(super) async fn replayed(journal: &dyn Journal, from: &[(Partition, u64)]) -> Vec<Record> {
-    journal.replay(from.to_vec()).try_collect().await.expect("replays")
+    journal.replay(from.to_vec(), Wanted::Everything).try_collect().await.expect("replays")
 }
 
 /// Takes over every partition; gives the epoch of each.
@@ -155,10 +158,29 @@ async fn a_replay_ends_where_the_journal_ended_when_it_was_called() {
     for Subject { journal, _dir } in subjects().await {
         let epochs = own(&*journal).await;
         journal.append(vec![samples::login(0, epochs[0], 0)]).await.expect("durable");
-        let stream = journal.replay(vec![(0, 0)]);
+        let stream = journal.replay(vec![(0, 0)], Wanted::Everything);
         journal.append(vec![samples::login(0, epochs[0], 1)]).await.expect("durable");
         let records: Vec<Record> = stream.try_collect().await.expect("replays");
         assert_eq!(records.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn alerts_alone_are_asked_for() {
+    for Subject { journal, _dir } in subjects().await {
+        let epochs = own(&*journal).await;
+        let of = |partition: Partition, n| {
+            let epoch = epochs[usize::from(partition)];
+            if n % 3 == 1 { samples::alert(partition, epoch, n, "u") } else { samples::decision(partition, epoch, n) }
+        };
+        for n in 0..9 {
+            journal.append((0..PARTITIONS).map(|partition| of(partition, n)).collect()).await.expect("durable");
+        }
+        // Others may come as well, but no alert may be missing, and none comes twice.
+        let stream = journal.replay(vec![(0, 2), (2, 0)], Wanted::Alerts);
+        let found: Vec<Record> = stream.try_collect().await.expect("replays");
+        let alerts: Vec<_> = found.iter().filter(|record| record.n % 3 == 1).cloned().collect();
+        assert_eq!(alerts, [of(2, 1), of(0, 4), of(2, 4), of(0, 7), of(2, 7)]);
     }
 }
 

@@ -40,6 +40,11 @@ impl Ledger {
         &self.next
     }
 
+    /// The current epoch of every partition, 0 where there never was an owner.
+    pub(super) fn epochs(&self) -> &[u64] {
+        &self.epochs
+    }
+
     /// Takes what the store really holds after a failure.
     pub(super) fn correct(&mut self, next: &[u64]) {
         self.next.copy_from_slice(next);

@@ -3,8 +3,8 @@
 //! A record is "durable" as soon as it was appended; nothing survives the process.
 
 use super::ledger::{Key, Ledger};
-use super::record::Record;
-use super::{AppendError, Cursor, Journal, JournalError, Partition, Tenure};
+use super::record::{Body, Record};
+use super::{AppendError, Cursor, Journal, JournalError, Partition, Tenure, Wanted};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, BoxStream};
@@ -79,9 +79,12 @@ impl Journal for MemoryJournal {
         ready(self.append_now(records)).boxed()
     }
 
-    fn replay(&self, from: Cursor) -> BoxStream<'_, Result<Record, JournalError>> {
-        let wanted =
-            |record: &Arc<Record>| from.iter().any(|&(partition, n)| partition == record.partition && record.n >= n);
+    fn replay(&self, from: Cursor, wanted: Wanted) -> BoxStream<'_, Result<Record, JournalError>> {
+        let raises_alert = |record: &Record| matches!(&record.body, Body::Decision(decided) if decided.decision.alert);
+        let wanted = |record: &Arc<Record>| {
+            from.iter().any(|&(partition, n)| partition == record.partition && record.n >= n)
+                && (wanted == Wanted::Everything || raises_alert(record))
+        };
         let records: Vec<Arc<Record>> = self.state().log.iter().filter(|record| wanted(record)).cloned().collect();
         Box::pin(stream::iter(records.into_iter().map(|record| Ok(Record::clone(&record)))))
     }

@@ -16,6 +16,7 @@ pub mod codec;
 mod contract;
 mod ledger;
 mod lock;
+mod log;
 mod memory;
 pub mod profile;
 #[cfg(test)]
@@ -27,11 +28,12 @@ pub mod record_v1;
 pub mod record_v2;
 #[cfg(test)]
 pub(crate) mod samples;
-mod sqlite;
+#[cfg(test)]
+pub(crate) mod simulated;
 
 pub use lock::{DirLock, LockError};
+pub use log::{JournalObserver, LogJournal};
 pub use memory::MemoryJournal;
-pub use sqlite::{JournalObserver, SqliteJournal};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -112,7 +114,7 @@ pub enum JournalError {
     /// The checkpoint reflects records that the journal does not have.
     #[error(
         "the checkpoint reflects partition {partition} up to record {checkpoint}, but the journal ends at {journal}: \
-         journal.db is older than profiles.db; restore the journal that belongs to it, or move profiles.db away to \
+         the folder journal is older than profiles.db; restore the journal that belongs to it, or move profiles.db away to \
          make profiles again from this journal"
     )]
     CheckpointAhead {
@@ -128,6 +130,15 @@ pub enum JournalError {
 /// Where to start reading: the first wanted `n` of each partition; partitions that are not named are left out.
 pub type Cursor = Vec<(Partition, u64)>;
 
+/// Which records a reader needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// All.
+    Everything,
+    /// Decisions that raise an alert; any other record may be left out.
+    Alerts,
+}
+
 /// The port.
 pub trait Journal: Send + Sync + 'static {
     /// Number of partitions, fixed when the journal was created.
@@ -142,7 +153,7 @@ pub trait Journal: Send + Sync + 'static {
     fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), AppendError>>;
 
     /// Streams the durable records from the cursor on, up to what was durable when it was called.
-    fn replay(&self, from: Cursor) -> BoxStream<'_, Result<Record, JournalError>>;
+    fn replay(&self, from: Cursor, wanted: Wanted) -> BoxStream<'_, Result<Record, JournalError>>;
 
     /// Reads one record.
     fn read(&self, partition: Partition, n: u64) -> BoxFuture<'_, Result<Option<Record>, JournalError>>;

@@ -74,6 +74,13 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
+/// The clock of the runtime, which a simulation stops: the only one that then agrees with the runtime's timers.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "this is the room of the monotonic clock")]
+pub(crate) fn virtual_now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

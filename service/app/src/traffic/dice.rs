@@ -8,58 +8,58 @@ use rand::{Rng, SeedableRng};
 
 /// A source of random draws.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(Xoshiro256PlusPlus);
+pub(crate) struct Dice(Xoshiro256PlusPlus);
 
 impl Dice {
     /// Draws for one purpose (`stream`) and one subject (`index`), independent of those of any other pair.
-    pub(super) fn new(seed: u64, stream: u64, index: u64) -> Self {
+    pub(crate) fn new(seed: u64, stream: u64, index: u64) -> Self {
         Self(Xoshiro256PlusPlus::seed_from_u64(mix(mix(mix(seed) ^ stream) ^ index)))
     }
 
     /// Uniform in [0, 1), with 53 bits.
-    pub(super) fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         const SCALE: f64 = 1.0 / (1_u64 << 53) as f64;
         (self.0.next_u64() >> 11) as f64 * SCALE
     }
 
     /// Uniform in [low, high).
-    pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
+    pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + self.unit() * (high - low)
     }
 
     /// Uniform in 0..n; 0 when n is 0.
-    pub(super) fn below(&mut self, n: u32) -> u32 {
+    pub(crate) fn below(&mut self, n: u32) -> u32 {
         ((u128::from(self.0.next_u64()) * u128::from(n)) >> 64) as u32
     }
 
     /// Uniform in low..=high.
-    pub(super) fn count(&mut self, low: u32, high: u32) -> u32 {
+    pub(crate) fn count(&mut self, low: u32, high: u32) -> u32 {
         low + self.below(high - low + 1)
     }
 
     /// True with probability p.
-    pub(super) fn chance(&mut self, p: f64) -> bool {
+    pub(crate) fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
 
     /// Exponential with this mean.
-    pub(super) fn exponential(&mut self, mean: f64) -> f64 {
+    pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
         -mean * (1.0 - self.unit()).ln()
     }
 
     /// Log-normal with median 1: e to the power of a normal draw with this standard deviation (Box-Muller).
-    pub(super) fn log_normal(&mut self, sigma: f64) -> f64 {
+    pub(crate) fn log_normal(&mut self, sigma: f64) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         (sigma * radius * (std::f64::consts::TAU * self.unit()).cos()).exp()
     }
 
     /// Milliseconds, uniform between two durations in seconds.
-    pub(super) fn seconds_ms(&mut self, low: f64, high: f64) -> i64 {
+    pub(crate) fn seconds_ms(&mut self, low: f64, high: f64) -> i64 {
         (self.between(low, high) * 1000.0) as i64
     }
 
     /// An index drawn in proportion to the weights.
-    pub(super) fn weighted<T>(&mut self, items: &[T], weight: impl Fn(&T) -> f64) -> usize {
+    pub(crate) fn weighted<T>(&mut self, items: &[T], weight: impl Fn(&T) -> f64) -> usize {
         let total: f64 = items.iter().map(&weight).sum();
         let mut left = self.unit() * total;
         for (index, item) in items.iter().enumerate() {
@@ -73,7 +73,7 @@ impl Dice {
 }
 
 /// SplitMix64's finaliser: spreads neighbouring seeds over all 64 bits.
-pub(super) const fn mix(value: u64) -> u64 {
+pub(crate) const fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -6,7 +6,7 @@
 //! (`models/train.py`), so honest people must be able to look suspicious and thieves unremarkable: people travel, log
 //! in through far-away gateways, spend big now and then, buy in bursts, and keep arriving as new customers.
 
-mod dice;
+pub(crate) mod dice;
 mod fraud;
 mod generator;
 mod honest;

@@ -1,6 +1,6 @@
 //! Every feature of the catalogue by its meaning: filters over the whole history, sums in `i128`, one division.
 
-use crate::history::History;
+use super::history::History;
 use std::collections::BTreeSet;
 use verdict_core::event::Transaction;
 use verdict_core::features::{CATALOGUE, FeatureVector};

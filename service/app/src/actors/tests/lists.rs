@@ -8,9 +8,9 @@ use crate::actors::recovery::recover;
 use crate::actors::replica::ListReplica;
 use crate::actors::shard::{ShardActor, ShardSettings, Start};
 use crate::actors::users::HotBounds;
-use crate::journal::Journal;
-use crate::journal::checkpoint::{Checkpoint, CheckpointStore, ListSnapshot, Mark, Marker};
+use crate::journal::checkpoint::{Checkpoint, CheckpointStore, Checkpoints, ListSnapshot, Mark, Marker};
 use crate::journal::record::Body;
+use crate::journal::{Journal, Wanted};
 use crate::telemetry::clock::{self, Clock, TimeSource};
 use futures_util::TryStreamExt;
 use futures_util::future::{join, join_all};
@@ -58,7 +58,7 @@ fn prepare(journal: &Arc<Moody>, checkpoints: Option<&Arc<CheckpointStore>>, sha
         let settings = ShardSettings {
             shard,
             partitions: (0..partitions).filter(|partition| partition % shards == shard).collect(),
-            checkpoints: checkpoints.cloned(),
+            checkpoints: checkpoints.map(|store| Arc::clone(store) as Arc<dyn Checkpoints>),
             lists: Arc::clone(&lists),
             // What is shown of a user is what binds now.
             clock: Clock::Given(Arc::new(Noon)),
@@ -132,7 +132,8 @@ fn entries_of_every_kind_bind_the_very_next_decision() {
             assert!(matches!(delete(&gateway, block(kind, value)).await, Err(Refusal::NotListed)));
         }
         // One record for every change, none for what changed nothing.
-        let records: Vec<_> = journal.replay(vec![(0, 0), (1, 0)]).try_collect().await.expect("replays");
+        let records: Vec<_> =
+            journal.replay(vec![(0, 0), (1, 0)], Wanted::Everything).try_collect().await.expect("replays");
         let changes = records.iter().filter(|record| matches!(record.body, Body::List(_))).count();
         assert_eq!((changes, records.len()), (12, 12 + 9));
         // Nobody was seen that only a request named.

@@ -15,7 +15,8 @@ pub use marker::{Mark, Marker, SourceOffset, Totals, check_against};
 
 use super::{JournalError, Partition};
 use crate::sqlite::Layout;
-use futures_util::stream::{self, BoxStream};
+use futures_util::future::{BoxFuture, LocalBoxFuture};
+use futures_util::stream::{self, BoxStream, LocalBoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
 use sqlx::{Connection, QueryBuilder, Row, Sqlite};
@@ -62,7 +63,59 @@ pub struct Checkpoint {
     pub marker: Marker,
 }
 
-/// The store; shared by all shards.
+/// The port to wherever checkpoints are kept, shared by all shards. A checkpoint is saved whole or not at all; the newest
+/// of each profile and mark stands, or after a power cut an older one.
+pub trait Checkpoints: Send + Sync + 'static {
+    /// Saves a checkpoint that is made while it is written; `None` among its parts gives it up, and the answer is then
+    /// `false`. Marks of partitions that are not in it stay as they are. On an error the one before it stands.
+    fn save_parts<'a>(
+        &'a self,
+        parts: LocalBoxStream<'a, Option<Vec<ProfileSnapshot>>>,
+        lists: &'a [ListSnapshot],
+        marker: &'a Marker,
+    ) -> LocalBoxFuture<'a, Result<bool, JournalError>>;
+
+    /// The marker over all partitions, `None` before the first checkpoint.
+    fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>>;
+
+    /// The list entries, of every partition whose entries were ever saved.
+    fn lists(&self) -> BoxFuture<'_, Result<Vec<ListSnapshot>, JournalError>>;
+
+    /// Streams the profiles of these partitions.
+    fn load(&self, partitions: &[Partition]) -> BoxStream<'_, Result<ProfileSnapshot, JournalError>>;
+
+    /// The error of a profile or mark that is not what was written.
+    fn damaged(&self, what: String) -> JournalError;
+}
+
+impl Checkpoints for CheckpointStore {
+    fn save_parts<'a>(
+        &'a self,
+        parts: LocalBoxStream<'a, Option<Vec<ProfileSnapshot>>>,
+        lists: &'a [ListSnapshot],
+        marker: &'a Marker,
+    ) -> LocalBoxFuture<'a, Result<bool, JournalError>> {
+        Box::pin(Self::save_parts(self, parts, lists, marker))
+    }
+
+    fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>> {
+        Box::pin(Self::marker(self))
+    }
+
+    fn lists(&self) -> BoxFuture<'_, Result<Vec<ListSnapshot>, JournalError>> {
+        Box::pin(Self::lists(self))
+    }
+
+    fn load(&self, partitions: &[Partition]) -> BoxStream<'_, Result<ProfileSnapshot, JournalError>> {
+        Self::load(self, partitions)
+    }
+
+    fn damaged(&self, what: String) -> JournalError {
+        Self::damaged(self, what)
+    }
+}
+
+/// The store: SQLite.
 #[derive(Debug)]
 pub struct CheckpointStore {
     path: PathBuf,

@@ -191,7 +191,7 @@ fn a_checkpoint_ahead_of_its_journal_is_refused() {
         let error = check_against(&marker, durable).expect_err("must be refused").to_string();
         let expected = format!(
             "the checkpoint reflects partition 1 up to record 9, but the journal ends at {journal}: \
-             journal.db is older than profiles.db"
+             the folder journal is older than profiles.db"
         );
         assert!(error.starts_with(&expected), "{error}");
     }

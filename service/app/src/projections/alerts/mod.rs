@@ -1,7 +1,8 @@
 //! The alert projection: tails the journal and writes a row for every decision that people should hear of.
 //!
 //! At most once per alert id, whatever happens: the position is stored with the rows, and an id that is there stays as
-//! it is. Records without an alert cost no write; they are read again after a restart, a bounded number of them. Dropping
+//! it is. Records without an alert cost no write, and the journal may leave them out; they are looked at again after a
+//! restart, a bounded number of them and those that a catch-up under way has not come to an alert behind. Dropping
 //! [`AlertProjection::run`] at any point is safe.
 
 #[cfg(test)]
@@ -9,7 +10,7 @@ mod tests;
 
 use super::review_store::{ReviewError, ReviewStore};
 use crate::journal::record::{Body, Record};
-use crate::journal::{Cursor, Journal, JournalError};
+use crate::journal::{Cursor, Journal, JournalError, Wanted};
 use crate::wire::alert::Alert;
 use futures_util::TryStreamExt;
 use std::sync::Arc;
@@ -88,11 +89,11 @@ pub struct AlertProjection {
     store: Arc<ReviewStore>,
     /// Whether `next` was read from the store since the last failure.
     positioned: bool,
-    /// The first record of each partition that was not read.
+    /// The first record of each partition that was not looked at.
     next: Vec<u64>,
     /// Alerts that were read and not written.
     unwritten: Vec<Alert>,
-    /// Records read since the position was stored.
+    /// Records looked at since the position was stored.
     unsaved: u64,
     reflected: watch::Sender<Vec<u64>>,
 }
@@ -154,14 +155,19 @@ impl AlertProjection {
         }
         let journal = Arc::clone(&self.journal);
         let cursor: Cursor = (0..).zip(self.next.iter().copied()).collect();
-        let mut records = journal.replay(cursor);
+        // Everything that is durable here is looked at by the replay, so that its end stands for what it left out.
+        let durable = journal.durable().borrow().clone();
+        let mut records = journal.replay(cursor, Wanted::Alerts);
         while let Some(record) = records.try_next().await? {
             self.take(&record);
             if self.unwritten.len() >= MAX_ALERTS || self.unsaved >= MAX_UNSAVED {
                 self.write().await?;
             }
         }
-        if !self.unwritten.is_empty() {
+        for (partition, end) in durable.into_iter().enumerate() {
+            self.advance(partition, end);
+        }
+        if !self.unwritten.is_empty() || self.unsaved >= MAX_UNSAVED {
             self.write().await?;
         }
         self.publish();
@@ -195,11 +201,16 @@ impl AlertProjection {
         {
             self.unwritten.push(Alert::of(decided));
         }
+        self.advance(usize::from(record.partition), record.n + 1);
+    }
+
+    /// Takes a partition's records below this one for looked at.
+    fn advance(&mut self, partition: usize, end: u64) {
         // invariant: a journal gives no record of a partition that it does not have
-        if let Some(next) = self.next.get_mut(usize::from(record.partition)) {
-            *next = record.n + 1;
+        if let Some(next) = self.next.get_mut(partition) {
+            self.unsaved += end.saturating_sub(*next);
+            *next = end.max(*next);
         }
-        self.unsaved += 1;
     }
 
     async fn write(&mut self) -> Result<(), ProjectionError> {

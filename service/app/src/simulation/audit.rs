@@ -1,0 +1,216 @@
+//! Reads the durable journal against everything that must hold of it, record by record, and keeps the naive history and
+//! the folded profile of every user, to compare a running service with.
+
+use super::history::{Decided as Known, History, Listing};
+use super::naive::Question;
+use super::plan::Plan;
+use super::ports::{Rules, score_of};
+use crate::actors::recovery::fold;
+use crate::journal::checkpoint::Totals;
+use crate::journal::record::{Body, Decided, Record};
+use crate::journal::simulated::Saved;
+use crate::journal::{Partition, profile};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use verdict_core::decision::{Degradation, ModelVerdict};
+use verdict_core::event::Source;
+use verdict_core::features::compute;
+use verdict_core::invariant;
+use verdict_core::lists::{List, ListEntry, ListKey, ListKind};
+use verdict_core::profile::{Admission, Profile, Retention};
+use verdict_core::rules::DecideInput;
+
+/// What was read so far.
+pub(super) struct Audit {
+    retention: Retention,
+    has_model: bool,
+    read: usize,
+    /// Hashes of the rule sets that were ever in force.
+    pub(super) in_force: BTreeSet<[u8; 32]>,
+    /// The epoch and the number of the last record, by partition.
+    last: BTreeMap<Partition, (u64, u64)>,
+    pub(super) totals: BTreeMap<Partition, Totals>,
+    pub(super) users: HashMap<Box<str>, Box<Profile>>,
+    histories: BTreeMap<Box<str>, History>,
+    /// Lines of files that left a record.
+    pub(super) lines: BTreeSet<u64>,
+}
+
+impl Audit {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            retention: plan.retention,
+            has_model: plan.model.is_some(),
+            read: 0,
+            in_force: BTreeSet::new(),
+            last: BTreeMap::new(),
+            totals: BTreeMap::new(),
+            users: HashMap::new(),
+            histories: BTreeMap::new(),
+            lines: BTreeSet::new(),
+        }
+    }
+
+    /// Reads what was appended since the last time.
+    pub(super) fn read(&mut self, log: &[Record], rules: &Rules) -> Result<(), String> {
+        for record in &log[self.read..] {
+            self.check(record, rules).map_err(|what| {
+                format!("record {}/{} of epoch {}: {what}", record.partition, record.n, record.epoch)
+            })?;
+            fold(&mut self.users, record, &self.retention);
+            self.totals.entry(record.partition).or_default().count(record);
+        }
+        self.read = log.len();
+        Ok(())
+    }
+
+    fn check(&mut self, record: &Record, rules: &Rules) -> Result<(), String> {
+        let last = self.last.insert(record.partition, (record.epoch, record.n));
+        if !invariant::contiguous(last.map(|(_, n)| n), record.n) {
+            return Err(format!("I6: expected the record after {last:?}"));
+        }
+        if last.is_some_and(|(epoch, _)| record.epoch < epoch) {
+            return Err(format!("I1: an epoch that had ended after {last:?}"));
+        }
+        if let Source::File { line } = record.source
+            && !self.lines.insert(line)
+        {
+            return Err(format!("I6: line {line} has left a record before"));
+        }
+        match &record.body {
+            Body::Decision(decided) => self.check_decision(record, decided, rules),
+            Body::Login(login) => {
+                let history = self.histories.entry(login.user_id.clone()).or_default();
+                let admitted = history.admit_login(login, history.floor(self.retention.dedupe_ms));
+                history.logins.push(login.clone());
+                if admitted == super::history::Answer::New {
+                    Ok(())
+                } else {
+                    Err(format!("I2: counts again: {admitted:?}"))
+                }
+            }
+            Body::Label(label) => {
+                let history = self.histories.entry(label.user_id.clone()).or_default();
+                let admitted = history.admit_label(label);
+                history.labels.push(label.clone());
+                if admitted == super::history::Answer::New {
+                    Ok(())
+                } else {
+                    Err(format!("I2: counts again: {admitted:?}"))
+                }
+            }
+            Body::List(change) => Err(format!("I6: nobody asked for {change:?}")),
+            Body::Duplicate { .. } | Body::DeadLetter { .. } => match record.source {
+                Source::Http => Err("I6: a request leaves a record only if it counts".to_owned()),
+                Source::File { .. } | Source::Topic { .. } => Ok(()),
+            },
+        }
+    }
+
+    /// I2: it is new. I9: features are those of the naive history. I3: the decision follows. I8: from one generation.
+    fn check_decision(&mut self, record: &Record, decided: &Decided, rules: &Rules) -> Result<(), String> {
+        let Decided { transaction, features, decision, generation, .. } = decided;
+        let user_id = &*transaction.user_id;
+        let history = self.histories.entry(user_id.into()).or_default();
+        let admitted = history.admit_transaction(transaction, history.floor(self.retention.dedupe_ms));
+        if admitted != Admission::New {
+            return Err(format!("I2: counts again: {admitted:?}"));
+        }
+        // What follows is computed with the rules that the record names, so that a mix of two does not come out.
+        let Some(rules) =
+            rules.named(generation, self.has_model).filter(|_| self.in_force.contains(&generation.ruleset_hash))
+        else {
+            return Err(format!("I8: a generation that was never in force: {generation:?}"));
+        };
+        let hits = |list| usize::from(history.listed(list, record.received_at).is_some());
+        let question = Question {
+            history,
+            transaction,
+            block_hits: hits(List::Block),
+            allow_hits: hits(List::Allow),
+            minor_per_major: rules.rates().base().minor_per_major(),
+        };
+        let expected = question.features();
+        if let Some(difference) = invariant::first_difference(features, &expected) {
+            return Err(format!("I9: {difference:?} (recomputed by the naive history)"));
+        }
+        let model = match (decision.score, self.has_model) {
+            (_, false) => ModelVerdict::Absent,
+            (Some(_), true) => ModelVerdict::Score(score_of(&expected)),
+            (None, true) if decision.degraded.contains(&Degradation::ModelError) => {
+                ModelVerdict::Missing(Degradation::ModelError)
+            }
+            (None, true) => ModelVerdict::Missing(Degradation::ModelTimeout),
+        };
+        let unseen = Profile::default();
+        let profile = self.users.get(user_id).map_or(&unseen, |profile| profile);
+        let list_hits = profile.list_hits(user_id, record.received_at);
+        let computed = compute(profile, transaction, &list_hits, rules.rates().base());
+        let mut rule_hits = Vec::new();
+        rules.evaluate(&computed.features, &mut rule_hits);
+        let recomputed = rules.decide(DecideInput {
+            transaction,
+            features: &computed.features,
+            rule_hits,
+            list_hits,
+            model,
+            window_approximate: computed.approximate,
+            received_at: record.received_at,
+        });
+        if !invariant::replay_equals((features, decision), (&computed.features, &recomputed)) {
+            return Err(format!("I3: recorded {decision:?}, recomputed {recomputed:?}"));
+        }
+        let sound = invariant::decision_coherent(decision)
+            && invariant::windows_nested(features)
+            && invariant::means_within(features)
+            && invariant::logins_as_of(features);
+        if !sound {
+            return Err(format!("an incoherent decision: {decided:?}"));
+        }
+        history.decided.push(Known { n: record.n, transaction: transaction.clone() });
+        history.listings.extend(decision.block_entry.clone().map(Listing::Automatic));
+        Ok(())
+    }
+
+    /// The list entries in the profiles: there are no others, as nobody asks for any.
+    fn entries(&self) -> BTreeMap<ListKey, &ListEntry> {
+        let mut entries = BTreeMap::new();
+        for (user_id, profile) in &self.users {
+            for (list, _) in List::ALL {
+                let key = ListKey { list, kind: ListKind::User, value: user_id.clone() };
+                entries.extend(profile.entry(list).map(|entry| (key, entry)));
+            }
+        }
+        entries
+    }
+
+    /// I3: what a checkpoint holds after everything was saved is the fold of the journal, byte for byte, and its marks
+    /// are the journal's ends and books (I6).
+    pub(super) fn check_saved(&self, saved: &Saved, ends: &BTreeMap<Partition, u64>) -> Result<(), String> {
+        let profiles: BTreeMap<&str, &[u8]> =
+            saved.profiles.iter().map(|((_, user_id), profile)| (&**user_id, &*profile.bytes)).collect();
+        if profiles.len() != self.users.len() {
+            return Err(format!("I3: expected {} saved profiles, found {}", self.users.len(), profiles.len()));
+        }
+        for (user_id, profile) in self.users.iter().collect::<BTreeMap<_, _>>() {
+            if profiles.get(&**user_id) != Some(&&*profile::encode(profile)) {
+                return Err(format!("I3: the saved profile of {user_id} is not the fold of the journal"));
+            }
+        }
+        let listed: BTreeMap<&ListKey, &ListEntry> =
+            saved.lists.values().flat_map(|listed| &listed.entries).map(|(key, entry)| (key, entry)).collect();
+        let expected = self.entries();
+        if listed != expected.iter().map(|(key, entry)| (key, *entry)).collect() {
+            return Err(format!("I3: expected the saved list entries {expected:?}, found {listed:?}"));
+        }
+        for (partition, end) in ends {
+            let mark = saved.marks.get(partition);
+            let totals = self.totals.get(partition).copied().unwrap_or_default();
+            if mark.is_none_or(|mark| mark.next_n != *end || mark.totals != totals) || totals.records() != *end {
+                return Err(format!(
+                    "I6: expected {end} records and {totals:?} in partition {partition}, found {mark:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,280 @@
+//! Whoever sends events and keeps what they were answered. Every answer is checked when it comes: what it promises must be
+//! true at that moment, and a refusal must have its reason (I2, I6, I7).
+
+use super::events::{Event, Pool};
+use super::service::AGES;
+use crate::actors::messages::Answer;
+use crate::journal::record::{Body, Decided, Record};
+use crate::journal::simulated::Disk;
+use crate::wire;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+use verdict_core::profile::Retention;
+use verdict_core::time::Timestamp;
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// A decision, as the gateway gives it.
+    Decision(Answer),
+    /// A decision, as HTTP prints it.
+    Printed(Vec<u8>),
+    /// A login or a label, and whether it was known.
+    Accepted(bool),
+    /// A line's transaction was known.
+    SeenBefore,
+    /// The code of a refusal, and its status over HTTP.
+    Refused(String, Option<u16>),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decision(Answer { decided, duplicate, .. }) => {
+                let (outcome, degraded) = (decided.decision.outcome.name(), &decided.decision.degraded);
+                write!(f, "{outcome}{}", if *duplicate { " again" } else { "" })?;
+                degraded.iter().try_for_each(|why| write!(f, " {}", why.code()))
+            }
+            Self::Printed(body) => write!(f, "{} bytes", body.len()),
+            Self::Accepted(duplicate) => write!(f, "accepted{}", if *duplicate { " again" } else { "" }),
+            Self::SeenBefore => write!(f, "seen before"),
+            Self::Refused(code, status) => write!(f, "{code} {}", status.unwrap_or_default()),
+        }
+    }
+}
+
+/// How things stood when an event was sent, and what became of it.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    /// The place of the event in the pool.
+    pub(super) event: usize,
+    pub(super) life: usize,
+    pub(super) at: Instant,
+    pub(super) wall: Timestamp,
+    pub(super) deadline: Option<Instant>,
+    /// Whether every shard served.
+    pub(super) ready: bool,
+    /// Its line, if it came from a file.
+    pub(super) line: Option<u64>,
+    pub(super) outcome: Option<Outcome>,
+    /// Nobody waits for an answer any more: the service is gone.
+    pub(super) lost: bool,
+}
+
+/// How things stand when an answer comes.
+pub(super) struct Now {
+    pub(super) instant: Instant,
+    pub(super) in_flight: usize,
+    pub(super) limit: usize,
+    pub(super) stopping: bool,
+}
+
+/// See the module.
+pub(super) struct Clients {
+    pub(super) pool: Pool,
+    pub(super) sent: Vec<Sent>,
+    /// Answered since somebody last looked.
+    pub(super) news: BTreeSet<usize>,
+    pub(super) broken: Vec<String>,
+    /// Refusals over HTTP in this life, by code.
+    pub(super) refused: BTreeMap<String, u64>,
+    disk: Disk,
+    retention: Retention,
+    http: bool,
+    /// Records that were answered as new.
+    answered_first: BTreeSet<(u16, u64)>,
+}
+
+impl Clients {
+    pub(super) fn new(disk: Disk, retention: Retention, http: bool) -> Self {
+        Self {
+            pool: Pool::default(),
+            sent: Vec::new(),
+            news: BTreeSet::new(),
+            broken: Vec::new(),
+            refused: BTreeMap::new(),
+            disk,
+            retention,
+            http,
+            answered_first: BTreeSet::new(),
+        }
+    }
+
+    /// Requests of this life that wait for an answer.
+    pub(super) fn pending(&self) -> usize {
+        self.sent.iter().filter(|sent| sent.outcome.is_none() && !sent.lost).count()
+    }
+
+    /// The service is gone, and all its answers.
+    pub(super) fn lose_all(&mut self) {
+        self.sent.iter_mut().filter(|sent| sent.outcome.is_none()).for_each(|sent| sent.lost = true);
+        self.refused.clear();
+    }
+
+    /// I6: every line that was answered has left one record; the reader of the journal has seen that none left two.
+    pub(super) fn check_lines(&self, recorded: &BTreeSet<u64>) -> Result<(), String> {
+        for sent in &self.sent {
+            let settled = match &sent.outcome {
+                None => false,
+                Some(Outcome::Refused(code, _)) => matches!(&**code, "TOO_OLD" | "ID_REUSED"),
+                Some(_) => true,
+            };
+            if let Some(line) = sent.line.filter(|line| settled && !recorded.contains(line)) {
+                return Err(format!("I6: line {line} was settled and left no record: {sent:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// I1: the events of a user are journaled in the order in which they were sent. `log` is what a life has left; an
+    /// event that was sent twice in it, or as a line, which waits for its turn, may stand in either place.
+    pub(super) fn check_order(&self, life: usize, log: &[Record]) -> Result<(), String> {
+        let mut last: BTreeMap<(&str, u64), usize> = BTreeMap::new();
+        for record in log {
+            let of_record = |sent: &Sent| {
+                let event = &self.pool.events[sent.event];
+                sent.life == life && event.is_in(&record.body)
+            };
+            let mut candidates = (0..self.sent.len()).filter(|id| of_record(&self.sent[*id]));
+            let (Some(id), None) = (candidates.next(), candidates.next()) else { continue };
+            if self.sent[id].line.is_some() {
+                continue;
+            }
+            let user = self.pool.events[self.sent[id].event].user();
+            if let Some(before) = last.insert((user, record.epoch), id).filter(|before| *before > id) {
+                return Err(format!("I1: request {id} of {user} was journaled after request {before}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an answer.
+    pub(super) fn answered(&mut self, id: usize, outcome: Outcome, now: &Now) {
+        if let Err(what) = self.check(id, &outcome, now) {
+            let event = &self.pool.events[self.sent[id].event];
+            self.broken.push(format!("request {id} ({}): {what}; answered {outcome}", event.name()));
+        }
+        if let Outcome::Refused(code, Some(_)) = &outcome {
+            *self.refused.entry(code.clone()).or_default() += 1;
+        }
+        if self.sent[id].outcome.replace(outcome).is_some() {
+            self.broken.push(format!("request {id} was answered twice"));
+        }
+        self.news.insert(id);
+    }
+
+    fn check(&mut self, id: usize, outcome: &Outcome, now: &Now) -> Result<(), String> {
+        let sent = self.sent[id].clone();
+        let event = self.pool.events[sent.event].clone();
+        match (outcome, &event) {
+            (Outcome::Decision(answer), Event::Pay(_)) => {
+                if !answer.durable {
+                    return Err("I2: answered before it is durable".to_owned());
+                }
+                self.check_decision(&sent, &event, answer.duplicate, |decided| *decided == *answer.decided)
+            }
+            (Outcome::Printed(body), Event::Pay(_)) => {
+                let json: serde_json::Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+                let duplicate = json["duplicate"] == true;
+                self.check_decision(&sent, &event, duplicate, |decided| {
+                    let (mut expected, decided) = (Vec::new(), Arc::new(decided.clone()));
+                    wire::decision::to_json(&Answer { decided, durable: true, duplicate }, &mut expected);
+                    expected == *body
+                })
+            }
+            (Outcome::Accepted(_), Event::LogIn(_) | Event::Tell(_)) => match self.record_of(&event) {
+                Some(_) => Ok(()),
+                None => Err("I2: accepted, and in no record".to_owned()),
+            },
+            (Outcome::SeenBefore, Event::Pay(_)) if sent.line.is_some() => match self.record_of(&event) {
+                Some(_) => Ok(()),
+                None => Err("I2: seen before, and in no record".to_owned()),
+            },
+            (Outcome::Refused(code, status), _) => self.check_refusal(&sent, &event, code, *status, now),
+            _ => Err("an answer to another kind of event".to_owned()),
+        }
+    }
+
+    /// The record in which an event counts, if there is one.
+    fn record_of(&self, event: &Event) -> Option<Record> {
+        // An older word of the same source counts as known.
+        let holds = |record: &&Record| match (&record.body, event) {
+            (Body::Label(label), Event::Tell(event)) => {
+                (&label.user_id, &label.transaction_id, label.source)
+                    == (&event.user_id, &event.transaction_id, event.source)
+                    && label.at >= event.at
+            }
+            (body, event) => event.is_in(body),
+        };
+        self.disk.with_log(|log| log.iter().rev().find(holds).cloned())
+    }
+
+    fn check_decision(
+        &mut self,
+        sent: &Sent,
+        event: &Event,
+        duplicate: bool,
+        is_same: impl Fn(&Decided) -> bool,
+    ) -> Result<(), String> {
+        let Some(Record { partition, n, body: Body::Decision(decided), .. }) = self.record_of(event) else {
+            return Err("I2: answered as durable, and in no record".to_owned());
+        };
+        if !is_same(&decided) {
+            return Err(format!("I2: another decision than record {partition}/{n}: {decided:?}"));
+        }
+        if !duplicate && !self.answered_first.insert((partition, n)) {
+            return Err(format!("I2: record {partition}/{n} was answered as new before"));
+        }
+        let times_sent = self.sent.iter().filter(|other| other.event == sent.event).count();
+        if duplicate && times_sent < 2 {
+            return Err("answered as a duplicate, and sent once".to_owned());
+        }
+        Ok(())
+    }
+
+    /// A refusal has its reason.
+    fn check_refusal(
+        &self,
+        sent: &Sent,
+        event: &Event,
+        code: &str,
+        status: Option<u16>,
+        now: &Now,
+    ) -> Result<(), String> {
+        let failed_since = self.disk.last_failure().is_some_and(|failed| failed >= sent.at);
+        let late = sent.deadline.is_some_and(|deadline| now.instant >= deadline);
+        let others = || self.sent.iter().map(|other| &self.pool.events[other.event]);
+        let (expected, holds) = match code {
+            "OVERLOADED" => (429, now.in_flight >= now.limit),
+            "DEADLINE_EXCEEDED" | "JOURNAL_LATE" => (503, late),
+            "JOURNAL_UNAVAILABLE" => (503, failed_since),
+            "RECOVERING" => (503, failed_since || !sent.ready),
+            "STOPPING" => (503, now.stopping),
+            "ORIGINAL_UNAVAILABLE" => {
+                let refused = self.disk.last_read_refused().is_some_and(|refused| refused >= sent.at);
+                // The first decision of a line is not kept for whoever asks again before it is durable.
+                let line = self.sent.iter().any(|other| other.event == sent.event && other.line.is_some());
+                (503, refused || line)
+            }
+            "ID_REUSED" => (409, others().any(|other| other.shares_id(event) && other != event)),
+            "TOO_OLD" => {
+                let newest = others().filter(|other| other.user() == event.user() && !matches!(other, Event::Tell(_)));
+                let newest = newest.map(Event::at).max();
+                let forgotten = newest.is_some_and(|newest| event.at() <= newest - self.retention.dedupe_ms);
+                // Over HTTP the wall clock bounds how old and how early an event may be as well (I9).
+                let age_ms = sent.wall - event.at();
+                let bounded = self.http && !matches!(event, Event::Tell(_));
+                (422, forgotten || bounded && AGES.max_age_ms.is_some_and(|most| age_ms >= most))
+            }
+            "TOO_EARLY" => (422, self.http && AGES.max_ahead_ms.is_some_and(|most| event.at() - sent.wall >= most)),
+            _ => (0, false),
+        };
+        match status {
+            Some(found) if found != expected => Err(format!("expected status {expected} with {code}, found {found}")),
+            _ if holds => Ok(()),
+            _ => Err(format!("I6: refused without a reason; sent {sent:?}")),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Sends what the dice draw, in the ways that events come in: as requests to the gateway, over HTTP, and as lines of a file.
+
+use super::clients::{Clients, Now, Outcome, Sent};
+use super::events::Event;
+use super::service::Service;
+use super::story::Story;
+use crate::actors::messages::{Accepted, Refusal, Settled};
+use crate::telemetry::clock::virtual_now;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Deadline of a login or a label over HTTP.
+const INGEST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Draws an event and sends it.
+pub(super) fn send(story: &mut Story<'_>, service: &Service) {
+    let now = service.now();
+    let place = story.clients.borrow_mut().pool.draw(&mut story.dice, story.plan.users, now);
+    let as_line = story.dice.chance(story.plan.lines);
+    let deadline_ms = match story.dice.below(10) {
+        0 => story.dice.count(1, 5),
+        1..4 => story.dice.count(10, 100),
+        4..8 => 200,
+        _ => story.dice.count(1_000, 30_000),
+    };
+    send_one(story, service, place, Duration::from_millis(deadline_ms.into()), as_line);
+}
+
+/// Sends an event of the pool and returns; the answer comes to the clients.
+pub(super) fn send_one(story: &mut Story<'_>, service: &Service, place: usize, deadline: Duration, as_line: bool) {
+    let event = story.clients.borrow().pool.events[place].clone();
+    let deadline = match (&event, service.has_web()) {
+        (_, false) | (Event::Pay(_), true) => deadline,
+        (Event::LogIn(_) | Event::Tell(_), true) => INGEST_DEADLINE,
+    };
+    story.line += u64::from(as_line);
+    let line = as_line.then_some(story.line);
+    let id = {
+        let mut clients = story.clients.borrow_mut();
+        let sent = Sent {
+            event: place,
+            life: story.life,
+            at: virtual_now(),
+            wall: service.now(),
+            deadline: (!as_line).then(|| virtual_now() + deadline),
+            ready: service.readiness.report().ready,
+            line,
+            outcome: None,
+            lost: false,
+        };
+        clients.sent.push(sent);
+        clients.sent.len() - 1
+    };
+    let answer = Reply { clients: Rc::clone(&story.clients), service: service.clone(), id, limit: story.plan.limit };
+    let base = story.rules.set(0).rates().base();
+    actix::spawn(async move {
+        let service = answer.service.clone();
+        let outcome = if let Some(line) = line {
+            by_line(&service, event, line).await
+        } else if service.has_web() {
+            over_http(service.post(&event, base, deadline).await, &event)
+        } else {
+            by_request(&service, event, deadline).await
+        };
+        answer.give(outcome);
+    });
+}
+
+/// The way back to the clients.
+struct Reply {
+    clients: Rc<RefCell<Clients>>,
+    service: Service,
+    id: usize,
+    limit: usize,
+}
+
+impl Reply {
+    fn give(self, outcome: Outcome) {
+        let gateway = &self.service.gateway;
+        let now = Now {
+            instant: virtual_now(),
+            in_flight: gateway.in_flight(),
+            limit: self.limit,
+            stopping: self.service.is_stopping(),
+        };
+        self.clients.borrow_mut().answered(self.id, outcome, &now);
+    }
+}
+
+fn refused(refusal: &Refusal) -> Outcome {
+    Outcome::Refused(refusal.code().to_owned(), None)
+}
+
+fn accepted(answer: Result<Accepted, Refusal>) -> Outcome {
+    answer.map_or_else(|refusal| refused(&refusal), |accepted| Outcome::Accepted(accepted.duplicate))
+}
+
+async fn by_request(service: &Service, event: Event, deadline: Duration) -> Outcome {
+    let gateway = &service.gateway;
+    let deadline = Some(deadline);
+    match event {
+        Event::Pay(event) => {
+            let answer = gateway.decide(service.submission(event, deadline)).await;
+            answer.map_or_else(|refusal| refused(&refusal), Outcome::Decision)
+        }
+        Event::LogIn(event) => accepted(gateway.login(service.submission(event, deadline)).await),
+        Event::Tell(event) => accepted(gateway.label(service.submission(event, deadline)).await),
+    }
+}
+
+/// As the file ingress does: it waits for its turn and has no deadline.
+async fn by_line(service: &Service, event: Event, line: u64) -> Outcome {
+    let gateway = &service.gateway;
+    let permit = match gateway.turn().await {
+        Ok(permit) => permit,
+        Err(refusal) => return refused(&refusal),
+    };
+    let original = format!("line {line}").into_bytes();
+    match event {
+        Event::Pay(event) => match gateway.send_transaction(service.line(event, line, original), permit).await {
+            Ok(Ok(Settled::Answer(answer))) => Outcome::Decision(answer),
+            Ok(Ok(Settled::SeenBefore)) => Outcome::SeenBefore,
+            Ok(Err(refusal)) => refused(&refusal),
+            Err(_) => refused(&Refusal::Recovering),
+        },
+        Event::LogIn(event) => {
+            let answer = gateway.send_login(service.line(event, line, original), permit).await;
+            accepted(answer.unwrap_or(Err(Refusal::Recovering)))
+        }
+        Event::Tell(event) => {
+            let answer = gateway.send_label(service.line(event, line, original), permit).await;
+            accepted(answer.unwrap_or(Err(Refusal::Recovering)))
+        }
+    }
+}
+
+fn over_http((status, body): (u16, actix_web::web::Bytes), event: &Event) -> Outcome {
+    let json = || serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
+    match (status, event) {
+        (200..=202, Event::Pay(_)) => Outcome::Printed(body.to_vec()),
+        (200..=202, _) => Outcome::Accepted(json()["duplicate"] == true),
+        _ => Outcome::Refused(json()["code"].as_str().unwrap_or("no problem object").to_owned(), Some(status)),
+    }
+}

@@ -1,0 +1,321 @@
+//! One seed from its first step to its end: lives of the service, each from a start to a crash or a stop, over one disk.
+//!
+//! Whatever the dice decide is drawn by the one who tells the story, at moments when nothing else can run, so that the
+//! same seed is the same story. Changes of lists belong into `Step` once there are any.
+
+use super::audit::Audit;
+use super::clients::Clients;
+use super::plan::{DISK, MODEL, ModelFaults, Plan, STORY};
+use super::ports::{Rules, SimModel, SimTime};
+use super::service::Service;
+use super::{rest, senders};
+use crate::journal::Partition;
+use crate::journal::simulated::{Disk, Faults};
+use crate::traffic::dice::Dice;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::time::Duration;
+use verdict_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
+
+/// 2026-11-23T12:00:00Z, a Monday.
+const START: Timestamp = Timestamp::from_millis(1_795_435_200_000);
+
+/// Why a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Crash,
+    Stop,
+    /// The story is over.
+    Over,
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// So many events at once.
+    Send(u32),
+    /// Time passes, in milliseconds.
+    Wait(u32),
+    /// The wall clock is set, by so many milliseconds.
+    Jump(i64),
+    /// Somebody looks at a profile.
+    Look,
+    /// A checkpoint is asked for beside the ones that come by themselves.
+    Checkpoint,
+    /// The disk and the model behave from here on, or stop doing so.
+    Calm(bool),
+    /// The other rules are put in force.
+    Reload,
+    /// Everything comes to rest and is compared.
+    Rest,
+    Crash,
+    Stop,
+}
+
+impl Step {
+    fn draw(dice: &mut Dice, limit: usize) -> Self {
+        match dice.below(100) {
+            0..40 => Self::Send(1),
+            40..52 => Self::Send(dice.count(2, 8)),
+            52..55 => Self::Send(limit as u32 + dice.below(8)),
+            55..75 => Self::Wait(dice.count(1, 60)),
+            75..82 => Self::Wait(dice.count(100, 4_000)),
+            82..86 => Self::Jump(match dice.below(6) {
+                0 => -i64::from(dice.below(5_000)),
+                1..4 => i64::from(dice.count(1, 90)) * MINUTE_MS,
+                4 => i64::from(dice.count(1, 30)) * HOUR_MS,
+                _ => i64::from(dice.count(1, 12)) * DAY_MS,
+            }),
+            86..88 => Self::Look,
+            88..90 => Self::Checkpoint,
+            90..92 => Self::Reload,
+            92 => Self::Calm(dice.chance(0.5)),
+            93..95 => Self::Rest,
+            95..98 => Self::Crash,
+            _ => Self::Stop,
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Story<'a> {
+    pub(super) plan: Plan,
+    pub(super) rules: &'a Rules,
+    pub(super) disk: Disk,
+    pub(super) model: Option<SimModel>,
+    pub(super) dice: Dice,
+    pub(super) clients: Rc<RefCell<Clients>>,
+    pub(super) audit: Audit,
+    pub(super) life: usize,
+    pub(super) line: u64,
+    wall: Timestamp,
+    /// Which rules are in force.
+    which: usize,
+    step: u32,
+    trace: Vec<String>,
+}
+
+/// How a story ended.
+pub(super) struct Told {
+    /// A hash of everything that happened.
+    pub(super) fingerprint: u64,
+    pub(super) records: usize,
+    pub(super) requests: usize,
+    pub(super) lives: usize,
+}
+
+/// What went wrong, and how it came to that.
+pub(super) struct Broken {
+    pub(super) what: String,
+    pub(super) plan: Plan,
+    pub(super) trace: Vec<String>,
+}
+
+impl<'a> Story<'a> {
+    fn new(plan: Plan, rules: &'a Rules) -> Self {
+        let dice = |stream| Dice::new(plan.seed, stream, 0);
+        let disk = Disk::new(plan.partitions, dice(DISK));
+        Self {
+            rules,
+            model: plan.model.map(|_| SimModel::new(dice(MODEL))),
+            dice: dice(STORY),
+            clients: Rc::new(RefCell::new(Clients::new(disk.clone(), plan.retention, plan.http))),
+            audit: Audit::new(&plan),
+            life: 0,
+            line: 0,
+            wall: START,
+            which: 0,
+            step: 0,
+            trace: Vec::new(),
+            disk,
+            plan,
+        }
+    }
+
+    /// Tells the story of a seed, or only so many of its steps.
+    pub(super) fn tell(seed: u64, steps: Option<u32>, rules: &Rules) -> Result<Told, Box<Broken>> {
+        let mut story = Story::new(Plan::of(seed, steps), rules);
+        match story.lives() {
+            Ok(()) => Ok(story.told()),
+            Err(what) => Err(Box::new(Broken { what, plan: story.plan, trace: story.trace })),
+        }
+    }
+
+    fn told(&self) -> Told {
+        let mut hasher = DefaultHasher::new();
+        self.trace.hash(&mut hasher);
+        self.disk.with_log(|log| format!("{log:?}").hash(&mut hasher));
+        let requests = self.clients.borrow().sent.len();
+        let records = self.disk.with_log(<[_]>::len);
+        Told { fingerprint: hasher.finish(), records, requests, lives: self.life }
+    }
+
+    fn lives(&mut self) -> Result<(), String> {
+        self.behave(false);
+        loop {
+            let end = self.live()?;
+            if end == End::Over {
+                break;
+            }
+        }
+        // Once more over what the end has left, on a disk that works: everything is still known.
+        self.life_of(async |story, service| rest::come_to(story, service).await.map(|()| End::Over)).map(|_| ())
+    }
+
+    /// One life of the service.
+    fn live(&mut self) -> Result<End, String> {
+        let first = self.disk.with_log(<[_]>::len);
+        let end = self.life_of(async |story, service| story.happen(service).await)?;
+        self.disk.restore_power(end == End::Crash);
+        let left = self.clients.borrow().pending();
+        if end != End::Crash && left > 0 {
+            return Err(format!("I6: the service stopped and left {left} requests without an answer"));
+        }
+        self.clients.borrow_mut().lose_all();
+        self.read_journal()?;
+        self.disk.with_log(|log| self.clients.borrow().check_order(self.life, &log[first..]))?;
+        self.note(&format!("{end:?}, with {} records", self.disk.with_log(<[_]>::len)));
+        Ok(end)
+    }
+
+    /// Starts the service on a runtime of its own, whose clock stands still until nothing is left to do, and drops all of
+    /// it when `happen` is done, finished or not.
+    fn life_of(&mut self, happen: impl AsyncFnOnce(&mut Self, &Service) -> Result<End, String>) -> Result<End, String> {
+        self.life += 1;
+        self.audit.in_force.insert(self.rules.set(self.which).hash());
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.enable_time().start_paused(true).build().expect("a runtime")
+        };
+        let system = actix::System::with_tokio_rt(runtime);
+        let (end, runtime) = system.block_on(async {
+            let time = SimTime::starting_at(self.wall);
+            let service =
+                Service::start(&self.plan, (self.rules, self.which), &self.disk, self.model.as_ref(), time).await;
+            let end = happen(self, &service).await;
+            self.wall = service.now() + i64::from(self.dice.below(3_000));
+            (end, tokio::runtime::Handle::current())
+        });
+        self.disk.cut_power();
+        // What is dropped may still ask for a timer.
+        let entered = runtime.enter();
+        drop(system);
+        drop(entered);
+        end
+    }
+
+    /// Everything that happens in a life.
+    async fn happen(&mut self, service: &Service) -> Result<End, String> {
+        loop {
+            if self.step == self.plan.steps {
+                rest::come_to(self, service).await?;
+                rest::ask_again(self, service).await?;
+                rest::stop(self, service).await?;
+                return Ok(End::Over);
+            }
+            self.step += 1;
+            let step = Step::draw(&mut self.dice, self.plan.limit);
+            self.note(&format!("{step:?}"));
+            let end = self.take(step, service).await?;
+            self.look_around(service)?;
+            if let Some(end) = end {
+                return Ok(end);
+            }
+        }
+    }
+
+    async fn take(&mut self, step: Step, service: &Service) -> Result<Option<End>, String> {
+        // Whatever was started now runs as far as it can before time passes, and nothing runs while the story is told.
+        let mut pause_ms = 1;
+        match step {
+            Step::Send(count) => (0..count).for_each(|_| senders::send(self, service)),
+            Step::Wait(ms) => pause_ms = ms,
+            Step::Jump(by_ms) => service.time.jump(by_ms),
+            Step::Look => rest::look(self, service),
+            Step::Checkpoint => {
+                let gateway = service.gateway.clone();
+                actix::spawn(async move { gateway.checkpoint().await });
+            }
+            Step::Calm(calm) => self.behave(calm),
+            Step::Reload => self.reload(service),
+            Step::Rest => {
+                rest::come_to(self, service).await?;
+                self.behave(false);
+            }
+            Step::Crash => return Ok(Some(End::Crash)),
+            Step::Stop => {
+                rest::stop(self, service).await?;
+                return Ok(Some(End::Stop));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(pause_ms.into())).await;
+        Ok(None)
+    }
+
+    /// Puts the other rules in force, as a reload does when it has read them; nobody waits for it.
+    fn reload(&mut self, service: &Service) {
+        self.which = 1 - self.which;
+        self.audit.in_force.insert(self.rules.set(self.which).hash());
+        let judges = (0..self.plan.shards).map(|_| self.rules.judge(self.which, self.model.clone())).collect();
+        let gateway = service.gateway.clone();
+        actix::spawn(async move { gateway.adopt(judges).await });
+    }
+
+    /// Whether the disk and the model do what they should from here on.
+    pub(super) fn behave(&self, well: bool) {
+        self.disk.set_faults(if well { Faults::default() } else { self.plan.disk });
+        if let (Some(model), Some(faults)) = (&self.model, self.plan.model) {
+            model.set_faults(if well { ModelFaults::default() } else { faults });
+        }
+    }
+
+    /// What must hold at every moment.
+    pub(super) fn look_around(&mut self, service: &Service) -> Result<(), String> {
+        let news = std::mem::take(&mut self.clients.borrow_mut().news);
+        for id in news {
+            let line = {
+                let clients = self.clients.borrow();
+                let sent = &clients.sent[id];
+                let outcome = sent.outcome.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("  {id} {}: {outcome}", clients.pool.events[sent.event].name())
+            };
+            self.note(&line);
+        }
+        if let Some(what) = self.clients.borrow().broken.first().or(self.disk.breaches().first()) {
+            return Err(what.clone());
+        }
+        let (in_flight, limit) = (service.gateway.in_flight(), self.plan.limit);
+        if in_flight > limit || self.disk.most_waiting() > limit {
+            let waiting = self.disk.most_waiting();
+            return Err(format!(
+                "I7: expected at most {limit} in flight, found {in_flight}, and {waiting} at the disk"
+            ));
+        }
+        // The books of the handlers: what they counted as refused is what callers were told.
+        let rejected = service.rejected();
+        if rejected != self.clients.borrow().refused {
+            return Err(format!("I6: callers were told {:?}, counted are {rejected:?}", self.clients.borrow().refused));
+        }
+        Ok(())
+    }
+
+    /// Everything durable so far, against the naive history; and what was answered must be in it.
+    pub(super) fn read_journal(&mut self) -> Result<(), String> {
+        let Self { audit, disk, rules, .. } = self;
+        disk.with_log(|log| audit.read(log, rules))?;
+        self.clients.borrow().check_lines(&self.audit.lines)
+    }
+
+    /// The number of durable records by partition.
+    pub(super) fn ends(&self) -> BTreeMap<Partition, u64> {
+        let mut ends: BTreeMap<_, _> = (0..self.plan.partitions).map(|partition| (partition, 0)).collect();
+        self.disk.with_log(|log| log.iter().for_each(|record| *ends.entry(record.partition).or_default() += 1));
+        ends
+    }
+
+    pub(super) fn note(&mut self, what: &str) {
+        self.trace.push(format!("life {} step {:>3}: {what}", self.life, self.step));
+    }
+}
