@@ -6,6 +6,7 @@
 
 use super::claim::Claim;
 use super::messages::{Accepted, Answer, ListChanged, Refusal, Settled};
+use super::recent::RecentDecisions;
 use super::replica::ListReader;
 use super::shard::ShardSettings;
 use super::user::UserActor;
@@ -17,7 +18,7 @@ use crate::telemetry::clock::Clock;
 use crate::telemetry::{Metrics, Mode, events};
 use actix::Addr;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,10 +28,6 @@ use verdict_core::features::FeatureVector;
 use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
 use verdict_core::time::Timestamp;
-
-/// Decisions whose whole answer is kept for duplicates; far above what can be in flight, so that a duplicate of one that
-/// is not durable yet is always found here.
-const RECENT_DECISIONS: usize = 16_384;
 
 /// Decisions read back from the journal at once, a shard.
 const READS_AT_ONCE: usize = 8;
@@ -429,30 +426,5 @@ impl ShardContext {
             };
             ticket.answer(answer);
         });
-    }
-}
-
-/// The last decisions of a shard, oldest out first. A partition's numbers come in order, so that none needs a look-up.
-#[derive(Default)]
-struct RecentDecisions {
-    decisions: HashMap<Partition, VecDeque<(u64, Arc<Decided>)>>,
-    order: VecDeque<Partition>,
-}
-
-impl RecentDecisions {
-    fn put(&mut self, partition: Partition, n: u64, decided: Arc<Decided>) {
-        self.decisions.entry(partition).or_default().push_back((n, decided));
-        self.order.push_back(partition);
-        if self.order.len() > RECENT_DECISIONS
-            && let Some(oldest) = self.order.pop_front().and_then(|partition| self.decisions.get_mut(&partition))
-        {
-            oldest.pop_front();
-        }
-    }
-
-    fn get(&self, partition: Partition, n: u64) -> Option<&Arc<Decided>> {
-        let decisions = self.decisions.get(&partition)?;
-        let place = decisions.binary_search_by_key(&n, |(n, _)| *n).ok()?;
-        decisions.get(place).map(|(_, decided)| decided)
     }
 }

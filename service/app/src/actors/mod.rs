@@ -12,6 +12,7 @@ pub mod gateway;
 mod listing;
 pub mod messages;
 pub mod partition;
+mod recent;
 pub mod recovery;
 pub mod replica;
 pub mod requests;
