@@ -132,7 +132,7 @@ fn shown(answer: Result<Answer, Refusal>) -> String {
 /// Sends steps without waiting for answers, but where they say so.
 async fn run(steps: &[Step], settings: &ShardSettings) -> (Answers, Gateway) {
     let (gateway, shard) = serving(settings).await;
-    let (mut answers, mut waiting, mut paid) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut answers, mut waiting, mut paid, mut logins) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, step) in steps.iter().enumerate() {
         let again = |place: usize| -> Option<Submission<Transaction>> {
             let &(place, user, minor): &(usize, u8, i64) = paid.get(place % paid.len().max(1))?;
@@ -146,7 +146,8 @@ async fn run(steps: &[Step], settings: &ShardSettings) -> (Answers, Gateway) {
             Step::Repeat(before) => again(before.into()),
             Step::Login(user) => {
                 let permit = gateway.turn().await.expect("a permit");
-                drop(gateway.send_login(login(&format!("u-{user}"), &format!("l-{place}"), place as i64), permit));
+                let login = login(&format!("u-{user}"), &format!("l-{place}"), place as i64);
+                logins.push(gateway.send_login(login, permit));
                 None
             }
             Step::Tick => {
@@ -179,6 +180,10 @@ async fn run(steps: &[Step], settings: &ShardSettings) -> (Answers, Gateway) {
         }
     }
     answers.extend(join_all(waiting).await);
+    // One that is on its way to its user yet would be in the journal and not in the next checkpoint.
+    for login in logins {
+        login.await.expect("an answer").expect("accepted");
+    }
     (answers, gateway)
 }
 
