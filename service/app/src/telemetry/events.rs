@@ -252,6 +252,20 @@ impl InFlight {
     }
 }
 
+/// The number of list entries, sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct ListEntries {
+    /// Entries of both lists, of every kind.
+    pub entries: usize,
+}
+
+impl ListEntries {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().list_entries.set(approximate(self.entries as u64));
+    }
+}
+
 /// How far a projection is behind the journal, sampled.
 #[derive(Clone, Copy, Debug)]
 pub struct ProjectionLag {
@@ -367,6 +381,7 @@ mod tests {
         UserPassivated.emit(&metrics);
         UserWoken.emit(&metrics);
         InFlight { requests: 5 }.emit(&metrics);
+        ListEntries { entries: 6 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         ReviewLabelled { labels: 3 }.emit(&metrics);
         AlertStreams { open: 2 }.emit(&metrics);
@@ -384,6 +399,7 @@ mod tests {
             "verdict_end_to_end_seconds_bucket{le=\"0.2\"} 0",
             "verdict_end_to_end_seconds_bucket{le=\"0.3\"} 1",
             "verdict_duplicates_total 1",
+            "verdict_list_entries 6",
             "verdict_rejected_total{reason=\"SCHEMA\"} 2",
             "verdict_dead_letters_total{reason=\"TOO_OLD\"} 1",
             "verdict_alerts_total 1",
