@@ -46,7 +46,7 @@ def enter_virtual_environment() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--name", default="default", help="name of the model and of its folder [%(default)s]")
-    parser.add_argument("--version", default="1", help="version in the manifest [%(default)s]")
+    parser.add_argument("--version", default="2", help="version in the manifest [%(default)s]")
     parser.add_argument("--output", type=Path, help="folder to write [models/NAME]")
     parser.add_argument("--verdict", type=Path, help="the service's binary [target/release/verdict, built if missing]")
     parser.add_argument("--work", type=Path, default=MODELS / "build", help="folder for traffic and features [%(default)s]")
