@@ -4,6 +4,7 @@
 //! and `scratch` is the same actors over a journal that keeps nothing, for a backtest.
 
 mod alerts;
+mod base_currency;
 mod open_files;
 mod reload;
 mod reviews;
@@ -229,9 +230,10 @@ impl Service {
         let deciding = Deciding::load(&config)?;
         let dir = &config.data.dir;
         let lock = DirLock::acquire(dir)?;
+        let journal = Arc::new(LogJournal::open(dir, config.data.partitions).await?);
+        base_currency::check(deciding.rules().rates().base(), dir, &*journal).await?;
         deciding.archive(dir)?;
         let metrics = Metrics::new();
-        let journal = Arc::new(LogJournal::open(dir, config.data.partitions).await?);
         let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
         let reviews = Arc::new(ReviewStore::open(dir).await?);
         let listen = config.http.listen;
