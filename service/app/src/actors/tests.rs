@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod generations;
+mod hanging;
 
 use super::context::Judge;
 use super::gateway::Gateway;

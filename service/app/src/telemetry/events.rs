@@ -196,6 +196,17 @@ impl Degraded {
     }
 }
 
+/// A shard stopped asking its model, which hangs, for a while; again, when a try has hung as well.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelLeftAlone;
+
+impl ModelLeftAlone {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().model_left_alone.increment(1);
+    }
+}
+
 /// Users came into memory, left it, or went from one state to another; by how many.
 #[derive(Clone, Copy, Debug)]
 pub struct UsersMoved {
@@ -366,6 +377,7 @@ mod tests {
         UsersMoved { hot: -1, dormant: 1 }.emit(&metrics);
         UserPassivated.emit(&metrics);
         UserWoken.emit(&metrics);
+        ModelLeftAlone.emit(&metrics);
         InFlight { requests: 5 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         ReviewLabelled { labels: 3 }.emit(&metrics);
@@ -404,6 +416,7 @@ mod tests {
             "verdict_dormant_users 10",
             "verdict_user_passivations_total 1",
             "verdict_user_wake_ups_total 1",
+            "verdict_model_left_alone_total 1",
             "verdict_in_flight_requests 5",
             "verdict_review_labels_total 3",
             "verdict_alert_streams 2",
