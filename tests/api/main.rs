@@ -10,6 +10,7 @@ mod described;
 mod events;
 mod hostile;
 mod limits;
+mod lists;
 mod operate;
 mod reload;
 mod restart;

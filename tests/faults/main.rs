@@ -4,4 +4,5 @@
 
 mod caller;
 mod kills;
+mod lists;
 mod stops;

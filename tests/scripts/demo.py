@@ -21,10 +21,14 @@ REDRAW_EVERY_SECS = 0.25
 
 
 def interrupt(_signal, _frame):
+    # Kept as well as raised: what is raised while Python runs a destructor is printed and forgotten.
+    Demo.interrupted = True
     raise KeyboardInterrupt
 
 
 class Demo:
+    interrupted = False
+
     def __init__(self, args):
         self.args = args
         self.figures = Figures()
@@ -66,7 +70,7 @@ class Demo:
         self.started = time.monotonic()
         try:
             self.backend.simulate()
-            while not self.args.seconds or time.monotonic() - self.started < self.args.seconds:
+            while not self.interrupted and (not self.args.seconds or time.monotonic() - self.started < self.args.seconds):
                 draw()
                 self.backend.check()
                 time.sleep(REDRAW_EVERY_SECS)
@@ -95,7 +99,7 @@ def arguments():
 
 def main():
     args = arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     demo = None
     try:

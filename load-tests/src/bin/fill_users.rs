@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use thiserror::Error;
 use verdict::actors::partition::partition_of;
-use verdict::journal::checkpoint::{Checkpoint, CheckpointStore, Mark, Marker, ProfileSnapshot, Totals};
+use verdict::journal::checkpoint::{Checkpoint, CheckpointStore, ListSnapshot, Mark, Marker, ProfileSnapshot, Totals};
 use verdict::journal::{JournalError, profile};
 use verdict_core::profile::{PartsError, Payment, Profile, ProfileParts};
 use verdict_core::time::{DAY_MS, Timestamp};
@@ -88,7 +88,9 @@ async fn fill(args: &Args) -> Result<Findings, FillError> {
         // Nothing of the journal is reflected: it is empty.
         let mark = |partition| Mark { partition, next_n: 0, totals: Totals::default() };
         let marker = Marker { marks: (0..args.partitions).map(mark).collect(), sources: Vec::new() };
-        store.save(&Checkpoint { profiles, marker }).await?;
+        // Nobody is on a list, which spares the service looking for entries in every profile.
+        let lists = (0..args.partitions).map(|partition| ListSnapshot { partition, entries: Vec::new() }).collect();
+        store.save(&Checkpoint { profiles, lists, marker }).await?;
     }
     Ok(findings)
 }

@@ -14,9 +14,9 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use verdict::journal::checkpoint::{Checkpoint, CheckpointStore, Marker, ProfileSnapshot};
+use verdict::journal::checkpoint::{Checkpoint, CheckpointStore, ProfileSnapshot};
 use verdict::journal::record::Record;
-use verdict::journal::{Journal, LogJournal, Wanted, record_v1};
+use verdict::journal::{Journal, LogJournal, Wanted, codec};
 
 const RECORDS: u64 = 32_768;
 const PROFILES: usize = 1_000_000;
@@ -67,7 +67,7 @@ async fn row_a_commit(dir: &Path, batch: u64) -> Result<()> {
         let start = Instant::now();
         let mut body = Vec::with_capacity(records.len() * 512);
         for record in records {
-            record_v1::encode(record, &mut body)?;
+            codec::encode(record, &mut body)?;
         }
         sqlx::query("INSERT INTO batches (checksum, body) VALUES (?, ?)")
             .bind(i64::from(crc32fast::hash(&body)))
@@ -118,7 +118,7 @@ async fn profiles(dir: &Path) -> Result<()> {
             n: user as u64,
             bytes: vec![user as u8; 300],
         };
-        Checkpoint { profiles: (first..first + DIRTY).map(profile).collect(), marker: Marker::default() }
+        Checkpoint { profiles: (first..first + DIRTY).map(profile).collect(), ..Checkpoint::default() }
     };
     let start = Instant::now();
     for first in (0..PROFILES).step_by(DIRTY) {

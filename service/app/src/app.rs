@@ -13,6 +13,7 @@ mod watch;
 
 use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
+use crate::actors::replica::ListReplica;
 use crate::actors::shard::{ShardActor, ShardSettings, Start};
 use crate::actors::users::HotBounds;
 use crate::config::{Config, DataConfig};
@@ -29,7 +30,7 @@ use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
-use crate::telemetry::events::{AlertStreamCutOff, AlertStreams, InFlight, ProjectionLag, Rejected};
+use crate::telemetry::events::{AlertStreamCutOff, AlertStreams, InFlight, ListEntries, ProjectionLag, Rejected};
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use actix::Arbiter;
@@ -132,6 +133,7 @@ struct Shards {
     journal: Arc<dyn Journal>,
     checkpoints: Option<Arc<dyn Checkpoints>>,
     clock: Clock,
+    lists: Arc<ListReplica>,
     readiness: Readiness,
     metrics: Metrics,
 }
@@ -157,6 +159,7 @@ impl Shards {
                 journal: Arc::clone(&self.journal),
                 checkpoints: self.checkpoints.clone(),
                 checkpoint_every: Duration::from_secs(config.data.checkpoint_secs.into()),
+                lists: Arc::clone(&self.lists),
                 readiness: self.readiness.clone(),
                 metrics: self.metrics.clone(),
                 mailbox: config.decide.max_in_flight + MAILBOX_RESERVE,
@@ -164,7 +167,7 @@ impl Shards {
             shards.push(ShardActor::prepare(settings, deciding.judge()?));
         }
         let (addresses, starts) = shards.into_iter().unzip();
-        Ok((Gateway::new(addresses, partitions, config.decide.max_in_flight), starts))
+        Ok((Gateway::new(addresses, partitions, config.decide.max_in_flight, self.lists), starts))
     }
 }
 
@@ -191,6 +194,7 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
         journal: Arc::new(MemoryJournal::new(config.data.partitions, false)),
         checkpoints: None,
         clock: Clock::EventTime,
+        lists: ListReplica::new(config.data.partitions, config.data.max_list_entries),
         readiness: Readiness::new(config.actors.shards.into()),
         metrics: metrics.clone(),
     };
@@ -273,10 +277,12 @@ impl Service {
             let error = projection.run().await;
             error!(%error, "alerts stand still until the service is started again; decisions go on");
         });
+        let lists = ListReplica::new(journal.partitions(), self.config.data.max_list_entries);
         let shards = Shards {
             journal,
             checkpoints: Some(self.checkpoints.clone()),
             clock: Clock::System,
+            lists: Arc::clone(&lists),
             readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),
         };
@@ -293,7 +299,7 @@ impl Service {
         let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
         let server = http::serve(self.listener.try_clone()?, workers, connections, state, seat(starts, workers))?;
         let handle = server.handle();
-        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lag, streams.clone()));
+        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lists, lag, streams.clone()));
         let reloader = Reloader {
             config: self.config.clone(),
             in_force: self.deciding,
@@ -356,14 +362,21 @@ impl Service {
         })
     }
 
-    /// What is measured rather than counted, once a second.
-    fn upkeep(&self, gateway: Gateway, lag: Lag, streams: Streams) -> impl Future<Output = ()> + 'static {
+    /// What is measured rather than counted, and what has expired, once a second.
+    fn upkeep(
+        &self,
+        gateway: Gateway,
+        lists: Arc<ListReplica>,
+        lag: Lag,
+        streams: Streams,
+    ) -> impl Future<Output = ()> + 'static {
         let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
         async move {
             loop {
                 actix::clock::sleep(UPKEEP_EVERY).await;
                 metrics.run_upkeep();
                 InFlight { requests: gateway.in_flight() }.emit(&metrics);
+                ListEntries { entries: lists.sweep(Clock::System.now()) }.emit(&metrics);
                 AlertStreams { open: streams.open() }.emit(&metrics);
                 ProjectionLag { projection: "alerts", records: lag.records() }.emit(&metrics);
                 readiness.set_projection_lag("alerts", lag.records());

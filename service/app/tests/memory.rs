@@ -12,9 +12,10 @@ use verdict::actors::context::Judge;
 use verdict::actors::gateway::Gateway;
 use verdict::actors::messages::Submission;
 use verdict::actors::partition::partition_of;
+use verdict::actors::replica::ListReplica;
 use verdict::actors::shard::{ShardActor, ShardSettings};
 use verdict::actors::users::HotBounds;
-use verdict::journal::checkpoint::{Checkpoint, CheckpointStore, Mark, Marker, ProfileSnapshot, Totals};
+use verdict::journal::checkpoint::{Checkpoint, CheckpointStore, ListSnapshot, Mark, Marker, ProfileSnapshot, Totals};
 use verdict::journal::record::Generation;
 use verdict::journal::{MemoryJournal, profile};
 use verdict::telemetry::Metrics;
@@ -102,7 +103,9 @@ async fn checkpoint(dir: &std::path::Path, users: usize, events: impl Fn(usize) 
     };
     let marks = vec![Mark { partition: 0, next_n: 0, totals: Totals::default() }];
     let marker = Marker { marks, sources: Vec::new() };
-    store.save(&Checkpoint { profiles: (0..users).map(row).collect(), marker }).await.expect("saves");
+    // Nobody is on a list: nothing is to be looked for in the profiles.
+    let lists = vec![ListSnapshot { partition: 0, entries: Vec::new() }];
+    store.save(&Checkpoint { profiles: (0..users).map(row).collect(), lists, marker }).await.expect("saves");
     Arc::new(store)
 }
 
@@ -113,6 +116,7 @@ async fn start(checkpoints: Arc<CheckpointStore>) -> Gateway {
     let (ruleset_hash, feature_schema) = (rules.hash(), schema_version());
     let generation = Generation { ruleset_name: "test".into(), ruleset_hash, model: None, feature_schema };
     let judge = Judge::new(Arc::new(rules), Arc::new(generation), None);
+    let lists = ListReplica::new(1, 100);
     let settings = ShardSettings {
         shard: 0,
         partitions: vec![0],
@@ -122,13 +126,14 @@ async fn start(checkpoints: Arc<CheckpointStore>) -> Gateway {
         journal: Arc::new(MemoryJournal::new(1, false)),
         checkpoints: Some(checkpoints),
         checkpoint_every: Duration::from_secs(3_600),
+        lists: Arc::clone(&lists),
         readiness: Readiness::new(1),
         metrics: Metrics::new(),
         mailbox: 1_024,
     };
     let (address, start) = ShardActor::prepare(settings, judge);
     start();
-    let gateway = Gateway::new(vec![address], 1, 64);
+    let gateway = Gateway::new(vec![address], 1, 64, lists);
     gateway.serving().await.expect("serving");
     gateway
 }

@@ -4,6 +4,7 @@
 //! breaks the promise and decides what that means.
 
 use crate::decision::{Decision, Outcome, RiskLevel};
+use crate::event::Transaction;
 use crate::features::{CATALOGUE, FeatureVector};
 use crate::geo::EARTH_RADIUS_MILES;
 use crate::profile::{LONGEST_WINDOW_MS, ProfileParts, Retention};
@@ -115,4 +116,11 @@ pub fn decision_coherent(decision: &Decision) -> bool {
         && (decision.outcome == Outcome::Approve || decision.alert)
         && (decision.outcome == Outcome::Block || decision.block_entry.is_none())
         && decision.score.is_none_or(|score| (0.0..=1.0).contains(&score))
+}
+
+/// I3: every list hit of a decision names what its payment names, so that hits which a replay takes from the record are
+/// at least possible.
+#[must_use]
+pub fn hits_concern(transaction: &Transaction, decision: &Decision) -> bool {
+    decision.list_hits.iter().all(|hit| hit.kind.named_by(transaction) == Some(&hit.value))
 }

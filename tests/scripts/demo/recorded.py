@@ -12,8 +12,9 @@ import time
 
 from .emulator import Emulator
 
-# Of a program that hangs: it is ended then.
+# Of a program that hangs: it is asked to end then, and killed if it does not.
 PATIENCE_SECS = 120
+LAST_PATIENCE_SECS = 20
 
 
 class Recorded:
@@ -23,6 +24,7 @@ class Recorded:
         self.screen = Emulator(columns, rows)
         self.raw = b""
         self.status = None
+        self.late = False
         self.pid, self.master = pty.fork()
         if self.pid == 0:
             # Of the sizes that a program may ask for, this one is what the terminal itself says.
@@ -38,7 +40,8 @@ class Recorded:
 
     def __exit__(self, *_):
         if self.status is None:
-            os.kill(self.pid, signal.SIGTERM)
+            if not self.late:
+                os.kill(self.pid, signal.SIGTERM)
             self.finish()
         os.close(self.master)
 
@@ -54,7 +57,8 @@ class Recorded:
     def read(self, wait_secs=0.1):
         """Takes what there is; False when the program has closed its terminal."""
         if time.monotonic() > self.deadline:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL if self.late else signal.SIGTERM)
+            self.late, self.deadline = True, time.monotonic() + LAST_PATIENCE_SECS
             raise TimeoutError(f"no end in {PATIENCE_SECS} s; it showed:\n" + "\n".join(self.screen.text()))
         if not select.select([self.master], [], [], wait_secs)[0]:
             return True

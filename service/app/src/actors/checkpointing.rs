@@ -1,28 +1,30 @@
-//! Saving the changed profiles of a shard, without holding up its decisions and without a copy of all of them.
+//! Saving the changed profiles and list entries of a shard, without holding up its decisions and without a copy of all of them.
 //!
-//! The position is taken first and the profiles after it, so that every record below the position is in one of them; they
-//! may already hold later ones, which a replay then skips. They are written as they are copied, a part at a time, and
+//! The position is taken first, and list entries and profiles after it, so that every record below the position is in one
+//! of them; they may already hold later ones, which a replay then skips or does again. Profiles are written as they are copied, a part at a time, and
 //! nothing counts before all of it is durable: then the transaction around them is committed.
 
 use super::context::{Completion, ShardContext};
 use super::partition::partition_of;
 use super::users::Users;
 use crate::journal::Partition;
-use crate::journal::checkpoint::{Checkpoints, Marker, ProfileSnapshot, ROWS_PER_STATEMENT};
+use crate::journal::checkpoint::{Checkpoints, ListSnapshot, Marker, ProfileSnapshot, ROWS_PER_STATEMENT};
 use crate::telemetry::events;
 use futures_util::stream::{self, StreamExt};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::error;
+use verdict_core::lists::{ListEntry, ListKey};
 
 /// Profiles encoded between two turns of the shard: some 100 us of its time.
 const COPIES_PER_TURN: usize = 64;
 
-/// Saves the profiles of these users and the position that they reflect, which was taken before them; `false` when that failed and is to be tried again.
+/// Saves the profiles of these users, the list entries of these partitions, and the position that they reflect, which was
+/// taken before them; `false` when that failed and is to be tried again.
 pub(super) async fn save(
     context: Rc<ShardContext>,
     store: Arc<dyn Checkpoints>,
@@ -30,8 +32,10 @@ pub(super) async fn save(
     marker: Marker,
     users: Rc<RefCell<Users>>,
     changed: HashSet<Rc<str>>,
+    changed_lists: HashSet<Partition>,
 ) -> bool {
     let started = context.clock.instant();
+    let lists = list_snapshots(&context, &changed_lists).await;
     let mut by_partition: BTreeMap<Partition, Vec<&Rc<str>>> = BTreeMap::new();
     for id in &changed {
         by_partition.entry(partition_of(id, partitions)).or_default().push(id);
@@ -45,7 +49,7 @@ pub(super) async fn save(
     });
     let given_up = stream::once(durable(&context)).filter_map(|durable| ready((!durable).then_some(None)));
     let count = changed.len() as u64;
-    match store.save_parts(copies.map(Some).chain(given_up).boxed_local(), &marker).await {
+    match store.save_parts(copies.map(Some).chain(given_up).boxed_local(), &lists, &marker).await {
         Ok(true) => {
             events::CheckpointSaved { profiles: count, seconds: context.clock.since(started).as_secs_f64() }
                 .emit(&context.metrics);
@@ -56,8 +60,30 @@ pub(super) async fn save(
         Err(error) => {
             error!(%error, "cannot save a checkpoint; a later one will hold it");
             changed.iter().for_each(|id| context.mark_dirty(id));
+            changed_lists.iter().for_each(|partition| context.mark_lists_dirty(*partition));
             false
         }
+    }
+}
+
+/// Every list entry of these partitions, some at a time.
+async fn list_snapshots(context: &ShardContext, changed: &HashSet<Partition>) -> Vec<ListSnapshot> {
+    if changed.is_empty() {
+        return Vec::new();
+    }
+    let mut by_partition: HashMap<Partition, Vec<(ListKey, ListEntry)>> =
+        changed.iter().map(|partition| (*partition, Vec::new())).collect();
+    let mut after = None;
+    loop {
+        let (listed, next) = context.lists.replica().listed_behind(after.as_ref(), changed);
+        for (partition, key, entry) in listed {
+            by_partition.entry(partition).or_default().push((key, entry));
+        }
+        if next.is_none() {
+            return by_partition.into_iter().map(|(partition, entries)| ListSnapshot { partition, entries }).collect();
+        }
+        after = next;
+        tokio::task::yield_now().await;
     }
 }
 

@@ -6,7 +6,9 @@
 
 use super::breaker::Breaker;
 use super::claim::Claim;
-use super::messages::{Accepted, Answer, Refusal, Settled};
+use super::messages::{Accepted, Answer, ListChanged, Refusal, Settled};
+use super::recent::RecentDecisions;
+use super::replica::ListReader;
 use super::shard::ShardSettings;
 use super::user::UserActor;
 use crate::journal::checkpoint::{Mark, Totals};
@@ -17,7 +19,7 @@ use crate::telemetry::clock::Clock;
 use crate::telemetry::{Metrics, Mode, events};
 use actix::Addr;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,10 +29,6 @@ use verdict_core::features::FeatureVector;
 use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
 use verdict_core::time::Timestamp;
-
-/// Decisions whose whole answer is kept for duplicates; far above what can be in flight, so that a duplicate of one that
-/// is not durable yet is always found here.
-const RECENT_DECISIONS: usize = 16_384;
 
 /// Decisions read back from the journal at once, a shard.
 const READS_AT_ONCE: usize = 8;
@@ -105,6 +103,8 @@ pub enum Completion {
     SeenBefore(Ticket<Settled>),
     /// A login or a label.
     Accepted(Ticket<Accepted>, Accepted),
+    /// A change of a list entry, or why there is none.
+    Listed(Ticket<ListChanged>, Result<ListChanged, Refusal>),
     /// A refused transaction whose dead letter is durable.
     TransactionRefused(Ticket<Settled>, Refusal),
     /// A refused login or label whose dead letter is durable.
@@ -128,6 +128,8 @@ impl Completion {
             (Self::DeadLetter(ticket, _), Ok(())) => ticket.answer(Ok(Accepted { duplicate: false })),
             (Self::SeenBefore(ticket), Ok(())) => ticket.answer(Ok(Settled::SeenBefore)),
             (Self::Accepted(ticket, accepted), Ok(())) => ticket.answer(Ok(accepted)),
+            (Self::Listed(ticket, done), Ok(())) => ticket.answer(done),
+            (Self::Listed(ticket, _), Err(refusal)) => ticket.answer(Err(refusal)),
             (Self::TransactionRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
             (Self::EventRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
             (
@@ -167,7 +169,7 @@ impl Completion {
                 events::DeadLettered { reason: refusal.code() }.emit(metrics);
             }
             Self::DeadLetter(_, reason) => events::DeadLettered { reason }.emit(metrics),
-            Self::Durable(_) => {}
+            Self::Listed(..) | Self::Durable(_) => {}
         }
     }
 }
@@ -210,6 +212,8 @@ pub struct ShardContext {
     pub rows: RefCell<Vec<WaitingRow>>,
     /// What waits for the journal.
     pub outbox: RefCell<Outbox>,
+    /// Entries about merchants, devices and addresses.
+    pub lists: ListReader,
     /// Where counts go.
     pub metrics: Metrics,
     journal: Arc<dyn Journal>,
@@ -218,6 +222,8 @@ pub struct ShardContext {
     ledger: RefCell<HashMap<Partition, Account>>,
     /// Users changed since the last checkpoint.
     dirty: RefCell<HashSet<Rc<str>>>,
+    /// Partitions whose list entries changed since.
+    dirty_lists: RefCell<HashSet<Partition>>,
     recent: RefCell<RecentDecisions>,
     reads: Cell<usize>,
     /// Says whether the append before the next one became durable.
@@ -259,11 +265,13 @@ impl ShardContext {
             clock: settings.clock.clone(),
             rows: RefCell::default(),
             outbox: RefCell::default(),
+            lists: settings.lists.reader(),
             metrics: settings.metrics.clone(),
             journal: Arc::clone(&settings.journal),
             wake,
             ledger: RefCell::new(tenures.iter().map(|tenure| (tenure.partition, account(tenure))).collect()),
             dirty: RefCell::default(),
+            dirty_lists: RefCell::default(),
             recent: RefCell::default(),
             reads: Cell::new(0),
             last_append: RefCell::default(),
@@ -371,6 +379,16 @@ impl ShardContext {
         }
     }
 
+    /// Remembers that list entries of a partition changed.
+    pub fn mark_lists_dirty(&self, partition: Partition) {
+        self.dirty_lists.borrow_mut().insert(partition);
+    }
+
+    /// Takes the partitions where list entries changed since this was last called.
+    pub fn take_dirty_lists(&self) -> HashSet<Partition> {
+        self.dirty_lists.take()
+    }
+
     /// Takes the users that changed since this was last called.
     pub fn take_dirty(&self) -> HashSet<Rc<str>> {
         self.dirty.take()
@@ -411,30 +429,5 @@ impl ShardContext {
             };
             ticket.answer(answer);
         });
-    }
-}
-
-/// The last decisions of a shard, oldest out first. A partition's numbers come in order, so that none needs a look-up.
-#[derive(Default)]
-struct RecentDecisions {
-    decisions: HashMap<Partition, VecDeque<(u64, Arc<Decided>)>>,
-    order: VecDeque<Partition>,
-}
-
-impl RecentDecisions {
-    fn put(&mut self, partition: Partition, n: u64, decided: Arc<Decided>) {
-        self.decisions.entry(partition).or_default().push_back((n, decided));
-        self.order.push_back(partition);
-        if self.order.len() > RECENT_DECISIONS
-            && let Some(oldest) = self.order.pop_front().and_then(|partition| self.decisions.get_mut(&partition))
-        {
-            oldest.pop_front();
-        }
-    }
-
-    fn get(&self, partition: Partition, n: u64) -> Option<&Arc<Decided>> {
-        let decisions = self.decisions.get(&partition)?;
-        let place = decisions.binary_search_by_key(&n, |(n, _)| *n).ok()?;
-        decisions.get(place).map(|(_, decided)| decided)
     }
 }

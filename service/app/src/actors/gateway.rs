@@ -5,9 +5,10 @@
 
 use super::claim::Claim;
 use super::context::{Judge, Ticket};
-use super::messages::{Accepted, Answer, ProfileView, Refusal, Settled, Submission};
-use super::partition::partition_of;
-use super::requests::{Adopt, Checkpoint, Refuse, Stop, Submit, TellWhenServing, View};
+use super::messages::{Accepted, Answer, ListChanged, ListPage, ListQuery, ProfileView, Refusal, Settled, Submission};
+use super::partition::{partition_of, partition_of_entry};
+use super::replica::ListReplica;
+use super::requests::{Adopt, Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, View};
 use super::shard::ShardActor;
 use super::user::Work;
 use crate::journal::Partition;
@@ -19,6 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use verdict_core::event::{Label, Login, Transaction};
+use verdict_core::lists::{ListChange, ListEntry, ListKey};
+use verdict_core::time::Timestamp;
 
 /// Cheap to clone; every ingress holds one.
 #[derive(Clone)]
@@ -27,6 +30,7 @@ pub struct Gateway {
     partitions: Partition,
     permits: Arc<Semaphore>,
     limit: usize,
+    lists: Arc<ListReplica>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -36,9 +40,9 @@ type Reply<T> = oneshot::Receiver<Result<T, Refusal>>;
 impl Gateway {
     /// A gateway to shards that own partition p at index p mod their number, with at most `limit` events in flight.
     #[must_use]
-    pub fn new(shards: Vec<Addr<ShardActor>>, partitions: Partition, limit: usize) -> Self {
+    pub fn new(shards: Vec<Addr<ShardActor>>, partitions: Partition, limit: usize, lists: Arc<ListReplica>) -> Self {
         let (permits, stopping) = (Arc::new(Semaphore::new(limit)), Arc::default());
-        Self { shards: shards.into(), partitions, permits, limit, stopping }
+        Self { shards: shards.into(), partitions, permits, limit, lists, stopping }
     }
 
     /// Decides a transaction and waits until the decision is durable.
@@ -86,6 +90,43 @@ impl Gateway {
             return Err(Refusal::Stopping);
         }
         answer.await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Puts an entry on a list or takes it off, and waits until that is durable.
+    ///
+    /// # Errors
+    /// [`Refusal`] says what to tell the caller.
+    pub async fn change_list(&self, submission: Submission<ListChange>) -> Result<ListChanged, Refusal> {
+        let permit = self.permit()?;
+        let timed = submission.deadline.map(|deadline| (deadline, Claim::default()));
+        let claim = timed.as_ref().map(|(_, claim)| claim.clone());
+        let partition = partition_of_entry(&submission.event.key, self.partitions);
+        let (change, ticket, answer) = split(submission, permit, claim);
+        // A shard that is gone drops the ticket, and the receiver says so.
+        let _ = self.shard(partition).try_send(Relist { partition, change, ticket });
+        in_time(timed, answer).await
+    }
+
+    /// The entry of a list that binds at `now`.
+    ///
+    /// # Errors
+    /// While not all entries are known.
+    pub fn list_entry(&self, key: &ListKey, now: Timestamp) -> Result<Option<ListEntry>, Refusal> {
+        if !self.lists.is_complete() {
+            return Err(Refusal::Recovering);
+        }
+        Ok(self.lists.get(key).filter(|entry| entry.binds(now)))
+    }
+
+    /// A page of the entries of a list that bind at `now`.
+    ///
+    /// # Errors
+    /// While not all entries are known.
+    pub fn list_page(&self, query: &ListQuery, now: Timestamp) -> Result<ListPage, Refusal> {
+        if !self.lists.is_complete() {
+            return Err(Refusal::Recovering);
+        }
+        Ok(self.lists.page(query, now))
     }
 
     /// Waits until every shard has recovered; sources that do not retry start then.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use thiserror::Error;
 use verdict_core::event::{Label, Login, Source, Transaction};
 use verdict_core::features::FeatureVector;
-use verdict_core::lists::ListEntry;
+use verdict_core::lists::{List, ListEntry, ListKey, ListKind};
 use verdict_core::money::ConversionError;
 use verdict_core::time::Timestamp;
 
@@ -54,6 +54,41 @@ pub struct Accepted {
     pub duplicate: bool,
 }
 
+/// What became of a list entry; durable, and visible to the next decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListChanged {
+    /// There was none, and now there is.
+    Created,
+    /// Another was there.
+    Replaced,
+    /// The same was there.
+    Unchanged,
+    /// It is gone.
+    Deleted,
+}
+
+/// Which entries of a list are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Which list.
+    pub list: List,
+    /// Only of this kind.
+    pub kind: Option<ListKind>,
+    /// Only behind this one, in the order of kinds and values.
+    pub after: Option<(ListKind, Box<str>)>,
+    /// Most entries.
+    pub limit: usize,
+}
+
+/// Entries of a list, by kind and value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// The entries.
+    pub entries: Vec<(ListKey, ListEntry)>,
+    /// The last of them, if there are more.
+    pub next: Option<(ListKind, Box<str>)>,
+}
+
 /// Why a shard did not do what was asked.
 #[derive(Clone, Debug, Error)]
 pub enum Refusal {
@@ -69,6 +104,15 @@ pub enum Refusal {
     /// The rates changed after it was parsed, and it has no price any more (422, as if it came now).
     #[error(transparent)]
     Unpriced(ConversionError),
+    /// There is no such list entry (404 `ENTRY_NOT_FOUND`).
+    #[error("expected an entry of this list, found none")]
+    NotListed,
+    /// There are as many list entries as are allowed (422 `LISTS_FULL`).
+    #[error("expected fewer than {limit} list entries, found that many; delete some, or raise data.max_list_entries")]
+    ListsFull {
+        /// The bound.
+        limit: usize,
+    },
     /// Too much is in flight (429 `OVERLOADED`, Retry-After 1).
     #[error("more than {limit} requests are in flight; retry later")]
     Overloaded {
@@ -155,6 +199,8 @@ impl Refusal {
             Self::IdReused => "ID_REUSED",
             Self::Unpriced(ConversionError::NoRate(_)) => "UNKNOWN_CURRENCY",
             Self::Unpriced(ConversionError::TooLarge(_)) => "AMOUNT_TOO_LARGE",
+            Self::NotListed => "ENTRY_NOT_FOUND",
+            Self::ListsFull { .. } => "LISTS_FULL",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::JournalLate => "JOURNAL_LATE",

@@ -2,12 +2,22 @@
 //! journal agree (PROTOCOL).
 
 use crate::journal::Partition;
+use verdict_core::lists::{ListKey, ListKind};
 
 /// The partition of a user among `partitions`.
 #[must_use]
 pub fn partition_of(user_id: &str, partitions: Partition) -> Partition {
     // Java clears the sign bit rather than taking the absolute value. The remainder is below `partitions`.
     ((murmur2(user_id.as_bytes()) & 0x7fff_ffff) % u32::from(partitions)) as Partition
+}
+
+/// The partition of a list entry: its user's, or that of its kind and value.
+#[must_use]
+pub fn partition_of_entry(key: &ListKey, partitions: Partition) -> Partition {
+    match key.kind {
+        ListKind::User => partition_of(&key.value, partitions),
+        kind => partition_of(&format!("{}:{}", kind.name(), key.value), partitions),
+    }
 }
 
 /// MurmurHash2, 32 bits, with the seed that Kafka's Java client fixes.

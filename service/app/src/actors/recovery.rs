@@ -1,18 +1,23 @@
-//! Recovery: profiles as of the last checkpoint, brought up to date by the journal (I3).
+//! Recovery: profiles and list entries as of the last checkpoint, brought up to date by the journal (I3).
 //!
 //! Profiles are loaded as the bytes that they are saved as; only those that the journal changes are decoded, a bounded
 //! number at a time. The checkpoint store has verified a checksum over each, so that one that does not decode later is
 //! no damage of the file but a fault of the version that wrote it: its user is refused, and nobody else (`users`).
+//!
+//! What a profile says of its user's list entries is the truth, and the saved entries spare reading all profiles for them:
+//! users whose entries a record changed are read again once the replay is over, also where their profile was ahead of it.
 
 use super::dormant::Dormant;
-use crate::journal::checkpoint::{Checkpoints, ProfileSnapshot, Totals, check_against};
+use super::replica::ListReplica;
+use crate::journal::checkpoint::{Checkpoints, ListSnapshot, ProfileSnapshot, Totals, check_against};
 use crate::journal::profile::{self, ProfileError};
-use crate::journal::record::Record;
+use crate::journal::record::{Body, Record};
 use crate::journal::{Journal, JournalError, Partition, Tenure, Wanted};
 use futures_util::TryStreamExt;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use verdict_core::lists::{List, ListChange, ListEntry, ListKey, ListKind};
 use verdict_core::profile::{Change, Profile, Retention};
 
 /// Profiles decoded at a time during a replay; encoding that many again takes some 20 ms of a shard that does not serve.
@@ -29,8 +34,25 @@ pub struct Recovered {
     /// Users whose saved profile is behind: the replay changed them. The next checkpoint must hold them, as its position
     /// lies beyond the records that did.
     pub changed: HashSet<Rc<str>>,
+    /// Every list entry of these partitions, those in profiles included.
+    pub lists: ListedEntries,
+    /// Partitions whose saved list entries are behind.
+    pub changed_lists: HashSet<Partition>,
     /// Records replayed.
     pub replayed: u64,
+}
+
+/// List entries, each with its partition.
+pub type ListedEntries = BTreeMap<ListKey, (Partition, ListEntry)>;
+
+impl Recovered {
+    /// Hands the list entries of these partitions to the replica, and waits for those of the other shards, which bind here
+    /// too.
+    pub async fn list(&mut self, lists: &ListReplica, own: &[Partition]) {
+        let entries = std::mem::take(&mut self.lists).into_iter();
+        lists.load(own, entries.map(|(key, (partition, entry))| (partition, key, entry)));
+        lists.complete().await;
+    }
 }
 
 /// Starts new epochs, loads the checkpoint and replays what follows it.
@@ -44,7 +66,7 @@ pub async fn recover(
     retention: &Retention,
 ) -> Result<Recovered, JournalError> {
     let tenures = journal.take_over(partitions.to_vec()).await?;
-    let mut replay = Replay::default();
+    let (mut replay, mut lists) = (Replay::default(), ListReplay::of(partitions));
     let mut totals: HashMap<Partition, Totals> = partitions.iter().map(|p| (*p, Totals::default())).collect();
     let mut cursor: HashMap<Partition, u64> = partitions.iter().map(|p| (*p, 0)).collect();
     if let Some(store) = checkpoints {
@@ -55,9 +77,11 @@ pub async fn recover(
                 totals.insert(mark.partition, mark.totals);
             }
         }
+        store.lists().await?.into_iter().for_each(|saved| lists.start_from(saved));
         let mut snapshots = store.load(partitions);
         while let Some(snapshot) = snapshots.try_next().await? {
             replay.users.insert(dormant(&snapshot).map_err(|what| damaged(checkpoints, &snapshot.user_id, &what))?);
+            lists.start_without(&snapshot);
         }
     }
     let mut replayed = 0;
@@ -65,13 +89,23 @@ pub async fn recover(
     while let Some(record) = records.try_next().await? {
         replayed += 1;
         totals.entry(record.partition).or_default().count(&record);
+        lists.apply(&record);
         if let Some((user_id, change)) = record.body.change() {
             replay.apply(user_id, change, record.n, retention).map_err(|what| damaged(checkpoints, user_id, &what))?;
         }
     }
     drop(records);
     replay.settle();
-    Ok(Recovered { tenures, users: replay.users, totals, changed: replay.changed, replayed })
+    lists.settle(&replay.users);
+    Ok(Recovered {
+        tenures,
+        users: replay.users,
+        totals,
+        changed: replay.changed,
+        lists: lists.entries,
+        changed_lists: lists.changed,
+        replayed,
+    })
 }
 
 /// A saved profile as it is, once its version is known and its number is the row's.
@@ -129,6 +163,82 @@ impl Replay {
     /// Encodes what is decoded.
     fn settle(&mut self) {
         self.users.extend(self.decoded.drain().map(|(id, profile)| Dormant::of(&id, &profile)));
+    }
+}
+
+/// List entries under replay.
+struct ListReplay {
+    entries: ListedEntries,
+    /// Partitions whose saved entries are behind, or that have none saved.
+    changed: HashSet<Partition>,
+    /// Partitions that have none saved: their users' entries are only in the profiles.
+    unsaved: HashSet<Partition>,
+    /// Users whose own entries were changed, each with their partition.
+    relisted: HashMap<Box<str>, Partition>,
+}
+
+impl ListReplay {
+    fn of(partitions: &[Partition]) -> Self {
+        let unsaved: HashSet<Partition> = partitions.iter().copied().collect();
+        Self { entries: ListedEntries::new(), changed: unsaved.clone(), unsaved, relisted: HashMap::new() }
+    }
+
+    /// Takes what was saved of a partition, if it is one of these.
+    fn start_from(&mut self, saved: ListSnapshot) {
+        if self.unsaved.remove(&saved.partition) {
+            self.changed.remove(&saved.partition);
+            let listed = |(key, entry)| (key, (saved.partition, entry));
+            self.entries.extend(saved.entries.into_iter().map(listed));
+        }
+    }
+
+    /// Reads the entries of a user off the profile where no entries were saved: in a checkpoint of an earlier release.
+    fn start_without(&mut self, snapshot: &ProfileSnapshot) {
+        // One that does not decode is refused when its user comes.
+        if self.unsaved.contains(&snapshot.partition)
+            && let Ok(profile) = profile::decode(&snapshot.bytes)
+        {
+            self.read(&snapshot.user_id, snapshot.partition, &profile);
+        }
+    }
+
+    fn apply(&mut self, record: &Record) {
+        let user_id = match &record.body {
+            Body::List(ListChange { key, .. }) if key.kind == ListKind::User => &key.value,
+            Body::List(change) => {
+                self.changed.insert(record.partition);
+                return self.set(change.key.clone(), record.partition, change.entry());
+            }
+            Body::Decision(decided) if decided.decision.block_entry.is_some() => &decided.transaction.user_id,
+            Body::Decision(_) | Body::Login(_) | Body::Label(_) | Body::Duplicate { .. } | Body::DeadLetter { .. } => {
+                return;
+            }
+        };
+        self.changed.insert(record.partition);
+        self.relisted.insert(user_id.clone(), record.partition);
+    }
+
+    /// Reads the entries of the users whose entries changed.
+    fn settle(&mut self, users: &HashSet<Dormant>) {
+        for (user_id, partition) in std::mem::take(&mut self.relisted) {
+            if let Some(Ok(profile)) = users.get(user_id.as_bytes()).map(Dormant::wake) {
+                self.read(&user_id, partition, &profile);
+            }
+        }
+    }
+
+    fn read(&mut self, user_id: &str, partition: Partition, profile: &Profile) {
+        for (list, _) in List::ALL {
+            let key = ListKey { list, kind: ListKind::User, value: user_id.into() };
+            self.set(key, partition, profile.entry(list).cloned());
+        }
+    }
+
+    fn set(&mut self, key: ListKey, partition: Partition, entry: Option<ListEntry>) {
+        match entry {
+            Some(entry) => self.entries.insert(key, (partition, entry)),
+            None => self.entries.remove(&key),
+        };
     }
 }
 

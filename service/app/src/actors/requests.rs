@@ -1,11 +1,12 @@
 //! What a shard is asked, besides what is in an event.
 
 use super::context::{Judge, Ticket};
-use super::messages::{Accepted, ProfileView, Refusal};
+use super::messages::{Accepted, ListChanged, ProfileView, Refusal};
 use super::user::Work;
 use crate::journal::Partition;
 use actix::Message;
 use tokio::sync::oneshot;
+use verdict_core::lists::ListChange;
 
 /// An event for one of the shard's users.
 #[derive(Message)]
@@ -31,6 +32,18 @@ pub struct Refuse {
     pub detail: Box<str>,
     /// Carries the bytes as they came.
     pub ticket: Ticket<Accepted>,
+}
+
+/// A change of a list entry.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Relist {
+    /// The entry's partition.
+    pub partition: Partition,
+    /// What is asked.
+    pub change: ListChange,
+    /// The way back.
+    pub ticket: Ticket<ListChanged>,
 }
 
 /// Asks what is known of a user.

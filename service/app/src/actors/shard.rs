@@ -6,14 +6,16 @@
 
 use super::checkpointing;
 use super::context::{Completion, InForce, Judge, Outbox, ShardContext, Wake};
+use super::listing;
 use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
-use super::requests::{Adopt, Checkpoint, Refuse, Stop, Submit, TellWhenServing, Tick, View};
+use super::replica::ListReplica;
+use super::requests::{Adopt, Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, Tick, View};
 use super::scoring;
 use super::users::{HotBounds, STEPS_PER_TURN, Users};
 use crate::journal::checkpoint::{Checkpoints, Marker};
 use crate::journal::record::Body;
-use crate::journal::{AppendError, Journal, Partition};
+use crate::journal::{AppendError, Journal, JournalError, Partition};
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
 use crate::telemetry::{Metrics, events};
@@ -51,6 +53,8 @@ pub struct ShardSettings {
     pub checkpoints: Option<Arc<dyn Checkpoints>>,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
+    /// All list entries, shared by all shards.
+    pub lists: Arc<ListReplica>,
     /// Told when the shard serves and when it does not.
     pub readiness: Readiness,
     /// Where counts go.
@@ -121,7 +125,12 @@ impl ShardActor {
         let checkpoints = self.settings.checkpoints.clone();
         let (partitions, retention) = (self.settings.partitions.clone(), self.settings.retention);
         let started = self.settings.clock.instant();
-        let work = async move { recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await };
+        let lists = Arc::clone(&self.settings.lists);
+        let work = async move {
+            let mut recovered = recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await?;
+            recovered.list(&lists, &partitions).await;
+            Ok::<_, JournalError>(recovered)
+        };
         let work = work.into_actor(self).map(move |recovered, shard, ctx| match recovered {
             Ok(recovered) => {
                 let seconds = shard.settings.clock.since(started).as_secs_f64();
@@ -155,6 +164,7 @@ impl ShardActor {
         let context =
             ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
         recovered.changed.iter().for_each(|id| context.mark_dirty(id));
+        recovered.changed_lists.iter().for_each(|partition| context.mark_lists_dirty(*partition));
         let context = Rc::new(context);
         let checkpoints = self.settings.checkpoints.clone();
         let users = Users::new(recovered.users, self.settings.hot, Rc::clone(&context), checkpoints);
@@ -268,6 +278,17 @@ impl Handler<Refuse> for ShardActor {
     }
 }
 
+impl Handler<Relist> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, relist: Relist, _: &mut Context<Self>) {
+        match &self.serving {
+            Some(serving) => listing::relist(&serving.context, &serving.users, relist),
+            None => relist.ticket.answer(Err(Refusal::Recovering)),
+        }
+    }
+}
+
 impl Handler<View> for ShardActor {
     type Result = ();
 
@@ -348,6 +369,7 @@ impl Handler<Checkpoint> for ShardActor {
             marker,
             Rc::clone(&serving.users),
             serving.context.take_dirty(),
+            serving.context.take_dirty_lists(),
         );
         ctx.spawn(saving.into_actor(self).map(|saved, shard, _| {
             shard.checkpoint_running = false;

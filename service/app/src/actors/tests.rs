@@ -3,10 +3,12 @@
 mod deadlines;
 mod generations;
 mod hanging;
+mod lists;
 
 use super::context::Judge;
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
+use super::replica::ListReplica;
 use super::shard::{ShardActor, ShardSettings, Start};
 use super::users::HotBounds;
 use crate::journal::record::{Generation, ModelRef, Record};
@@ -41,6 +43,9 @@ policy:
 
 /// 2026-11-23T12:00:00Z.
 pub(super) const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
+
+/// List entries that may be asked for.
+const MAX_LISTED: usize = 3;
 
 /// A journal that fails, or holds its answers back, when told to.
 pub(super) struct Moody {
@@ -137,6 +142,7 @@ pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
         retention: Retention::default(),
         hot: HotBounds { users: 1_000, idle_ticks: 300 },
         clock: Clock::System,
+        lists: ListReplica::new(journal.partitions(), MAX_LISTED),
         journal,
         checkpoints: None,
         checkpoint_every: Duration::from_secs(3_600),
@@ -157,18 +163,18 @@ fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
 }
 
 pub(super) fn start_with(settings: ShardSettings, limit: usize) -> (Gateway, Addr<ShardActor>) {
-    let partitions = settings.journal.partitions();
+    let (partitions, lists) = (settings.journal.partitions(), Arc::clone(&settings.lists));
     let (address, start) = ShardActor::prepare(settings, judge_by(compile(RULES, "base: USD\nrates: {}\n"), None));
     start();
-    (Gateway::new(vec![address.clone()], partitions, limit), address)
+    (Gateway::new(vec![address.clone()], partitions, limit, lists), address)
 }
 
 /// A gateway to one shard, and what starts that on the thread that calls it.
 fn prepare(journal: Arc<Moody>, limit: usize, judge: Judge, metrics: &Metrics) -> (Gateway, Start) {
     let settings = ShardSettings { metrics: metrics.clone(), ..settings(journal, limit) };
-    let partitions = settings.journal.partitions();
+    let (partitions, lists) = (settings.journal.partitions(), Arc::clone(&settings.lists));
     let (address, start) = ShardActor::prepare(settings, judge);
-    (Gateway::new(vec![address], partitions, limit), start)
+    (Gateway::new(vec![address], partitions, limit, lists), start)
 }
 
 pub(super) fn payment(id: &str, minor: i64) -> Submission<Transaction> {

@@ -4,7 +4,10 @@
 //! sees the profile as its predecessor left it, blocks included.
 
 use super::context::{Completion, Judge, ShardContext, Ticket, WaitingRow};
-use super::messages::{Accepted, Answer, Event, LastLogin, ProfileView, RecentTransaction, Refusal, Settled};
+use super::listing;
+use super::messages::{
+    Accepted, Answer, Event, LastLogin, ListChanged, ProfileView, RecentTransaction, Refusal, Settled,
+};
 use crate::journal::Partition;
 use crate::journal::record::{Body, Decided};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
@@ -15,7 +18,7 @@ use std::sync::Arc;
 use verdict_core::decision::{ModelVerdict, RuleHit};
 use verdict_core::event::{Label, Login, Transaction};
 use verdict_core::features::{Computed, compute};
-use verdict_core::lists::ListHit;
+use verdict_core::lists::{List, ListChange, ListHit};
 use verdict_core::profile::{Admission, Change, Profile};
 use verdict_core::rules::DecideInput;
 
@@ -118,6 +121,8 @@ pub enum Work {
     Login(Login, Ticket<Accepted>),
     /// To be remembered.
     Label(Label, Ticket<Accepted>),
+    /// To be put on a list or taken off.
+    List(ListChange, Ticket<ListChanged>),
 }
 
 impl Work {
@@ -126,6 +131,7 @@ impl Work {
         match self {
             Self::Transaction(_, ticket) => ticket.answer(Err(refusal)),
             Self::Login(_, ticket) | Self::Label(_, ticket) => ticket.answer(Err(refusal)),
+            Self::List(_, ticket) => ticket.answer(Err(refusal)),
         }
     }
 }
@@ -146,6 +152,7 @@ impl UserActor {
             Work::Transaction(transaction, ticket) => self.weigh(transaction, ticket, ctx),
             Work::Login(login, ticket) => self.remember(Event::Login(login), ticket),
             Work::Label(label, ticket) => self.remember(Event::Label(label), ticket),
+            Work::List(change, ticket) => self.relist(change, ticket),
         }
         if self.scoring.is_none() {
             self.memory.finished();
@@ -171,7 +178,8 @@ impl UserActor {
             Err(why) => return self.refuse(ticket, Refusal::Unpriced(why), Completion::TransactionRefused),
         }
         let profile = self.memory.profile();
-        let list_hits = profile.list_hits(&self.memory.user_id, ticket.received_at);
+        let mut list_hits = profile.list_hits(&self.memory.user_id, ticket.received_at);
+        self.shard.lists.hit(&transaction, ticket.received_at, &mut list_hits);
         let computed = compute(&profile, &transaction, &list_hits, judge.rules.rates().base());
         let mut rule_hits = Vec::new();
         judge.rules.evaluate(&computed.features, &mut rule_hits);
@@ -217,6 +225,10 @@ impl UserActor {
         let body = Body::Decision(Arc::clone(&decided));
         let n = self.shard.commit(self.partition, source, received_at, body, Completion::Decided(ticket, answer));
         self.changed(Change::Decided(&decided.transaction, &decided.decision), n);
+        if decided.decision.block_entry.is_some() {
+            let profile = self.memory.profile();
+            listing::publish(&self.shard, self.partition, &self.memory.user_id, profile.entry(List::Block));
+        }
     }
 
     /// A login or a label.
@@ -259,6 +271,17 @@ impl UserActor {
                 self.changed(Change::Labelled(&label), n);
             }
             Event::Transaction(_) => {}
+        }
+    }
+
+    /// A change of the user's own list entry.
+    fn relist(&mut self, change: ListChange, ticket: Ticket<ListChanged>) {
+        let settled = {
+            let profile = self.memory.profile();
+            listing::settle(&self.shard, self.partition, profile.entry(change.key.list), change, ticket)
+        };
+        if let Some((change, n)) = settled {
+            self.changed(Change::Listed(&change), n);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
 use super::recovery::{fold, recover};
+use super::replica::ListReplica;
 use super::requests::Tick;
 use super::shard::{ShardActor, ShardSettings};
 use super::tests::{Moody, NOON, count, payment, settings, start_with};
@@ -63,6 +64,8 @@ fn again(settings: &ShardSettings) -> ShardSettings {
         clock: settings.clock.clone(),
         journal: Arc::clone(&settings.journal),
         checkpoints: settings.checkpoints.clone(),
+        // Another start knows nothing of the entries before it.
+        lists: ListReplica::new(settings.journal.partitions(), 1_000),
         readiness: settings.readiness.clone(),
         metrics: settings.metrics.clone(),
         ..*settings
@@ -129,7 +132,7 @@ fn shown(answer: Result<Answer, Refusal>) -> String {
 /// Sends steps without waiting for answers, but where they say so.
 async fn run(steps: &[Step], settings: &ShardSettings) -> (Answers, Gateway) {
     let (gateway, shard) = serving(settings).await;
-    let (mut answers, mut waiting, mut paid) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut answers, mut waiting, mut paid, mut logins) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, step) in steps.iter().enumerate() {
         let again = |place: usize| -> Option<Submission<Transaction>> {
             let &(place, user, minor): &(usize, u8, i64) = paid.get(place % paid.len().max(1))?;
@@ -143,7 +146,8 @@ async fn run(steps: &[Step], settings: &ShardSettings) -> (Answers, Gateway) {
             Step::Repeat(before) => again(before.into()),
             Step::Login(user) => {
                 let permit = gateway.turn().await.expect("a permit");
-                drop(gateway.send_login(login(&format!("u-{user}"), &format!("l-{place}"), place as i64), permit));
+                let login = login(&format!("u-{user}"), &format!("l-{place}"), place as i64);
+                logins.push(gateway.send_login(login, permit));
                 None
             }
             Step::Tick => {
@@ -176,6 +180,10 @@ async fn run(steps: &[Step], settings: &ShardSettings) -> (Answers, Gateway) {
         }
     }
     answers.extend(join_all(waiting).await);
+    // One that is on its way to its user yet would be in the journal and not in the next checkpoint.
+    for login in logins {
+        login.await.expect("an answer").expect("accepted");
+    }
     (answers, gateway)
 }
 
@@ -335,7 +343,7 @@ async fn checkpoint_of(bytes: &[u8], n: u64) -> (tempfile::TempDir, Arc<Checkpoi
     let mark = |partition| Mark { partition, next_n: 0, totals: Totals::default() };
     let profiles = vec![row("u-1", n, bytes.to_vec()), row("u-2", 0, profile::encode(&Profile::default()))];
     let marker = Marker { marks: vec![mark(0), mark(1)], sources: Vec::new() };
-    store.save(&Checkpoint { profiles, marker }).await.expect("saves");
+    store.save(&Checkpoint { profiles, marker, ..Checkpoint::default() }).await.expect("saves");
     (dir, Arc::new(store))
 }
 

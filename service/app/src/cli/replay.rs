@@ -18,6 +18,7 @@ use std::sync::Arc;
 use verdict_core::decision::{Degradation, ModelVerdict};
 use verdict_core::features::{CATALOGUE, compute, schema_version};
 use verdict_core::invariant;
+use verdict_core::lists::ListKind;
 use verdict_core::profile::{Profile, Retention};
 use verdict_core::rules::{DecideInput, RuleSet};
 
@@ -140,7 +141,12 @@ impl<'a> Replay<'a> {
         }
         let unseen = Profile::default();
         let profile = self.users.get(&transaction.user_id).map_or(&unseen, |profile| profile);
-        let list_hits = profile.list_hits(&transaction.user_id, record.received_at);
+        let mut list_hits = profile.list_hits(&transaction.user_id, record.received_at);
+        // Other entries are in other partitions, whose order against this one nothing tells: the record says what was met.
+        if !invariant::hits_concern(transaction, &decided.decision) {
+            bail!("transaction {:?}: a list hit names something else than it", transaction.transaction_id);
+        }
+        list_hits.extend(decided.decision.list_hits.iter().filter(|hit| hit.kind != ListKind::User).cloned());
         let computed = compute(profile, transaction, &list_hits, rules.rates().base());
         if computed.features != decided.features {
             bail!(

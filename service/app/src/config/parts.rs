@@ -19,6 +19,8 @@ pub struct DataConfig {
     pub max_ahead_hours: u32,
     /// Time between two checkpoints, in seconds: the longer, the more is replayed at a start.
     pub checkpoint_secs: u32,
+    /// Most block and allow entries that may be asked for; more are refused with 422 (I7).
+    pub max_list_entries: usize,
 }
 
 impl Default for DataConfig {
@@ -30,6 +32,7 @@ impl Default for DataConfig {
             max_age_days: 7,
             max_ahead_hours: 24,
             checkpoint_secs: 10,
+            max_list_entries: 100_000,
         }
     }
 }
@@ -44,6 +47,7 @@ impl DataConfig {
             max_age_days: section.integer("max_age_days", default.max_age_days, 1..=3650),
             max_ahead_hours: section.integer("max_ahead_hours", default.max_ahead_hours, 0..=240),
             checkpoint_secs: section.integer("checkpoint_secs", default.checkpoint_secs, 1..=3600),
+            max_list_entries: section.integer("max_list_entries", default.max_list_entries, 0..=10_000_000),
         };
         section.end();
         config

@@ -11,6 +11,7 @@
 //! - `replay` streams records back in journal order; what was never durable never appears.
 
 pub mod checkpoint;
+pub mod codec;
 #[cfg(test)]
 mod contract;
 mod ledger;
@@ -24,6 +25,7 @@ mod profile_v1;
 mod profile_v2;
 pub mod record;
 pub mod record_v1;
+pub mod record_v2;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]

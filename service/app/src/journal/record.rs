@@ -1,12 +1,13 @@
 //! The journal record: one per event, with everything that explains its decision (I2, I8).
 //!
-//! This is the record as the service handles it; how it is stored is `record_v1`.
+//! This is the record as the service handles it; how it is stored is `codec`.
 
 use super::Partition;
 use std::sync::Arc;
 use verdict_core::decision::Decision;
 use verdict_core::event::{Label, Login, Source, Transaction};
 use verdict_core::features::FeatureVector;
+use verdict_core::lists::{ListChange, ListKind};
 use verdict_core::profile::Change;
 use verdict_core::time::Timestamp;
 
@@ -40,6 +41,8 @@ pub enum Body {
     Login(Login),
     /// A label was learned.
     Label(Label),
+    /// An entry was put on a list or taken off.
+    List(ListChange),
     /// An event that was seen before came again from a topic or a file; nothing changed.
     Duplicate {
         /// Whose.
@@ -68,7 +71,10 @@ impl Body {
             }
             Self::Login(login) => Some((&login.user_id, Change::LoggedIn(login))),
             Self::Label(label) => Some((&label.user_id, Change::Labelled(label))),
-            Self::Duplicate { .. } | Self::DeadLetter { .. } => None,
+            Self::List(change) if change.key.kind == ListKind::User => {
+                Some((&change.key.value, Change::Listed(change)))
+            }
+            Self::List(_) | Self::Duplicate { .. } | Self::DeadLetter { .. } => None,
         }
     }
 }

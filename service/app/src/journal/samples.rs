@@ -11,7 +11,7 @@ use verdict_core::decision::{Decision, Degradation, Outcome, Reason, RiskLevel, 
 use verdict_core::event::{Label, LabelSource, Login, Source, Transaction};
 use verdict_core::features::{FeatureVector, SLOTS};
 use verdict_core::geo::Coordinates;
-use verdict_core::lists::{List, ListEntry, ListHit, ListKind};
+use verdict_core::lists::{List, ListAction, ListChange, ListEntry, ListHit, ListKey, ListKind, ListSource};
 use verdict_core::money::{BaseMinor, Currency, Money};
 use verdict_core::time::Timestamp;
 
@@ -97,6 +97,22 @@ pub(crate) fn one_of_each() -> Vec<Record> {
     records[3].source = Source::File { line: 17 };
     records[5].source = Source::Topic { topic: "transactions".into(), partition: 4, offset: 1 << 40 };
     records
+}
+
+/// A change of every kind, list, source and action.
+pub(crate) fn list_changes() -> Vec<Record> {
+    let change = |list, (kind, value): (ListKind, &str), source, action| {
+        Body::List(ListChange { key: ListKey { list, kind, value: value.into() }, source, action })
+    };
+    let put = |reason: &str, expires_at| ListAction::Put { reason: reason.into(), expires_at };
+    let (block, allow, api) = (List::Block, List::Allow, ListSource::Api);
+    let bodies = [
+        change(block, (ListKind::User, "u-7"), api, put("chargebacks", None)),
+        change(allow, (ListKind::Merchant, "m-3"), api, put("partner", Some(NOON + 86_400_000))),
+        change(block, (ListKind::Device, "d-1"), ListSource::Decision, put("", Some(NOON))),
+        change(allow, (ListKind::Ip, "2001:db8::1"), api, ListAction::Delete),
+    ];
+    (0..).zip(bodies).map(|(n, body)| with(3, 2, n, body)).collect()
 }
 
 fn sample_login(id: &str) -> Login {
@@ -277,8 +293,29 @@ fn label_body() -> impl Strategy<Value = Body> {
     )
 }
 
+/// Any list change.
+pub(crate) fn list_body() -> impl Strategy<Value = Body> {
+    let kind = prop::sample::select(ListKind::ALL.map(|(kind, _)| kind).to_vec());
+    let from = prop::sample::select(vec![ListSource::Decision, ListSource::Api]);
+    let action = prop_oneof![
+        (text(), option::of(time())).prop_map(|(reason, expires_at)| ListAction::Put { reason, expires_at }),
+        Just(ListAction::Delete)
+    ];
+    (list(), kind, text(), from, action).prop_map(|(list, kind, value, source, action)| {
+        Body::List(ListChange { key: ListKey { list, kind, value }, source, action })
+    })
+}
+
 /// Any record of any kind.
 pub(crate) fn record() -> impl Strategy<Value = Record> {
+    prop_oneof![4 => record_v1(), 1 => (any::<u16>(), any::<u64>(), any::<u64>(), source(), time(), list_body())
+    .prop_map(|(partition, epoch, n, source, received_at, body)| {
+        Record { partition, epoch, n, source, received_at, body }
+    })]
+}
+
+/// Any record of a kind that version 1 has a shape for.
+pub(crate) fn record_v1() -> impl Strategy<Value = Record> {
     let body = prop_oneof![
         decided_body(),
         login_body(),

@@ -1,7 +1,7 @@
 //! Reads the durable journal against everything that must hold of it, record by record, and keeps the naive history and
 //! the folded profile of every user, to compare a running service with.
 
-use super::history::{Decided as Known, History};
+use super::history::{Decided as Known, History, Listing};
 use super::naive::Question;
 use super::plan::Plan;
 use super::ports::{Rules, score_of};
@@ -15,7 +15,7 @@ use verdict_core::decision::{Degradation, ModelVerdict};
 use verdict_core::event::Source;
 use verdict_core::features::compute;
 use verdict_core::invariant;
-use verdict_core::lists::List;
+use verdict_core::lists::{List, ListEntry, ListKey, ListKind};
 use verdict_core::profile::{Admission, Profile, Retention};
 use verdict_core::rules::DecideInput;
 
@@ -98,6 +98,7 @@ impl Audit {
                     Err(format!("I2: counts again: {admitted:?}"))
                 }
             }
+            Body::List(change) => Err(format!("I6: nobody asked for {change:?}")),
             Body::Duplicate { .. } | Body::DeadLetter { .. } => match record.source {
                 Source::Http => Err("I6: a request leaves a record only if it counts".to_owned()),
                 Source::File { .. } | Source::Topic { .. } => Ok(()),
@@ -166,8 +167,20 @@ impl Audit {
             return Err(format!("an incoherent decision: {decided:?}"));
         }
         history.decided.push(Known { n: record.n, transaction: transaction.clone() });
-        history.entries.extend(decision.block_entry.clone());
+        history.listings.extend(decision.block_entry.clone().map(Listing::Automatic));
         Ok(())
+    }
+
+    /// The list entries in the profiles: there are no others, as nobody asks for any.
+    fn entries(&self) -> BTreeMap<ListKey, &ListEntry> {
+        let mut entries = BTreeMap::new();
+        for (user_id, profile) in &self.users {
+            for (list, _) in List::ALL {
+                let key = ListKey { list, kind: ListKind::User, value: user_id.clone() };
+                entries.extend(profile.entry(list).map(|entry| (key, entry)));
+            }
+        }
+        entries
     }
 
     /// I3: what a checkpoint holds after everything was saved is the fold of the journal, byte for byte, and its marks
@@ -182,6 +195,12 @@ impl Audit {
             if profiles.get(&**user_id) != Some(&&*profile::encode(profile)) {
                 return Err(format!("I3: the saved profile of {user_id} is not the fold of the journal"));
             }
+        }
+        let listed: BTreeMap<&ListKey, &ListEntry> =
+            saved.lists.values().flat_map(|listed| &listed.entries).map(|(key, entry)| (key, entry)).collect();
+        let expected = self.entries();
+        if listed != expected.iter().map(|(key, entry)| (key, *entry)).collect() {
+            return Err(format!("I3: expected the saved list entries {expected:?}, found {listed:?}"));
         }
         for (partition, end) in ends {
             let mark = saved.marks.get(partition);

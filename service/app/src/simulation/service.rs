@@ -5,6 +5,7 @@ use super::plan::Plan;
 use super::ports::{Rules, SimModel, SimTime};
 use crate::actors::gateway::Gateway;
 use crate::actors::messages::Submission;
+use crate::actors::replica::ListReplica;
 use crate::actors::shard::{ShardActor, ShardSettings};
 use crate::ingress::http::streams::Streams;
 use crate::ingress::http::{self, AlertDesk, AlertError, HttpState, KeyRing, Limits};
@@ -35,6 +36,9 @@ use verdict_core::time::{DAY_MS, HOUR_MS, Timestamp};
 
 /// What the composition root adds to the permits.
 const MAILBOX_RESERVE: usize = 1_024;
+
+/// Most list entries that are asked for.
+const MAX_LISTED: usize = 100;
 
 /// How old an event may be over HTTP, and how early.
 pub(super) const AGES: AgeBounds = AgeBounds { max_age_ms: Some(7 * DAY_MS), max_ahead_ms: Some(24 * HOUR_MS) };
@@ -68,6 +72,7 @@ impl Service {
         let journal: Arc<dyn Journal> = Arc::new(SimJournal::open(disk.clone()));
         let checkpoints: Arc<dyn Checkpoints> = Arc::new(SimCheckpoints::open(disk.clone()));
         let readiness = Readiness::new(plan.shards.into());
+        let lists = ListReplica::new(plan.partitions, MAX_LISTED);
         let mut shards = Vec::new();
         for shard in 0..plan.shards {
             let settings = ShardSettings {
@@ -79,6 +84,7 @@ impl Service {
                 journal: Arc::clone(&journal),
                 checkpoints: Some(Arc::clone(&checkpoints)),
                 checkpoint_every: Duration::from_secs(plan.checkpoint_secs.into()),
+                lists: Arc::clone(&lists),
                 readiness: readiness.clone(),
                 metrics: Metrics::new(),
                 mailbox: plan.limit + MAILBOX_RESERVE,
@@ -87,7 +93,7 @@ impl Service {
             start();
             shards.push(address);
         }
-        let gateway = Gateway::new(shards, plan.partitions, plan.limit);
+        let gateway = Gateway::new(shards, plan.partitions, plan.limit, lists);
         let mut service =
             Self { gateway, readiness, time, stopping: Rc::default(), rejected: Arc::default(), clock, web: None };
         if plan.http {

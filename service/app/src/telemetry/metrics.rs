@@ -64,6 +64,7 @@ const COUNTERS: &[(&str, &str)] = &[
 const GAUGES: &[(&str, &str)] = &[
     ("verdict_alert_streams", "Connections that follow alerts"),
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
+    ("verdict_list_entries", "Entries of the block and allow lists"),
     ("verdict_reload_failed", "1 while the rules or the model in the files are refused and older ones decide, else 0"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
     ("verdict_hot_users", "Users in memory as actors"),
@@ -107,6 +108,7 @@ pub(super) struct Handles {
     pub(super) replayed_records: Counter,
     pub(super) shard_recovery_seconds: Histogram,
     pub(super) in_flight: Gauge,
+    pub(super) list_entries: Gauge,
     reloads: [Counter; ReloadOutcome::ALL.len()],
     pub(super) reload_failed: Gauge,
     pub(super) user_passivations: Counter,
@@ -217,6 +219,7 @@ impl Handles {
             replayed_records: counter("verdict_replayed_records_total"),
             shard_recovery_seconds: histogram("verdict_shard_recovery_seconds"),
             in_flight: gauge("verdict_in_flight_requests"),
+            list_entries: gauge("verdict_list_entries"),
             reloads,
             reload_failed: gauge("verdict_reload_failed"),
             user_passivations: counter("verdict_user_passivations_total"),

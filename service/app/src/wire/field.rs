@@ -1,6 +1,6 @@
 //! The field names of every event, in one table: readers look fields up by number, not by text.
 
-/// A field of a transaction, a login, a label or a review.
+/// A field of a transaction, a login, a label, a review or a list entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     TransactionId,
@@ -25,6 +25,8 @@ pub(super) enum Field {
     Status,
     Note,
     Assignee,
+    Reason,
+    ExpiresAt,
 }
 
 impl Field {
@@ -32,7 +34,7 @@ impl Field {
     pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Every field with its name, in the order of the documentation, which most senders keep.
-    const ALL: [(Self, &'static str); 22] = [
+    const ALL: [(Self, &'static str); 24] = [
         (Self::TransactionId, "transaction_id"),
         (Self::UserId, "user_id"),
         (Self::Amount, "amount"),
@@ -55,6 +57,8 @@ impl Field {
         (Self::Status, "status"),
         (Self::Note, "note"),
         (Self::Assignee, "assignee"),
+        (Self::Reason, "reason"),
+        (Self::ExpiresAt, "expires_at"),
     ];
 
     /// The name on the wire.

@@ -12,6 +12,7 @@ pub mod fault;
 mod field;
 pub mod label;
 pub mod line;
+pub mod list;
 pub mod login;
 mod object;
 pub mod problem;

@@ -82,6 +82,27 @@ impl<'s, 'c, 'a, V: Values<'a>> Reader<'s, 'c, V> {
         self.optional(field, |text| scalar::prose(text, max))
     }
 
+    /// A text of at least one character and at most `max` bytes.
+    pub(super) fn text(&mut self, field: Field, max: usize) -> Option<Box<str>> {
+        self.required(field, |text| match text.trim().is_empty() {
+            true => Err(Rejection::new(FaultCode::MissingField, "expected some text, found none")),
+            false => scalar::bounded(text, max),
+        })
+    }
+
+    /// A time after now, if the field is there.
+    pub(super) fn optional_later(&mut self, field: Field) -> Option<Timestamp> {
+        let now = self.context.now;
+        self.optional(field, |text| {
+            let at = time::timestamp(text)?;
+            if at > now {
+                return Ok(at);
+            }
+            let message = format!("expected a time after {}, found {}", time::to_text(now), time::to_text(at));
+            Err(Rejection::new(FaultCode::TimestampInvalid, message))
+        })
+    }
+
     pub(super) fn optional_ip(&mut self, field: Field) -> Option<Box<str>> {
         self.optional(field, scalar::ip)
     }

@@ -17,7 +17,7 @@ pub use spending::{Bucket, Payment, Spent, WindowTotals, Windows};
 
 use crate::decision::Decision;
 use crate::event::{Label, Login, Transaction};
-use crate::lists::{List, ListEntry, ListHit, ListKind};
+use crate::lists::{List, ListChange, ListEntry, ListHit, ListKind};
 use crate::time::{DAY_MS, Timestamp};
 use labels::Labels;
 use logins::Logins;
@@ -80,6 +80,8 @@ pub enum Change<'a> {
     LoggedIn(&'a Login),
     /// A label was learned.
     Labelled(&'a Label),
+    /// An entry about the user was put on a list or taken off.
+    Listed(&'a ListChange),
 }
 
 /// Everything remembered of one user.
@@ -118,6 +120,7 @@ impl Profile {
                 self.logins.insert(login, newest, retention);
             }
             Change::Labelled(label) => self.labels.insert(label, retention),
+            Change::Listed(change) => *self.place(change.key.list) = change.entry(),
         }
     }
 
@@ -156,6 +159,12 @@ impl Profile {
     /// The user's own list entries, expired ones included.
     pub fn entries(&self) -> impl Iterator<Item = &ListEntry> {
         self.block.iter().chain(&self.allow)
+    }
+
+    /// The user's own entry of a list, expired or not.
+    #[must_use]
+    pub fn entry(&self, list: List) -> Option<&ListEntry> {
+        self.entries().find(|entry| entry.list == list)
     }
 
     /// Sliding-window totals at `at`: with a transaction (its amount in minor units and its merchant) as if it were the
@@ -213,12 +222,16 @@ impl Profile {
         newest
     }
 
-    /// Puts an entry on a list; of two, the one that binds longer stays.
-    fn enter(&mut self, entry: ListEntry) {
-        let place = match entry.list {
+    const fn place(&mut self, list: List) -> &mut Option<ListEntry> {
+        match list {
             List::Block => &mut self.block,
             List::Allow => &mut self.allow,
-        };
+        }
+    }
+
+    /// Puts an entry on a list that nobody asked for; of two, the one that binds longer stays.
+    fn enter(&mut self, entry: ListEntry) {
+        let place = self.place(entry.list);
         let stays = place.as_ref().is_some_and(|old| match (old.expires_at, entry.expires_at) {
             (None, _) => true,
             (Some(_), None) => false,

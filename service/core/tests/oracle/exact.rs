@@ -1,6 +1,6 @@
 //! The profile against the oracle where everything is kept that a window may ask for: equal at every step.
 
-use crate::history::{Answer, Decided, History};
+use crate::history::{Answer, Decided, History, Listing};
 use crate::naive::Question;
 use crate::stories::{Event, Shape, currency, decision, payment, stories};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use verdict_core::event::{Transaction, id_hash};
 use verdict_core::features::{Computed, FeatureVector, compute};
 use verdict_core::geo::Coordinates;
 use verdict_core::invariant;
-use verdict_core::lists::{List, ListHit};
+use verdict_core::lists::{List, ListAction, ListHit};
 use verdict_core::money::{BaseMinor, Currency};
 use verdict_core::profile::{Admission, Change, Profile, Retention};
 use verdict_core::time::{DAY_MS, HOUR_MS, Timestamp};
@@ -36,8 +36,9 @@ impl Pair {
         match event {
             Event::Pay(transaction, entry) => {
                 self.history.decided.push(Decided { n, transaction: transaction.clone() });
-                self.history.entries.extend(entry.clone());
+                self.history.listings.extend(entry.clone().map(Listing::Automatic));
             }
+            Event::List(change) => self.history.listings.push(Listing::Asked(change.clone())),
             Event::LogIn(login) => self.history.logins.push(login.clone()),
             Event::Tell(label) => self.history.labels.push(label.clone()),
         }
@@ -62,6 +63,8 @@ impl Pair {
                 prop_assert_eq!(found, self.history.admit_label(label), "{:?}", event);
                 Ok(found == Answer::New)
             }
+            // Whoever asks may ask again: what is there already is for the caller to see.
+            Event::List(_) => Ok(true),
         }
     }
 
@@ -70,8 +73,11 @@ impl Pair {
         let found = self.profile.list_hits(USER, now);
         for list in [List::Block, List::Allow] {
             let reasons: Vec<&str> = found.iter().filter(|hit| hit.list == list).map(|hit| &*hit.reason).collect();
-            let expected: Vec<&str> = self.history.listed(list, now).iter().map(|entry| &*entry.reason).collect();
+            let listed = self.history.listed(list, now);
+            let expected: Vec<&str> = listed.iter().map(|entry| &*entry.reason).collect();
             prop_assert_eq!(reasons, expected, "{:?} list at {}", list, now);
+            let entry = self.history.entry(list);
+            prop_assert_eq!(self.profile.entry(list), entry.as_ref());
         }
         prop_assert!(found.iter().all(|hit| &*hit.value == USER));
         Ok(found)
@@ -173,6 +179,7 @@ pub(crate) fn fold(profile: &mut Profile, event: &Event, n: u64, retention: &Ret
         }
         Event::LogIn(login) => profile.apply(Change::LoggedIn(login), n, retention),
         Event::Tell(label) => profile.apply(Change::Labelled(label), n, retention),
+        Event::List(change) => profile.apply(Change::Listed(change), n, retention),
     }
 }
 
@@ -213,7 +220,8 @@ fn compare(story: &[Event], retention: Retention, base: Currency) -> Result<(), 
         let mut twice = pair.profile.clone();
         fold(&mut twice, event, n, &retention);
         prop_assert_eq!(&twice, &pair.profile, "record {} was reflected already", n);
-        prop_assert_eq!(pair.admit(event, pair.history.floor(retention.dedupe_ms))?, false, "accepted once only");
+        let again = pair.admit(event, pair.history.floor(retention.dedupe_ms))?;
+        prop_assert_eq!(again, matches!(event, Event::List(_)), "events are accepted once only");
         snapshots.push(pair.profile.clone());
     }
     let some = snapshots.len().div_ceil(6);
@@ -298,6 +306,11 @@ fn later(mut event: Event, shift: i64) -> Event {
         }
         Event::LogIn(login) => login.at = login.at + shift,
         Event::Tell(label) => label.at = label.at + shift,
+        Event::List(change) => {
+            if let ListAction::Put { expires_at, .. } = &mut change.action {
+                *expires_at = expires_at.map(|end| end + shift);
+            }
+        }
     }
     event
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use verdict_core::event::{Label, Login, Transaction};
-use verdict_core::lists::{List, ListEntry};
+use verdict_core::lists::{List, ListAction, ListChange, ListEntry};
 use verdict_core::profile::Admission;
 use verdict_core::time::Timestamp;
 
@@ -19,7 +19,16 @@ pub(crate) struct History {
     pub(crate) decided: Vec<Decided>,
     pub(crate) logins: Vec<Login>,
     pub(crate) labels: Vec<Label>,
-    pub(crate) entries: Vec<ListEntry>,
+    pub(crate) listings: Vec<Listing>,
+}
+
+/// What happened to the user's list entries, in journal order.
+#[derive(Clone, Debug)]
+pub(crate) enum Listing {
+    /// A decision made an entry, on its own account.
+    Automatic(ListEntry),
+    /// Somebody asked for it.
+    Asked(ListChange),
 }
 
 /// What an admission says, without the record number where nobody keeps one (logins and labels).
@@ -110,14 +119,28 @@ impl History {
         self.logins.iter().filter(wanted).max_by_key(|login| login.at)
     }
 
-    /// The entry of a list that stays: the one that binds longest, whether it still binds or not.
-    pub(crate) fn entry(&self, list: List) -> Option<&ListEntry> {
-        let of_list = self.entries.iter().filter(|entry| entry.list == list);
-        of_list.min_by_key(|entry| entry.expires_at.map_or((0, Reverse(0)), |end| (1, Reverse(end.as_millis()))))
+    /// The entry of a list, whether it still binds or not: what was asked for last, unless a decision since then made one
+    /// that binds longer, or made the first.
+    pub(crate) fn entry(&self, list: List) -> Option<ListEntry> {
+        let about = |listing: &&Listing| match listing {
+            Listing::Automatic(entry) => entry.list == list,
+            Listing::Asked(change) => change.key.list == list,
+        };
+        let told: Vec<&Listing> = self.listings.iter().filter(about).collect();
+        let asked = told.iter().rposition(|listing| matches!(listing, Listing::Asked(_)));
+        let candidates = told[asked.unwrap_or(0)..].iter().filter_map(|listing| match listing {
+            Listing::Automatic(entry) => Some(entry.clone()),
+            Listing::Asked(ListChange { action: ListAction::Put { reason, expires_at }, .. }) => {
+                Some(ListEntry { list, reason: reason.clone(), alert_id: None, expires_at: *expires_at })
+            }
+            Listing::Asked(ListChange { action: ListAction::Delete, .. }) => None,
+        });
+        // Of equal ones `min_by_key` gives the first, which stays.
+        candidates.min_by_key(|entry| entry.expires_at.map_or((0, Reverse(0)), |end| (1, Reverse(end.as_millis()))))
     }
 
     /// Whether an entry of a list binds at `now`.
-    pub(crate) fn listed(&self, list: List, now: Timestamp) -> Option<&ListEntry> {
+    pub(crate) fn listed(&self, list: List, now: Timestamp) -> Option<ListEntry> {
         self.entry(list).filter(|entry| match entry.expires_at {
             None => true,
             Some(end) => now.as_millis() < end.as_millis(),

@@ -6,7 +6,7 @@ use proptest::sample::{Index, select};
 use verdict_core::decision::{Decision, Outcome};
 use verdict_core::event::{Label, LabelSource, Login, Transaction};
 use verdict_core::geo::Coordinates;
-use verdict_core::lists::{List, ListEntry};
+use verdict_core::lists::{List, ListAction, ListChange, ListEntry, ListKey, ListKind, ListSource};
 use verdict_core::money::{BaseMinor, Currency, MAX_MINOR, Money};
 use verdict_core::time::Timestamp;
 
@@ -20,6 +20,7 @@ pub(crate) enum Event {
     Pay(Transaction, Option<ListEntry>),
     LogIn(Login),
     Tell(Label),
+    List(ListChange),
 }
 
 /// When something happens, told by what happened before.
@@ -53,6 +54,11 @@ enum Step {
         transaction: u8,
         source: usize,
         shift: i64,
+    },
+    /// Puts an entry on a list for so long, or for ever, or takes it off.
+    List {
+        list: List,
+        put: Option<Option<i64>>,
     },
     /// The same event once more.
     Again(Index),
@@ -104,7 +110,9 @@ fn step(ids: u8) -> impl Strategy<Value = Step> {
     let places = vec![(0.0, 0.0), (-0.0, 0.0), (40.7128, -74.006), (34.05, -118.24), (89.9, 10.0), (0.0, 180.0)];
     let place = move || prop::option::weighted(0.6, select(places.clone()));
     let expiry = prop::option::weighted(0.8, select(vec![0, 1, HOUR, DAY, 2 * DAY]));
-    let entry = prop::option::weighted(0.1, (prop_oneof![3 => Just(List::Block), 1 => Just(List::Allow)], expiry));
+    let list = || prop_oneof![3 => Just(List::Block), 1 => Just(List::Allow)];
+    let entry = prop::option::weighted(0.1, (list(), expiry.clone()));
+    let put = prop::option::weighted(0.7, expiry);
     prop_oneof![
         12 => (0..ids, minor(), minor(), 0..5_u8, place(), entry)
             .prop_map(|(id, minor, base, merchant, place, entry)| Step::Pay { id, minor, base, merchant, place, entry }),
@@ -112,6 +120,7 @@ fn step(ids: u8) -> impl Strategy<Value = Step> {
             .prop_map(|(id, success, place)| Step::LogIn { id, success, place }),
         2 => (0..4_u8, 0..LabelSource::ALL.len(), -3..3_i64)
             .prop_map(|(transaction, source, shift)| Step::Tell { transaction, source, shift }),
+        1 => (list(), put).prop_map(|(list, put)| Step::List { list, put }),
         2 => any::<Index>().prop_map(Step::Again),
         1 => (any::<Index>(), 0..6_u8).prop_map(|(index, field)| Step::Tampered(index, field)),
     ]
@@ -178,6 +187,17 @@ fn told(step: &Step, at: i64) -> Event {
                 amount_lost: (shift % 3 == 0).then_some(BaseMinor(at % 1_000)),
             })
         }
+        Step::List { list, put } => {
+            let action = match put {
+                Some(length) => {
+                    let expires_at = length.map(|length| when + length);
+                    ListAction::Put { reason: format!("asked until {expires_at:?}").into(), expires_at }
+                }
+                None => ListAction::Delete,
+            };
+            let key = ListKey { list: *list, kind: ListKind::User, value: "u-7".into() };
+            Event::List(ListChange { key, source: ListSource::Api, action })
+        }
         Step::Again(_) | Step::Tampered(..) => unreachable!("these have their event already"),
     }
 }
@@ -236,7 +256,7 @@ fn tampered(event: Event, field: u8) -> Event {
             }
             Event::LogIn(login)
         }
-        label @ Event::Tell(_) => label,
+        other @ (Event::Tell(_) | Event::List(_)) => other,
     }
 }
 

@@ -57,10 +57,10 @@ impl Stage {
         let given = Clock::Given(clock.clone());
         let settings = ShardSettings { clock: given, metrics: metrics.clone(), ..settings(Moody::new(), 64) };
         let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(Box::new(model)));
-        let partitions = settings.journal.partitions();
+        let (partitions, lists) = (settings.journal.partitions(), Arc::clone(&settings.lists));
         let (address, start) = ShardActor::prepare(settings, judge);
         start();
-        let gateway = Gateway::new(vec![address], partitions, 64);
+        let gateway = Gateway::new(vec![address], partitions, 64, lists);
         gateway.serving().await.expect("serving");
         Self { gateway, clock, hangs, runs, metrics }
     }

@@ -13,6 +13,7 @@ mod docs;
 mod events;
 mod ingest;
 pub mod intake;
+mod lists;
 mod operate;
 mod profile;
 mod rate;
@@ -138,23 +139,30 @@ impl HttpState {
 struct Endpoint {
     path: &'static str,
     allow: &'static str,
-    route: Route,
+    routes: Vec<Route>,
 }
 
 impl Endpoint {
     fn post(path: &'static str, route: fn(Route) -> Route) -> Self {
-        Self { path, allow: "POST", route: route(taking(|method| *method == Method::POST)) }
+        Self { path, allow: "POST", routes: vec![route(taking(|method| *method == Method::POST))] }
     }
 
     fn get(path: &'static str, route: fn(Route) -> Route) -> Self {
-        Self { path, allow: "GET, HEAD", route: route(taking(|method| matches!(*method, Method::GET | Method::HEAD))) }
+        let either = taking(|method| matches!(*method, Method::GET | Method::HEAD));
+        Self { path, allow: "GET, HEAD", routes: vec![route(either)] }
+    }
+
+    /// The same path with two more methods; `allow` names all of them.
+    fn and(self, allow: &'static str, routes: [Route; 2]) -> Self {
+        Self { allow, routes: self.routes.into_iter().chain(routes).collect(), ..self }
     }
 
     /// The resource, which answers other methods with 405.
     fn into_resource(self) -> Resource {
         let allow = self.allow;
         let refuse = move |request, state| respond::method_not_allowed(request, state, allow);
-        web::resource(self.path).route(self.route).default_service(web::to(refuse))
+        let resource = web::resource(self.path).default_service(web::to(refuse));
+        self.routes.into_iter().fold(resource, Resource::route)
     }
 }
 
@@ -176,6 +184,14 @@ fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/v1/alerts", |route| route.to(alerts::get)),
         Endpoint::get("/v1/alerts/stream", |route| route.to(streams::get)),
         Endpoint::post("/v1/alerts/{id}/reviews", |route| route.to(reviews::post)),
+        Endpoint::get("/v1/lists/{list}", |route| route.to(lists::get_page)),
+        Endpoint::get("/v1/lists/{list}/{kind}/{value}", |route| route.to(lists::get)).and(
+            "GET, HEAD, PUT, DELETE",
+            [
+                taking(|method| *method == Method::PUT).to(lists::put),
+                taking(|method| *method == Method::DELETE).to(lists::delete),
+            ],
+        ),
         Endpoint::get("/healthz", |route| route.to(operate::health)),
         Endpoint::get("/readyz", |route| route.to(operate::ready)),
         Endpoint::get("/metrics", |route| route.to(operate::metrics)),

@@ -59,6 +59,11 @@ pub(super) fn answer(request: &HttpRequest, state: &HttpState, result: Result<Ve
     }
 }
 
+/// A JSON answer with a status of its own.
+pub(super) fn created(status: StatusCode, json: Vec<u8>) -> HttpResponse {
+    HttpResponse::build(status).insert_header((CONTENT_TYPE, JSON)).body(json)
+}
+
 /// Answers with a problem, and counts it.
 pub(super) fn refuse(request: &HttpRequest, state: &HttpState, problem: &Problem) -> HttpResponse {
     (state.on_rejected)(problem.code);
@@ -133,6 +138,8 @@ impl From<Refusal> for Problem {
                 Self { faults: vec![fault], ..Self::new(422, code.name(), detail) }
             }
             Refusal::IdReused => Self::new(409, "ID_REUSED", detail),
+            Refusal::NotListed => Self::new(404, "ENTRY_NOT_FOUND", detail),
+            Refusal::ListsFull { .. } => Self::new(422, "LISTS_FULL", detail),
             Refusal::Overloaded { .. } => later(429, "OVERLOADED", 1),
             Refusal::DeadlineExceeded => later(503, "DEADLINE_EXCEEDED", 1),
             Refusal::JournalLate => later(503, "JOURNAL_LATE", 1),

@@ -10,8 +10,10 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
-/// The first byte of a stored mark.
-const VERSION: u8 = 1;
+/// The first byte of a stored mark that counts list changes.
+const VERSION: u8 = 2;
+/// The first byte of one that has none to count, which older releases read too.
+const VERSION_WITHOUT_LISTS: u8 = 1;
 
 /// How far a checkpoint reflects the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Totals {
     pub logins: u64,
     /// Labels learned.
     pub labels: u64,
+    /// List entries put or deleted on request.
+    pub list_changes: u64,
     /// Events of a topic or file that came again.
     pub duplicates: u64,
     /// Events of a topic or file that were refused.
@@ -55,6 +59,7 @@ impl Totals {
             Body::Decision(_) => &mut self.decisions,
             Body::Login(_) => &mut self.logins,
             Body::Label(_) => &mut self.labels,
+            Body::List(_) => &mut self.list_changes,
             Body::Duplicate { .. } => &mut self.duplicates,
             Body::DeadLetter { .. } => &mut self.dead_letters,
         };
@@ -64,7 +69,7 @@ impl Totals {
     /// All records: of one partition, the number of its records.
     #[must_use]
     pub const fn records(&self) -> u64 {
-        self.decisions + self.logins + self.labels + self.duplicates + self.dead_letters
+        self.decisions + self.logins + self.labels + self.list_changes + self.duplicates + self.dead_letters
     }
 }
 
@@ -73,6 +78,7 @@ impl AddAssign for Totals {
         self.decisions += other.decisions;
         self.logins += other.logins;
         self.labels += other.labels;
+        self.list_changes += other.list_changes;
         self.duplicates += other.duplicates;
         self.dead_letters += other.dead_letters;
     }
@@ -143,6 +149,13 @@ struct MarkV1 {
     dead_letters: u64,
 }
 
+/// The stored form of version 2: that of version 1, and list changes.
+#[derive(Serialize, Deserialize)]
+struct MarkV2 {
+    v1: MarkV1,
+    list_changes: u64,
+}
+
 pub(super) async fn save(connection: &mut SqliteConnection, marker: &Marker) -> Result<(), sqlx::Error> {
     for mark in &marker.marks {
         let body = encode(mark).map_err(|error| sqlx::Error::Encode(error.into()))?;
@@ -195,14 +208,17 @@ fn decode(partition: u16, checksum: i64, body: &[u8]) -> Result<Mark, String> {
     if found != checksum {
         return Err(format!("expected checksum {checksum:08x}, found {found:08x}"));
     }
-    let stored: MarkV1 = match body.split_first() {
-        Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string())?,
-        other => return Err(format!("expected version {VERSION}, found {:?}", other.map(|(version, _)| version))),
+    let read = match body.split_first() {
+        Some((&VERSION, rest)) => postcard::from_bytes(rest),
+        Some((&VERSION_WITHOUT_LISTS, rest)) => postcard::from_bytes(rest).map(|v1| MarkV2 { v1, list_changes: 0 }),
+        other => return Err(format!("expected version 1 or 2, found {:?}", other.map(|(version, _)| version))),
     };
+    let MarkV2 { v1: stored, list_changes } = read.map_err(|error| error.to_string())?;
     let totals = Totals {
         decisions: stored.decisions,
         logins: stored.logins,
         labels: stored.labels,
+        list_changes,
         duplicates: stored.duplicates,
         dead_letters: stored.dead_letters,
     };
@@ -211,9 +227,12 @@ fn decode(partition: u16, checksum: i64, body: &[u8]) -> Result<Mark, String> {
 
 fn encode(mark: &Mark) -> Result<Vec<u8>, postcard::Error> {
     let Mark { next_n, totals, .. } = *mark;
-    let Totals { decisions, logins, labels, duplicates, dead_letters } = totals;
-    let stored = MarkV1 { next_n, decisions, logins, labels, duplicates, dead_letters };
-    postcard::to_extend(&stored, vec![VERSION])
+    let Totals { decisions, logins, labels, list_changes, duplicates, dead_letters } = totals;
+    let v1 = MarkV1 { next_n, decisions, logins, labels, duplicates, dead_letters };
+    match list_changes {
+        0 => postcard::to_extend(&v1, vec![VERSION_WITHOUT_LISTS]),
+        list_changes => postcard::to_extend(&MarkV2 { v1, list_changes }, vec![VERSION]),
+    }
 }
 
 fn mark_checksum(partition: u16, body: &[u8]) -> i64 {

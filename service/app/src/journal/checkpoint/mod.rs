@@ -1,13 +1,16 @@
-//! Checkpoints: profiles in `profiles.db`, each with the position that it reflects, and a marker for all (DESIGN 6).
+//! Checkpoints: profiles in `profiles.db`, each with the position that it reflects, the list entries, and a marker
+//! for all (DESIGN 6).
 //!
 //! A checkpoint only saves time: everything in it can be made again from the journal (I3), so a power cut may cost the
 //! last one (`synchronous=NORMAL`), but never leaves half of one. What a profile's bytes mean is its owner's business.
 //! Damage is refused with the user's name, and so is a checkpoint that is ahead of its journal.
 
+mod lists;
 mod marker;
 #[cfg(test)]
 mod tests;
 
+pub use lists::ListSnapshot;
 pub use marker::{Mark, Marker, SourceOffset, Totals, check_against};
 
 use super::{JournalError, Partition};
@@ -54,6 +57,8 @@ pub struct ProfileSnapshot {
 pub struct Checkpoint {
     /// Profiles that have changed since the last checkpoint.
     pub profiles: Vec<ProfileSnapshot>,
+    /// Of partitions whose list entries have changed since the last checkpoint.
+    pub lists: Vec<ListSnapshot>,
     /// The position of every partition that the shard owns, and of its sources.
     pub marker: Marker,
 }
@@ -66,11 +71,15 @@ pub trait Checkpoints: Send + Sync + 'static {
     fn save_parts<'a>(
         &'a self,
         parts: LocalBoxStream<'a, Option<Vec<ProfileSnapshot>>>,
+        lists: &'a [ListSnapshot],
         marker: &'a Marker,
     ) -> LocalBoxFuture<'a, Result<bool, JournalError>>;
 
     /// The marker over all partitions, `None` before the first checkpoint.
     fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>>;
+
+    /// The list entries, of every partition whose entries were ever saved.
+    fn lists(&self) -> BoxFuture<'_, Result<Vec<ListSnapshot>, JournalError>>;
 
     /// Streams the profiles of these partitions.
     fn load(&self, partitions: &[Partition]) -> BoxStream<'_, Result<ProfileSnapshot, JournalError>>;
@@ -83,13 +92,18 @@ impl Checkpoints for CheckpointStore {
     fn save_parts<'a>(
         &'a self,
         parts: LocalBoxStream<'a, Option<Vec<ProfileSnapshot>>>,
+        lists: &'a [ListSnapshot],
         marker: &'a Marker,
     ) -> LocalBoxFuture<'a, Result<bool, JournalError>> {
-        Box::pin(Self::save_parts(self, parts, marker))
+        Box::pin(Self::save_parts(self, parts, lists, marker))
     }
 
     fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>> {
         Box::pin(Self::marker(self))
+    }
+
+    fn lists(&self) -> BoxFuture<'_, Result<Vec<ListSnapshot>, JournalError>> {
+        Box::pin(Self::lists(self))
     }
 
     fn load(&self, partitions: &[Partition]) -> BoxStream<'_, Result<ProfileSnapshot, JournalError>> {
@@ -115,7 +129,9 @@ impl CheckpointStore {
     /// When the file cannot be opened; the message names the remedy.
     pub async fn open(dir: &Path) -> Result<Self, JournalError> {
         let path = dir.join("profiles.db");
-        let connection = crate::sqlite::open(&path, &LAYOUT).await.map_err(JournalError::Store)?;
+        let mut connection = crate::sqlite::open(&path, &LAYOUT).await.map_err(JournalError::Store)?;
+        let table = sqlx::raw_sql(lists::TABLE).execute(&mut connection).await;
+        table.map_err(|error| JournalError::Store(crate::sqlite::explain(&path, &error)))?;
         Ok(Self { path, connection: Mutex::new(connection) })
     }
 
@@ -128,7 +144,7 @@ impl CheckpointStore {
         let mut profiles: Vec<&ProfileSnapshot> = checkpoint.profiles.iter().collect();
         profiles.sort_unstable_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
         let parts = profiles.chunks(ROWS_PER_STATEMENT).map(|part| Some(part.iter().copied().cloned().collect()));
-        self.save_parts(stream::iter(parts), &checkpoint.marker).await.map(|_| ())
+        self.save_parts(stream::iter(parts), &checkpoint.lists, &checkpoint.marker).await.map(|_| ())
     }
 
     /// Saves a checkpoint that is made while it is written, so that no more than a part of it is ever in memory: best
@@ -140,6 +156,7 @@ impl CheckpointStore {
     pub async fn save_parts(
         &self,
         parts: impl Stream<Item = Option<Vec<ProfileSnapshot>>>,
+        lists: &[ListSnapshot],
         marker: &Marker,
     ) -> Result<bool, JournalError> {
         let mut connection = self.connection.lock().await;
@@ -153,6 +170,7 @@ impl CheckpointStore {
                     save_profiles(&mut transaction, rows).await?;
                 }
             }
+            lists::save(&mut transaction, lists).await?;
             marker::save(&mut transaction, marker).await?;
             transaction.commit().await.map(|()| true)
         };
@@ -166,6 +184,16 @@ impl CheckpointStore {
     pub async fn marker(&self) -> Result<Option<Marker>, JournalError> {
         let mut connection = self.connection.lock().await;
         let loaded = marker::load(&mut connection).await.map_err(|error| self.failed(&error))?;
+        loaded.map_err(|what| self.damaged(what))
+    }
+
+    /// The list entries, of every partition whose entries were ever saved.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is damaged.
+    pub async fn lists(&self) -> Result<Vec<ListSnapshot>, JournalError> {
+        let mut connection = self.connection.lock().await;
+        let loaded = lists::load(&mut connection).await.map_err(|error| self.failed(&error))?;
         loaded.map_err(|what| self.damaged(what))
     }
 

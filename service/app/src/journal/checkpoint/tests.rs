@@ -1,12 +1,16 @@
 //! Round trips, shards beside one another, damage and checkpoints ahead of their journal.
 
-use super::{Checkpoint, CheckpointStore, Mark, Marker, ProfileSnapshot, SourceOffset, Totals, check_against};
+use super::{
+    Checkpoint, CheckpointStore, ListSnapshot, Mark, Marker, ProfileSnapshot, SourceOffset, Totals, check_against,
+};
 use crate::journal::{JournalError, Partition, samples};
 use futures_util::TryStreamExt;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use std::path::Path;
 use tempfile::TempDir;
+use verdict_core::lists::{List, ListEntry, ListKey, ListKind};
+use verdict_core::time::Timestamp;
 
 fn profile(partition: Partition, user: usize, n: u64) -> ProfileSnapshot {
     let bytes = vec![user as u8; 40 + user % 400];
@@ -15,6 +19,23 @@ fn profile(partition: Partition, user: usize, n: u64) -> ProfileSnapshot {
 
 fn mark(partition: Partition, next_n: u64) -> Mark {
     Mark { partition, next_n, totals: Totals { decisions: next_n - 1, logins: 1, ..Totals::default() } }
+}
+
+/// An entry of every list and of every kind, of a partition.
+fn listed(partition: Partition) -> ListSnapshot {
+    let entry = |list, alert: Option<u128>| ListEntry {
+        list,
+        reason: "chargebacks".into(),
+        alert_id: alert.map(uuid::Uuid::from_u128),
+        expires_at: alert.map(|_| Timestamp::from_millis(1_795_435_200_000)),
+    };
+    let entries = ListKind::ALL.into_iter().flat_map(|(kind, _)| {
+        [List::Block, List::Allow].map(|list| {
+            let key = ListKey { list, kind, value: format!("{}-{partition}", kind.name()).into() };
+            (key, entry(list, (list == List::Block).then_some(7)))
+        })
+    });
+    ListSnapshot { partition, entries: entries.collect() }
 }
 
 async fn saved(checkpoint: &Checkpoint) -> (TempDir, CheckpointStore) {
@@ -49,12 +70,12 @@ async fn the_last_checkpoint_of_every_shard_comes_back() {
     let mut first: Vec<ProfileSnapshot> = (0..10_100).map(|user| profile((user % 2) as u16, user, 5)).collect();
     let topic = |next_offset| SourceOffset { topic: "transactions".into(), partition: 3, next_offset };
     let marker = Marker { marks: vec![mark(0, 20), mark(1, 30)], sources: vec![topic(7)] };
-    let (dir, store) = saved(&Checkpoint { profiles: first.clone(), marker }).await;
+    let (dir, store) = saved(&Checkpoint { profiles: first.clone(), marker, ..Checkpoint::default() }).await;
 
     // One shard saves again: one of its profiles is newer, one is new.
     let newer = [profile(0, 4, 25), profile(0, 20_000, 26)];
     let marker = Marker { marks: vec![mark(0, 27)], sources: vec![topic(9)] };
-    store.save(&Checkpoint { profiles: newer.to_vec(), marker }).await.expect("saves");
+    store.save(&Checkpoint { profiles: newer.to_vec(), marker, ..Checkpoint::default() }).await.expect("saves");
     drop(store);
 
     let store = CheckpointStore::open(dir.path()).await.expect("opens again");
@@ -75,10 +96,38 @@ async fn the_last_checkpoint_of_every_shard_comes_back() {
 }
 
 #[tokio::test]
+async fn list_entries_are_replaced_partition_by_partition() {
+    let (dir, store) = saved(&Checkpoint { lists: vec![listed(0), listed(3)], ..Checkpoint::default() }).await;
+    let emptied = ListSnapshot { partition: 0, entries: Vec::new() };
+    store.save(&Checkpoint { lists: vec![emptied.clone()], ..Checkpoint::default() }).await.expect("saves");
+    // A checkpoint that has nothing to say of lists leaves them.
+    store.save(&Checkpoint::default()).await.expect("saves");
+    drop(store);
+    let store = CheckpointStore::open(dir.path()).await.expect("opens again");
+    assert_eq!(store.lists().await.expect("reads"), [emptied, listed(3)]);
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_release_gets_the_table_of_lists_and_keeps_its_marks() {
+    let marker = Marker { marks: vec![mark(0, 6)], sources: Vec::new() };
+    let (dir, store) = saved(&Checkpoint { marker: marker.clone(), ..Checkpoint::default() }).await;
+    drop(store);
+    execute(dir.path(), "DROP TABLE lists").await;
+    let store = CheckpointStore::open(dir.path()).await.expect("opens");
+    assert_eq!(store.marker().await.expect("a mark without list changes is of version 1"), Some(marker));
+    assert_eq!(store.lists().await.expect("reads"), []);
+    let counted = Mark { totals: Totals { list_changes: 300, ..Totals::default() }, ..mark(0, 300) };
+    let marker = Marker { marks: vec![counted], sources: Vec::new() };
+    store.save(&Checkpoint { marker: marker.clone(), ..Checkpoint::default() }).await.expect("saves");
+    assert_eq!(store.marker().await.expect("and with them of version 2"), Some(marker));
+}
+
+#[tokio::test]
 async fn a_checkpoint_that_fails_leaves_the_one_before() {
     let before = Checkpoint {
         profiles: vec![profile(0, 1, 5)],
         marker: Marker { marks: vec![mark(0, 6)], sources: Vec::new() },
+        ..Checkpoint::default()
     };
     let (dir, store) = saved(&before).await;
     execute(
@@ -89,6 +138,7 @@ async fn a_checkpoint_that_fails_leaves_the_one_before() {
     let after = Checkpoint {
         profiles: vec![profile(0, 1, 9), profile(0, 2, 8)],
         marker: Marker { marks: vec![mark(0, 10)], sources: Vec::new() },
+        ..Checkpoint::default()
     };
     let error = store.save(&after).await.expect_err("must fail").to_string();
     assert!(error.contains("profiles.db") && error.contains("disk is full"), "{error}");
@@ -103,6 +153,7 @@ async fn a_checkpoint_that_fails_leaves_the_one_before() {
 async fn damage_is_refused_by_name() {
     let checkpoint = Checkpoint {
         profiles: vec![profile(0, 1, 5), profile(0, 2, 5)],
+        lists: vec![listed(0)],
         marker: Marker {
             marks: vec![mark(0, 6)],
             sources: vec![SourceOffset { topic: "logins".into(), partition: 2, next_offset: 4 }],
@@ -113,12 +164,14 @@ async fn damage_is_refused_by_name() {
         ("UPDATE profiles SET n = 4 WHERE user_id = 'u-2'", "the profile of user \"u-2\": expected checksum"),
         ("UPDATE profiles SET user_id = 'u-9' WHERE user_id = 'u-2'", "the profile of user \"u-9\": expected checksum"),
         ("UPDATE marks SET body = x'0206' WHERE partition = 0", "the mark of partition 0: expected checksum"),
+        ("UPDATE lists SET body = x'0100'", "the list entries of partition 0: expected checksum"),
         ("UPDATE sources SET next_offset = 5", "the offset of logins/2: expected checksum"),
     ];
     for (sql, what) in changes {
         let (dir, store) = saved(&checkpoint).await;
         execute(dir.path(), sql).await;
         let error = match store.marker().await {
+            Ok(_) if sql.contains("lists") => store.lists().await.expect_err("must be refused"),
             Ok(_) => load(&store, &[0]).await.expect_err("must be refused"),
             Err(error) => error,
         };
@@ -150,6 +203,12 @@ fn books_count_by_kind() {
     for record in samples::one_of_each() {
         totals.count(&record);
     }
-    assert_eq!(totals, Totals { decisions: 3, logins: 1, labels: 1, duplicates: 1, dead_letters: 1 });
-    assert_eq!(totals.records(), 7);
+    let mut expected = Totals { decisions: 3, logins: 1, labels: 1, list_changes: 0, duplicates: 1, dead_letters: 1 };
+    assert_eq!((totals, totals.records()), (expected, 7));
+    for record in samples::list_changes() {
+        totals.count(&record);
+    }
+    expected.list_changes = 4;
+    assert_eq!((totals, totals.records()), (expected, 11));
+    assert_eq!([totals, totals].into_iter().sum::<Totals>().records(), 22);
 }

@@ -9,9 +9,9 @@
 //! all before it. Reading refuses a batch whose checksum, frames, numbers or ends disagree.
 
 use crate::journal::Partition;
+use crate::journal::codec::{self, Decoder};
 use crate::journal::ledger::Key;
 use crate::journal::record::{Body, Record};
-use crate::journal::record_v1::{self, Decoder};
 
 pub(super) const MAGIC: [u8; 4] = *b"Vbt1";
 /// Bytes before the ends.
@@ -86,7 +86,7 @@ pub(super) fn push_frame(record: &Record, body: &mut Vec<u8>) -> Result<(), Stri
     body.extend_from_slice(&record.partition.to_le_bytes());
     body.extend_from_slice(&flags(record).to_le_bytes());
     body.extend_from_slice(&record.n.to_le_bytes());
-    record_v1::encode(record, body).map_err(|error| error.to_string())?;
+    codec::encode(record, body).map_err(|error| error.to_string())?;
     let length = u32::try_from(body.len() - start - FRAME_HEADER).map_err(|_| "a record of over 4 GiB".to_owned())?;
     body[start..start + 4].copy_from_slice(&length.to_le_bytes());
     Ok(())

@@ -17,19 +17,14 @@ use verdict_core::lists::{ListEntry, ListHit};
 use verdict_core::money::{BaseMinor, Currency, Money};
 use verdict_core::time::Timestamp;
 
-impl<'a> From<&'a Record> for RecordV1<'a> {
-    fn from(record: &'a Record) -> Self {
-        Self {
+impl<'a> RecordV1<'a> {
+    /// `None` for what this version has no shape for.
+    pub(super) fn of(record: &'a Record) -> Option<Self> {
+        Some(Self {
             partition: record.partition,
             epoch: record.epoch,
             n: record.n,
-            source: match &record.source {
-                Source::Http => SourceV1::Http,
-                Source::File { line } => SourceV1::File { line: *line },
-                Source::Topic { topic, partition, offset } => {
-                    SourceV1::Topic { topic, partition: *partition, offset: *offset }
-                }
-            },
+            source: (&record.source).into(),
             received_at_ms: record.received_at.as_millis(),
             body: match &record.body {
                 Body::Decision(decided) => BodyV1::Decision((&**decided).into()),
@@ -39,7 +34,28 @@ impl<'a> From<&'a Record> for RecordV1<'a> {
                 Body::DeadLetter { reason, detail, original } => {
                     BodyV1::DeadLetter { reason, detail, original: Bytes(original) }
                 }
+                Body::List(_) => return None,
             },
+        })
+    }
+}
+
+impl<'a> From<&'a Source> for SourceV1<'a> {
+    fn from(source: &'a Source) -> Self {
+        match source {
+            Source::Http => Self::Http,
+            Source::File { line } => Self::File { line: *line },
+            Source::Topic { topic, partition, offset } => Self::Topic { topic, partition: *partition, offset: *offset },
+        }
+    }
+}
+
+impl From<SourceV1<'_>> for Source {
+    fn from(stored: SourceV1<'_>) -> Self {
+        match stored {
+            SourceV1::Http => Self::Http,
+            SourceV1::File { line } => Self::File { line },
+            SourceV1::Topic { topic, partition, offset } => Self::Topic { topic: topic.into(), partition, offset },
         }
     }
 }
@@ -50,13 +66,7 @@ impl RecordV1<'_> {
             partition: self.partition,
             epoch: self.epoch,
             n: self.n,
-            source: match self.source {
-                SourceV1::Http => Source::Http,
-                SourceV1::File { line } => Source::File { line },
-                SourceV1::Topic { topic, partition, offset } => {
-                    Source::Topic { topic: topic.into(), partition, offset }
-                }
-            },
+            source: self.source.into(),
             received_at: Timestamp::from_millis(self.received_at_ms),
             body: match self.body {
                 BodyV1::Decision(decided) => Body::Decision(Arc::new(decided.into_decided(decoder)?)),

@@ -1,4 +1,5 @@
-//! How a record is stored: a version byte, then the shapes of `shape` in postcard's wire format (ADR 0001).
+//! How a record of version 1 is stored: a version byte, then the shapes of `shape` in postcard's wire format (ADR 0001).
+//! Whoever reads and writes records of any version asks `codec`.
 //!
 //! What was written once stays readable for ever: a golden file of every version is decoded by the tests. A shape of
 //! version 1 never changes; a change of any kind is a new version beside it. Decoding takes any bytes without a panic,
@@ -14,6 +15,7 @@ mod tests;
 use super::record::{Generation, Record};
 use postcard::ser_flavors::Flavor;
 use shape::RecordV1;
+pub(super) use shape::SourceV1;
 use std::sync::Arc;
 use thiserror::Error;
 use verdict_core::geo::CoordinatesError;
@@ -29,7 +31,7 @@ pub enum DecodeError {
     #[error("expected a record, found no bytes")]
     Empty,
     /// Another version.
-    #[error("expected record version {VERSION}, found {0}; a newer release wrote it")]
+    #[error("expected record version 1 or 2, found {0}; a newer release wrote it")]
     Version(u8),
     /// The bytes do not have the shape.
     #[error("expected the shape of a version {VERSION} record: {0}")]
@@ -59,10 +61,11 @@ pub enum DecodeError {
 /// Appends the stored form of a record.
 ///
 /// # Errors
-/// Never for the shapes of this version; the signature leaves the judgement to the encoder.
+/// Only for a list change, which this version has no shape for; nothing is appended then.
 pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), postcard::Error> {
+    let shape = RecordV1::of(record).ok_or(postcard::Error::WontImplement)?;
     out.push(VERSION);
-    postcard::serialize_with_flavor(&RecordV1::from(record), Append(out))
+    postcard::serialize_with_flavor(&shape, Append(out))
 }
 
 /// Reads one record back; bit for bit what was encoded, except that slots which the catalogue has gained since are
@@ -100,7 +103,7 @@ impl Decoder {
 }
 
 /// Writes to the end of a buffer that the caller keeps.
-struct Append<'a>(&'a mut Vec<u8>);
+pub(super) struct Append<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Flavor for Append<'_> {
     type Output = ();

@@ -46,7 +46,7 @@ pub(super) struct RecordV1<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) enum SourceV1<'a> {
+pub(in crate::journal) enum SourceV1<'a> {
     Http,
     File { line: u64 },
     Topic { topic: &'a str, partition: i32, offset: i64 },

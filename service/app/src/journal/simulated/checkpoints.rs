@@ -1,7 +1,7 @@
 //! The checkpoint store over a simulated disk.
 
 use super::{Disk, Saved, State, pause};
-use crate::journal::checkpoint::{Checkpoint, Checkpoints, Marker, ProfileSnapshot};
+use crate::journal::checkpoint::{Checkpoint, Checkpoints, ListSnapshot, Marker, ProfileSnapshot};
 use crate::journal::{JournalError, Partition};
 use futures_util::FutureExt;
 use futures_util::StreamExt;
@@ -44,13 +44,14 @@ impl Checkpoints for SimCheckpoints {
     fn save_parts<'a>(
         &'a self,
         parts: LocalBoxStream<'a, Option<Vec<ProfileSnapshot>>>,
+        lists: &'a [ListSnapshot],
         marker: &'a Marker,
     ) -> LocalBoxFuture<'a, Result<bool, JournalError>> {
         async move {
             let parts: Vec<_> = parts.collect().await;
             let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>() else { return Ok(false) };
             let profiles = parts.into_iter().flatten().collect();
-            let checkpoint = Checkpoint { profiles, marker: marker.clone() };
+            let checkpoint = Checkpoint { profiles, lists: lists.to_vec(), marker: marker.clone() };
             let delay = self.0.state().delay();
             pause(delay).await;
             let mut state = self.0.state();
@@ -64,6 +65,7 @@ impl Checkpoints for SimCheckpoints {
             if !fails || state.dice.chance(0.5) {
                 let profiles = checkpoint.profiles.iter();
                 saved.profiles.extend(profiles.map(|one| ((one.partition, one.user_id.clone()), one.clone())));
+                saved.lists.extend(checkpoint.lists.iter().map(|listed| (listed.partition, listed.clone())));
                 saved.marks.extend(checkpoint.marker.marks.iter().map(|mark| (mark.partition, *mark)));
                 state.saved.push(saved);
             }
@@ -80,6 +82,15 @@ impl Checkpoints for SimCheckpoints {
         let marks: Vec<_> = state.saved.last().into_iter().flat_map(|saved| saved.marks.values().copied()).collect();
         let marker = (!marks.is_empty()).then_some(Marker { marks, sources: Vec::new() });
         ready(Ok(marker)).boxed()
+    }
+
+    fn lists(&self) -> BoxFuture<'_, Result<Vec<ListSnapshot>, JournalError>> {
+        let mut state = self.0.state();
+        if state.fails(|faults| faults.recovery_fails) {
+            return ready(Err(failed())).boxed();
+        }
+        let lists = state.saved.last().into_iter().flat_map(|saved| saved.lists.values().cloned()).collect();
+        ready(Ok(lists)).boxed()
     }
 
     fn load(&self, partitions: &[Partition]) -> BoxStream<'_, Result<ProfileSnapshot, JournalError>> {

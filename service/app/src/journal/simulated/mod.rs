@@ -11,7 +11,7 @@ pub(crate) use checkpoints::SimCheckpoints;
 pub(crate) use journal::SimJournal;
 
 use super::Partition;
-use super::checkpoint::{Mark, ProfileSnapshot};
+use super::checkpoint::{ListSnapshot, Mark, ProfileSnapshot};
 use super::record::Record;
 use crate::telemetry::clock::virtual_now;
 use crate::traffic::dice::Dice;
@@ -51,6 +51,7 @@ impl Faults {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Saved {
     pub(crate) profiles: BTreeMap<(Partition, Box<str>), ProfileSnapshot>,
+    pub(crate) lists: BTreeMap<Partition, ListSnapshot>,
     pub(crate) marks: BTreeMap<Partition, Mark>,
 }
 

@@ -9,6 +9,8 @@
 //!     start: 2026-11-23T12:00:00Z      # default; times such as 5m and -1h count from here
 //!     events:                          # of one user, in the order of their arrival
 //!       - login: {at: 0s, place: [40.7, -74.0], success: true}
+//!       - list: {put: block, kind: merchant, value: m-1, expires_at: 24h}
+//!       - list: {delete: block, kind: merchant, value: m-1}
 //!       - transaction: {at: 10s, amount: "20.00", currency: USD, merchant_id: m-1, score: 0.2,
 //!                       repeat: 3, every: 1m}
 //!       - transaction:
@@ -17,7 +19,8 @@
 //!           expect: {decision: review, reasons: [GEO_ANOMALY], shadow: [velocity]}
 //! ```
 //!
-//! `at` is the only key of a login or a transaction that must be there. `reasons` are the codes in the answer's order,
+//! `at` is the only key of a login or a transaction that must be there. A list entry is put or deleted where it stands
+//! among the events; it is about the user unless `kind` says merchant, whose `value` is m-1 unless given. `reasons` are the codes in the answer's order,
 //! `shadow` the ids of the shadow rules that fire; both are empty unless given.
 
 mod read;
@@ -28,6 +31,7 @@ pub use run::{Failure, Outcomes, run};
 
 use verdict_core::decision::Outcome;
 use verdict_core::event::{Login, Transaction};
+use verdict_core::lists::ListChange;
 use verdict_core::rules::diagnostic::Place;
 
 /// The file, in the set's folder.
@@ -47,6 +51,8 @@ pub struct Case {
 pub enum Step {
     /// A login.
     Login(Login),
+    /// A list entry about the user or a merchant.
+    List(ListChange),
     /// A payment.
     Transaction(Box<Payment>),
 }

@@ -4,6 +4,7 @@ use super::{Case, Expectation, Payment, Step};
 use verdict_core::decision::Outcome;
 use verdict_core::event::{Login, MAX_ID_BYTES, Transaction};
 use verdict_core::geo::Coordinates;
+use verdict_core::lists::{List, ListAction, ListChange, ListKey, ListKind, ListSource};
 use verdict_core::money::{Currency, Money};
 use verdict_core::rules::diagnostic::{Faults, Place};
 use verdict_core::rules::fields::{Fields, items, one_of, outcome, parse_duration_ms, parsed, text};
@@ -13,6 +14,8 @@ use verdict_core::time::Timestamp;
 
 /// The user of every case.
 const USER: &str = "u-1";
+/// The merchant of a transaction that names none.
+const MERCHANT: &str = "m-1";
 /// Most copies that `repeat` makes.
 const MAX_REPEAT: u32 = 10_000;
 /// Where a case starts unless it says: Monday, 2026-11-23T12:00:00Z.
@@ -74,11 +77,13 @@ impl Reader<'_, '_, '_> {
     }
 
     fn event(&mut self, node: &Node<'_>, steps: &mut Vec<Step>) -> Option<()> {
-        let fields = Fields::of(node, "an event", &["login", "transaction"], self.faults)?;
-        match (fields.optional("login"), fields.optional("transaction")) {
-            (Some(node), None) => steps.push(Step::Login(self.login(node)?)),
-            (None, Some(node)) => self.transactions(node, steps)?,
-            _ => self.faults.add(node.place, "expected one event, a login or a transaction"),
+        let kinds = ["login", "transaction", "list"];
+        let fields = Fields::of(node, "an event", &kinds, self.faults)?;
+        match kinds.map(|kind| fields.optional(kind)) {
+            [Some(node), None, None] => steps.push(Step::Login(self.login(node)?)),
+            [None, Some(node), None] => self.transactions(node, steps)?,
+            [None, None, Some(node)] => steps.push(Step::List(self.list(node)?)),
+            _ => self.faults.add(node.place, "expected one event, a login, a transaction or a list"),
         }
         Some(())
     }
@@ -104,6 +109,46 @@ impl Reader<'_, '_, '_> {
         })
     }
 
+    /// A list entry that is put or deleted.
+    fn list(&mut self, node: &Node<'_>) -> Option<ListChange> {
+        let known = ["put", "delete", "kind", "value", "expires_at"];
+        let fields = Fields::of(node, "a list", &known, self.faults)?;
+        let kinds = [(ListKind::User, "user"), (ListKind::Merchant, "merchant")];
+        let kind = match fields.optional("kind") {
+            None => Some(ListKind::User),
+            Some(node) => one_of(node, "kind", &kinds, self.faults),
+        };
+        let value = fields.optional("value").map(|node| self.id(node));
+        let expires_at = fields.optional("expires_at").map(|node| self.time(node));
+        let (list, action) = match (fields.optional("put"), fields.optional("delete")) {
+            (Some(list), None) => {
+                (list, ListAction::Put { reason: "as the case says".into(), expires_at: flat(expires_at)? })
+            }
+            (None, Some(list)) => (list, ListAction::Delete),
+            _ => {
+                self.faults.add(node.place, "expected one of put and delete");
+                return None;
+            }
+        };
+        let list = one_of(list, "a list", &List::ALL, self.faults)?;
+        let (kind, value) = (kind?, flat(value)?);
+        let value = match (kind, value) {
+            (ListKind::User, None) => USER.into(),
+            (ListKind::User, Some(_)) => {
+                self.faults.add(fields.place, "expected no value for a user: a case has only one");
+                return None;
+            }
+            (_, value) => value.unwrap_or_else(|| MERCHANT.into()),
+        };
+        Some(ListChange { key: ListKey { list, kind, value }, source: ListSource::Api, action })
+    }
+
+    fn id(&mut self, node: &Node<'_>) -> Option<Box<str>> {
+        parsed(node, "an id of 1 to 128 bytes", self.faults, |text| {
+            (1..=MAX_ID_BYTES).contains(&text.len()).then(|| Box::<str>::from(text))
+        })
+    }
+
     /// A transaction, or as many as it repeats; what is expected is expected of the last.
     fn transactions(&mut self, node: &Node<'_>, steps: &mut Vec<Step>) -> Option<()> {
         let known = ["at", "amount", "currency", "merchant_id", "place", "score", "repeat", "every", "expect"];
@@ -111,10 +156,8 @@ impl Reader<'_, '_, '_> {
         let at = self.at(&fields);
         let money = self.money(&fields);
         let merchant_id = match fields.optional("merchant_id") {
-            None => Some("m-1".into()),
-            Some(node) => parsed(node, "an id of 1 to 128 bytes", self.faults, |text| {
-                (1..=MAX_ID_BYTES).contains(&text.len()).then(|| Box::<str>::from(text))
-            }),
+            None => Some(MERCHANT.into()),
+            Some(node) => self.id(node),
         };
         let location = fields.optional("place").map(|node| self.location(node));
         let score = fields.optional("score").map(|node| {
@@ -174,8 +217,12 @@ impl Reader<'_, '_, '_> {
 
     /// When: an instant, or a signed duration from the case's start.
     fn at(&mut self, fields: &Fields<'_, '_>) -> Option<Timestamp> {
-        let start = self.start;
         let node = fields.required("at", self.faults)?;
+        self.time(node)
+    }
+
+    fn time(&mut self, node: &Node<'_>) -> Option<Timestamp> {
+        let start = self.start;
         parsed(node, "a time such as 5m, -1h, 0s or 2026-11-23T12:00:00Z", self.faults, |text| {
             if text == "0s" {
                 return Some(start);
@@ -282,6 +329,9 @@ mod tests {
   - transaction: {at: 1m, amount: \"1.234\", score: 2, repeat: 0}
   - transaction: {at: 1m, currency: KRW, expect: {decision: revew, reasons: [DAILY_SPENT], shadow: [daily_spend]}}
   - logout: {}
+  - list: {put: grey, kind: card, value: \"\"}
+  - list: {put: block, delete: allow}
+  - list: {delete: allow, value: u-2}
 - name: m
   events: [{transaction: {at: 0s}}]
 ",
@@ -300,7 +350,12 @@ mod tests {
             "c:6:101: expected the id of a shadow rule to be one of impossible_travel, velocity",
             "c:7:5: unknown key \"logout\"",
             "c:7:5: expected one event",
-            "c:9:11: expected a transaction with expect",
+            "c:8:17: expected a list to be one of block, allow",
+            "c:8:29: expected kind to be one of user, merchant",
+            "c:8:42: expected an id of 1 to 128 bytes",
+            "c:9:11: expected one of put and delete",
+            "c:10:11: expected no value for a user",
+            "c:12:11: expected a transaction with expect",
         ];
         for part in expected {
             assert!(faults.iter().any(|fault| fault.starts_with(part)), "{part} not in\n{}", faults.join("\n"));

@@ -1,10 +1,11 @@
 //! Runs cases: one profile a case, the pure core, no clock.
 
 use super::{Case, Expectation, Payment, Step};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use verdict_core::decision::{Decision, ModelVerdict};
 use verdict_core::features::compute;
+use verdict_core::lists::{Entries, ListKind};
 use verdict_core::profile::{Admission, Change, Profile, Retention};
 use verdict_core::rules::diagnostic::Place;
 use verdict_core::rules::{DecideInput, RuleSet};
@@ -49,6 +50,7 @@ pub fn run(rules: &RuleSet, cases: &[Case]) -> Outcomes {
 
 fn run_case(rules: &RuleSet, case: &Case, outcomes: &mut Outcomes) {
     let mut profile = Profile::default();
+    let mut merchants: HashMap<Box<str>, Entries> = HashMap::new();
     let retention = Retention::default();
     for (n, step) in (0..).zip(&case.steps) {
         match step {
@@ -57,9 +59,15 @@ fn run_case(rules: &RuleSet, case: &Case, outcomes: &mut Outcomes) {
                     profile.apply(Change::LoggedIn(login), n, &retention);
                 }
             }
+            Step::List(change) if change.key.kind == ListKind::User => {
+                profile.apply(Change::Listed(change), n, &retention);
+            }
+            Step::List(change) => {
+                *merchants.entry(change.key.value.clone()).or_default().of(change.key.list) = change.entry();
+            }
             Step::Transaction(payment) => {
                 let admission = profile.admit_transaction(&payment.transaction, &retention);
-                let found = (admission == Admission::New).then(|| decide(rules, &profile, payment));
+                let found = (admission == Admission::New).then(|| decide(rules, &profile, &merchants, payment));
                 if let Some(expected) = &payment.expected {
                     outcomes.expectations += 1;
                     outcomes.fired.extend(found.iter().flat_map(|decision| fired(rules, decision, |_| true)));
@@ -75,11 +83,14 @@ fn run_case(rules: &RuleSet, case: &Case, outcomes: &mut Outcomes) {
     }
 }
 
-fn decide(rules: &RuleSet, profile: &Profile, payment: &Payment) -> Decision {
+fn decide(rules: &RuleSet, profile: &Profile, merchants: &HashMap<Box<str>, Entries>, payment: &Payment) -> Decision {
     let transaction = &payment.transaction;
     // As in a backtest, a payment is received at its own time.
     let received_at = transaction.at;
-    let list_hits = profile.list_hits(&transaction.user_id, received_at);
+    let mut list_hits = profile.list_hits(&transaction.user_id, received_at);
+    if let Some(entries) = merchants.get(&transaction.merchant_id) {
+        entries.hit((ListKind::Merchant, &transaction.merchant_id), received_at, &mut list_hits);
+    }
     let computed = compute(profile, transaction, &list_hits, rules.rates().base());
     let mut rule_hits = Vec::new();
     rules.evaluate(&computed.features, &mut rule_hits);

@@ -3,7 +3,7 @@
 use super::{Bench, Mood, send};
 use crate::ingress::http::{endpoints, operate::OPENAPI};
 use crate::wire::testing::{context, rates};
-use crate::wire::{decision, label, line, login, review, transaction};
+use crate::wire::{decision, label, line, list, login, review, transaction};
 use actix_web::http::Method;
 use actix_web::test::TestRequest;
 use actix_web::web::Data;
@@ -27,7 +27,10 @@ async fn every_route_is_described_and_every_description_is_a_route() {
         .collect();
     let routed: BTreeSet<(String, String)> = endpoints()
         .into_iter()
-        .map(|endpoint| (endpoint.path.to_owned(), endpoint.allow.replace(", HEAD", "")))
+        .flat_map(|endpoint| {
+            let methods = endpoint.allow.split(", ").filter(|method| *method != "HEAD");
+            methods.map(move |method| (endpoint.path.to_owned(), method.to_owned()))
+        })
         .collect();
     assert_eq!(described, routed);
 
@@ -36,7 +39,9 @@ async fn every_route_is_described_and_every_description_is_a_route() {
     state.streams.stop();
     for (path, method) in described {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        let status = send(&state, TestRequest::default().method(method).uri(&path.replace("{id}", "u-7"))).await.status;
+        let names = [("{id}", "u-7"), ("{list}", "block"), ("{kind}", "merchant"), ("{value}", "m-3")];
+        let uri = names.into_iter().fold(path.clone(), |uri, (name, value)| uri.replace(name, value));
+        let status = send(&state, TestRequest::default().method(method).uri(&uri)).await.status;
         assert!(!matches!(status, 404 | 405), "{path}: {status}");
     }
 }
@@ -62,7 +67,9 @@ fn references_lead_somewhere() {
 }
 
 fn request_example(path: &str) -> String {
-    let content = &document()["paths"][path]["post"]["requestBody"]["content"];
+    let document = document();
+    let item = &document["paths"][path];
+    let content = &item.get("post").unwrap_or(&item["put"])["requestBody"]["content"];
     match content["application/x-ndjson"]["example"].as_str() {
         Some(lines) => lines.to_owned(),
         None => content["application/json"]["example"].to_string(),
@@ -78,6 +85,7 @@ fn examples_parse() {
     }
     login::parse(request_example("/v1/logins").as_bytes(), &context).expect("a login");
     label::parse(request_example("/v1/labels").as_bytes(), &context).expect("a label");
+    list::parse(request_example("/v1/lists/{list}/{kind}/{value}").as_bytes(), &context).expect("an entry");
     review::parse(request_example("/v1/alerts/{id}/reviews").as_bytes(), &context).expect("a review");
     let lines = request_example("/v1/events");
     let parsed: Vec<_> =
@@ -107,6 +115,10 @@ fn described_answers_are_printed_answers() {
     out.clear();
     review::testing::stored("7c9e", said).to_json(&mut out);
     check("Review", &out);
+    let (key, entry) = list::testing::listed();
+    out.clear();
+    list::entry_to_json(&key, &entry, &mut out);
+    check("ListEntry", &out);
     let ready: Value = serde_json::from_str(&super::readiness().report().detail).expect("JSON");
     assert_eq!(schema("Ready")["examples"][0], ready);
     out.clear();

@@ -8,7 +8,7 @@ mod statuses;
 mod streams;
 
 use super::{AlertDesk, AlertError, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, Streams, configure};
-use crate::actors::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
+use crate::actors::messages::{Accepted, Answer, ListChanged, ListPage, ListQuery, ProfileView, Refusal, Submission};
 use crate::telemetry::clock::{self, Clock, TimeSource};
 use crate::telemetry::health::{DecidingWith, Readiness};
 use crate::wire::AgeBounds;
@@ -16,6 +16,7 @@ use crate::wire::alert::testing::alert;
 use crate::wire::alert::{Alert, Arrival};
 use crate::wire::alert_query::{AlertFilter, AlertPage};
 use crate::wire::decision::testing::answer_to;
+use crate::wire::list::testing::listed;
 use crate::wire::review::{self, NewReview, Review};
 use crate::wire::testing::{NOON, rates};
 use actix_web::body::MessageBody;
@@ -33,6 +34,7 @@ use uuid::Uuid;
 use verdict_core::decision::Degradation;
 use verdict_core::event::{Label, Login, Transaction};
 use verdict_core::features::{FeatureVector, SLOTS};
+use verdict_core::lists::{ListAction, ListChange, ListEntry, ListKey};
 use verdict_core::time::Timestamp;
 
 /// A body that is right in every way.
@@ -141,6 +143,36 @@ impl Intake for Actors {
         };
         let known = user_id.starts_with("u-") || user_id.contains('/');
         Box::pin(self.reply(format!("profile {user_id}"), move || known.then_some(view)))
+    }
+
+    fn change_list(&self, submission: Submission<ListChange>) -> LocalBoxFuture<'_, Result<ListChanged, Refusal>> {
+        self.note_deadline(&submission);
+        let ListChange { key, action, .. } = submission.event;
+        let what = format!("{action:?} {} {} {}", key.list.name(), key.kind.name(), key.value);
+        Box::pin(async move {
+            let known = listed().0 == key;
+            let done = match (action, known) {
+                (ListAction::Put { .. }, false) => ListChanged::Created,
+                (ListAction::Put { .. }, true) => ListChanged::Replaced,
+                (ListAction::Delete, true) => ListChanged::Deleted,
+                (ListAction::Delete, false) => return Err(Refusal::NotListed),
+            };
+            self.reply(what, || done).await
+        })
+    }
+
+    fn list_entry(&self, key: &ListKey, _: Timestamp) -> Result<Option<ListEntry>, Refusal> {
+        match &self.mood {
+            Mood::Refusing(refusal) => Err(refusal.clone()),
+            _ => Ok(Some(listed()).filter(|(known, _)| known == key).map(|(_, entry)| entry)),
+        }
+    }
+
+    fn list_page(&self, query: &ListQuery, _: Timestamp) -> Result<ListPage, Refusal> {
+        match &self.mood {
+            Mood::Refusing(refusal) => Err(refusal.clone()),
+            _ => Ok(ListPage { entries: vec![listed()], next: query.after.clone() }),
+        }
     }
 }
 

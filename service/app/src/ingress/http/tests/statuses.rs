@@ -113,6 +113,62 @@ async fn refusals_of_bodies() {
 }
 
 #[actix_web::test]
+async fn list_entries() {
+    let bench = Bench::new(Mood::Fine);
+    let state = Data::new(bench.state);
+    let put = |uri: &str, body: &'static str| TestRequest::put().uri(uri).set_payload(body);
+    let delete = |uri: &str| TestRequest::delete().uri(uri);
+    let reason = r#"{"reason":"partner","expires_at":"2026-11-24T12:00:00Z"}"#;
+    let created = check(&state, put("/v1/lists/allow/ip/::FFFF:203.0.113.7", reason), 201, "").await;
+    assert_eq!(
+        created.json(),
+        serde_json::json!({
+            "list": "allow", "kind": "ip", "value": "203.0.113.7", "reason": "partner", "source": "api",
+            "alert_id": null, "expires_at": "2026-11-24T12:00:00.000Z",
+        })
+    );
+    assert_eq!(created.header("content-type"), Some("application/json"));
+    check(&state, put("/v1/lists/block/merchant/m-3", r#"{"reason":"x"}"#), 200, "").await;
+    check(&state, put("/v1/lists/block/user/a%2Fb%20%C3%A9%25", r#"{"reason":"x"}"#), 201, "").await;
+    let gone = check(&state, delete("/v1/lists/block/merchant/m-3"), 204, "").await;
+    assert!(gone.body.is_empty());
+    check(&state, delete("/v1/lists/block/merchant/m-4"), 404, "ENTRY_NOT_FOUND").await;
+    assert_eq!(check(&state, get("/v1/lists/block/merchant/m-3"), 200, "").await.json()["source"], "decision");
+    check(&state, get("/v1/lists/allow/merchant/m-3"), 404, "ENTRY_NOT_FOUND").await;
+    let page = check(&state, get("/v1/lists/block?kind=merchant&limit=1&cursor=m6d2d32"), 200, "").await.json();
+    assert_eq!((&page["entries"][0]["value"], &page["next_cursor"]), (&"m-3".into(), &"m6d2d32".into()));
+    check(&state, get("/v1/lists/block?kind=merchants"), 422, "INVALID_QUERY").await;
+
+    check(&state, put("/v1/lists/grey/merchant/m-3", "{}"), 404, "NOT_FOUND").await;
+    check(&state, put("/v1/lists/block/card/m-3", "{}"), 404, "NOT_FOUND").await;
+    check(&state, get("/v1/lists/grey"), 404, "NOT_FOUND").await;
+    check(&state, put("/v1/lists/block/merchant/", reason), 404, "NOT_FOUND").await;
+    check(&state, put("/v1/lists/block/ip/203.0.113", reason), 422, "IP_INVALID").await;
+    check(&state, put("/v1/lists/block/user/a%00", reason), 422, "TEXT_INVALID").await;
+    check(&state, put("/v1/lists/block/user/%FF", reason), 422, "INVALID_PATH").await;
+    check(&state, put(&format!("/v1/lists/block/user/{}", "x".repeat(129)), reason), 422, "ID_TOO_LONG").await;
+    check(&state, delete("/v1/lists/block/ip/localhost"), 422, "IP_INVALID").await;
+    check(&state, put("/v1/lists/block/user/u", "{}"), 422, "MISSING_FIELD").await;
+    check(&state, put("/v1/lists/block/user/u", "reason"), 400, "NOT_JSON").await;
+    let past = r#"{"reason":"x","expires_at":"2026-11-23T12:00:00Z"}"#;
+    check(&state, put("/v1/lists/block/user/u", past), 422, "TIMESTAMP_INVALID").await;
+    let refused = check(&state, post("/v1/lists/block/user/u", reason), 405, "METHOD_NOT_ALLOWED").await;
+    assert_eq!(refused.header("allow"), Some("GET, HEAD, PUT, DELETE"));
+    check(&state, put("/v1/lists/block", reason), 405, "METHOD_NOT_ALLOWED").await;
+    let seen = bench.actors.seen();
+    let ends: Vec<&str> = seen.iter().filter_map(|change| Some(change.split_once(' ')?.1)).collect();
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    assert!(ends[2].ends_with("block user a/b é%"), "{seen:?}");
+    assert_eq!(seen[3], "Delete block merchant m-3");
+
+    let full = Data::new(Bench::new(Mood::Refusing(Refusal::ListsFull { limit: 5 })).state);
+    check(&full, put("/v1/lists/block/user/u", reason), 422, "LISTS_FULL").await;
+    let starting = Data::new(Bench::new(Mood::Refusing(Refusal::Recovering)).state);
+    check(&starting, get("/v1/lists/block"), 503, "RECOVERING").await;
+    check(&starting, get("/v1/lists/block/user/u"), 503, "RECOVERING").await;
+}
+
+#[actix_web::test]
 async fn slow_and_broken_bodies() {
     let mut bench = Bench::new(Mood::Fine);
     bench.state.limits.body_timeout = Duration::from_millis(20);

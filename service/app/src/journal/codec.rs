@@ -1,0 +1,48 @@
+//! Records as bytes, of every version: the first byte says which. What was written once stays readable for ever; what
+//! is written is the oldest version that has a shape for it (ADR 0001).
+
+#[cfg(test)]
+mod tests;
+
+use super::record::Record;
+use super::{record_v1, record_v2};
+use thiserror::Error;
+
+/// Why bytes are not a record.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum DecodeError {
+    /// Not of version 1, nor of any other known.
+    #[error(transparent)]
+    V1(#[from] record_v1::DecodeError),
+    /// Not of version 2, as which they begin.
+    #[error(transparent)]
+    V2(#[from] record_v2::DecodeError),
+}
+
+/// Appends the stored form of a record.
+///
+/// # Errors
+/// Never for the shapes of these versions; the signature leaves the judgement to the encoder.
+pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), postcard::Error> {
+    if record_v2::encode(record, out)? { Ok(()) } else { record_v1::encode(record, out) }
+}
+
+/// Reads many records, sharing among neighbours what they have in common.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    v1: record_v1::Decoder,
+}
+
+impl Decoder {
+    /// Reads one record back; bit for bit what was encoded, except that slots which the catalogue has gained since are
+    /// absent (NaN).
+    ///
+    /// # Errors
+    /// [`DecodeError`] names what was expected and found.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Record, DecodeError> {
+        match bytes.split_first() {
+            Some((&record_v2::VERSION, rest)) => Ok(record_v2::decode(rest)?),
+            _ => Ok(self.v1.decode(bytes)?),
+        }
+    }
+}
