@@ -1,51 +1,17 @@
 //! A file that cannot be written for a while, or a disk that stands still: slow is not lost.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use verdict_tests::{Lock, Payment, Service, until, verify};
-
-/// The journal's thread of a service, held until it is dropped: what a disk looks like that stands still.
-struct Stopped(Child);
-
-impl Stopped {
-    /// Needs the right to trace a process of the same user: root, or `kernel.yama.ptrace_scope = 0`.
-    fn hold(pid: u32) -> Self {
-        let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
-        let journal = |task: &std::path::PathBuf| std::fs::read_to_string(task.join("comm")).unwrap() == "journal\n";
-        let task = tasks.find(journal).unwrap_or_else(|| panic!("process {pid} has no such thread"));
-        // 16 is PTRACE_ATTACH, 0x40000000 is __WALL; the thread goes on when the tracer ends.
-        let script = "import ctypes, os, sys; c = ctypes.CDLL(None, use_errno=True); tid = int(sys.argv[1]); \
-                      c.ptrace.argtypes = [ctypes.c_long] * 4; \
-                      assert c.ptrace(16, tid, 0, 0) == 0, os.strerror(ctypes.get_errno()); \
-                      os.waitpid(tid, 0x40000000); print('held', flush=True); sys.stdin.read()";
-        let mut python = Command::new("python3");
-        python.args(["-c", script]).arg(task.file_name().unwrap()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = python.spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "held\n", "this test needs the right to trace: root, or kernel.yama.ptrace_scope = 0");
-        Self(child)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // The thread goes on with the end of what holds it.
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
+use verdict_tests::{HeldThread, Lock, Payment, Service, until, verify};
 
 #[test]
 fn a_late_journal_is_answered_with_503_and_a_retry_gets_the_decision() {
     let service = Service::start();
     let payment = Payment::new("u", "t-1", "10.00").with("deadline_ms", 100);
-    let stopped = Stopped::hold(service.pid());
+    let held = HeldThread::hold(service.pid(), "journal");
     let late = service.post("/v1/decide", &payment.text());
     assert_eq!((late.status, &late.json()["code"]), (503, &"JOURNAL_LATE".into()), "{}", late.body);
     let again = service.post("/v1/decide", &payment.text());
     assert_eq!(again.status, 503, "a duplicate of what is not durable waits as well: {}", again.body);
-    drop(stopped);
+    drop(held);
     let answer = until("the decision", || {
         let answer = service.post("/v1/decide", &payment.text());
         (answer.status == 200).then(|| answer.json())

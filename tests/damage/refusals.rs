@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use verdict_tests::{Ended, Service, run, workspace};
+use verdict_tests::{Ended, Payment, Service, run, workspace};
 
 /// Runs `verdict serve` in a data directory of its own; it is expected to end.
 fn serve(args: &[&str]) -> Ended {
@@ -198,4 +198,38 @@ fn an_open_service_beyond_loopback_is_refused() {
         refused(&ended, 2, &["http.api_keys", "or listen on 127.0.0.1"]);
     }
     assert!(!Path::new(&data).exists(), "it is refused before anything is made");
+}
+
+#[test]
+fn another_base_currency_than_the_profiles_have_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let rules = folder.path().join("rules");
+    fs::create_dir_all(rules.join("default")).unwrap();
+    for file in ["fx.yaml", "default/ruleset.yaml"] {
+        fs::copy(workspace().join("rules").join(file), rules.join(file)).unwrap();
+    }
+    let base = |code: &str, other: &str| {
+        fs::write(rules.join("fx.yaml"), format!("base: {code}\nrates: {{{other}: \"1.08\"}}\n")).unwrap();
+    };
+    let builder = || Service::builder().arg("--rules").arg(&rules).arg("--model").arg("");
+    base("EUR", "USD");
+    // Nothing was decided yet: there is no sum in any currency.
+    let folder = builder().start().terminate().folder;
+    base("USD", "EUR");
+    let service = builder().folder(folder).start();
+    assert_eq!(service.post("/v1/decide", &Payment::new("u", "t-1", "4000.00").text()).status, 200);
+    // Killed, so that only the journal knows.
+    let folder = service.kill().folder;
+    base("EUR", "USD");
+    let stopped = builder().folder(folder).try_start().unwrap_err();
+    assert_eq!(stopped.status.code(), Some(1), "{}", stopped.stderr);
+    for part in
+        ["expected the base currency USD of the payments in", "found EUR", "put USD back, or start with an empty"]
+    {
+        assert!(stopped.stderr.contains(part), "expected {part:?} in {}", stopped.stderr);
+    }
+    base("USD", "EUR");
+    let service = builder().folder(stopped.folder).start();
+    let profile = service.get("/v1/users/u/profile").json();
+    assert_eq!(profile["features"]["user_count_24h"], 1, "{profile}");
 }

@@ -20,6 +20,7 @@ mod clock;
 mod command;
 mod events;
 mod follower;
+mod held;
 mod lock;
 mod service;
 
@@ -29,5 +30,6 @@ pub use clock::{DAY_MS, Stopwatch, now_ms, rfc3339, until, within};
 pub use command::{Ended, command, finish, replay, run, sqlite, verify};
 pub use events::{Payment, label, lasting, login, setting, text_setting, timeless};
 pub use follower::{Follower, Told};
+pub use held::HeldThread;
 pub use lock::Lock;
 pub use service::{Builder, Service, Stopped};

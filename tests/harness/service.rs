@@ -280,9 +280,14 @@ impl Service {
     #[must_use]
     #[track_caller]
     pub fn terminate(self) -> Stopped {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// Asks it to stop (SIGTERM) and waits for nothing.
+    pub fn ask_to_stop(&self) {
         // A process that has ended already says how when it is waited for.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        self.wait()
     }
 
     /// Kills it without warning (SIGKILL).

@@ -4,9 +4,11 @@
 //! and `scratch` is the same actors over a journal that keeps nothing, for a backtest.
 
 mod alerts;
+mod base_currency;
 mod open_files;
 mod reload;
 mod reviews;
+mod stopping;
 mod watch;
 
 use crate::actors::context::Judge;
@@ -40,6 +42,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use stopping::{Progress, Step, Stopping};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
@@ -231,9 +234,10 @@ impl Service {
         let deciding = Deciding::load(&config)?;
         let dir = &config.data.dir;
         let lock = DirLock::acquire(dir)?;
+        let journal = Arc::new(LogJournal::open(dir, config.data.partitions).await?);
+        base_currency::check(deciding.rules().rates().base(), dir, &*journal).await?;
         deciding.archive(dir)?;
         let metrics = Metrics::new();
-        let journal = Arc::new(LogJournal::open(dir, config.data.partitions).await?);
         let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
         let reviews = Arc::new(ReviewStore::open(dir).await?);
         let listen = config.http.listen;
@@ -256,11 +260,14 @@ impl Service {
         })
     }
 
-    /// Runs until a signal asks to stop, then drains and saves.
+    /// Runs until a signal asks to stop, then drains and saves. A second signal ends the process at once, and so does the
+    /// end of the grace time.
     ///
     /// # Errors
     /// When a part cannot be started, or fails for good.
     pub async fn run(self) -> anyhow::Result<()> {
+        let grace = Duration::from_secs(self.config.http.shutdown_secs.into());
+        let mut stopping = Stopping::listen(grace)?;
         let address = self.listener.local_addr()?;
         let journal: Arc<dyn Journal> = self.journal.clone();
         // Downstream first: what reads the journal, what writes it, what feeds it.
@@ -308,30 +315,26 @@ impl Service {
         info!(%address, data = %self.config.data.dir.display(), "listening");
         let mut running = actix::spawn(server);
         tokio::select! {
-            signal = stop_signal() => info!(signal = signal?, "stopping: no new requests, finishing those in flight"),
+            asked = stopping.asked() => drop(asked?),
             ended = &mut running => bail!("the HTTP server ended: {ended:?}"),
         }
         self.readiness.stop();
         let followed = streams.open() > 0;
         streams.stop();
-        let stopped = async {
-            // The shards live on the server's threads, so they end first.
-            gateway.stop().await;
-            let ended = handle.stop(true);
-            if followed {
-                // What is cut short is an answer that nobody has read in that time.
-                let _ = tokio::time::timeout(STREAMS_GRACE, ended).await;
-            } else {
-                ended.await;
-            }
-        };
-        tokio::select! {
-            () = stopped => info!("stopped; everything answered is in the journal"),
-            signal = stop_signal() => warn!(signal = signal?, "stopping at once; the journal has everything answered"),
+        let progress = stopping.progress;
+        save(&gateway, &*self.journal, &progress).await;
+        progress.at(Step::Answers);
+        // The shards live on the server's threads, so they end first.
+        gateway.end().await;
+        // Half of the time leaves the other half for the files; what is cut short is an answer that nobody has read.
+        let patience = if followed { STREAMS_GRACE.min(grace / 2) } else { grace / 2 };
+        if tokio::time::timeout(patience, handle.stop(true)).await.is_err() {
+            info!("some callers did not read their last answers");
         }
         for task in [reloading, upkeep, projection, labels, feed] {
             task.abort();
         }
+        progress.at(Step::Files);
         Ok(())
     }
 
@@ -382,12 +385,23 @@ impl Service {
     }
 }
 
-/// Waits for SIGTERM or SIGINT and names it.
-async fn stop_signal() -> anyhow::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// Answers what is in flight, then saves every profile.
+async fn save(gateway: &Gateway, journal: &dyn Journal, progress: &Progress) {
+    progress.at(Step::Drain);
+    // Nothing is in it: it only comes back once everything before it is on the disk.
+    let (flushed, told) = (journal.append(Vec::new()), progress.clone());
+    actix::spawn(async move {
+        if flushed.await.is_ok() {
+            told.journal_answered();
+        }
+    });
+    gateway.drain().await;
+    progress.at(Step::Checkpoint);
+    if gateway.checkpoint().await {
+        info!("drained and saved; everything answered is in the journal");
+    } else {
+        warn!(
+            "profiles could not be saved, the next start replays what is missing; everything answered is in the journal"
+        );
+    }
 }

@@ -115,7 +115,7 @@ async fn start(checkpoints: Arc<CheckpointStore>) -> Gateway {
     let rules = RuleSet::compile(&RuleSources { name: "test", ruleset, fx }).expect("rules");
     let (ruleset_hash, feature_schema) = (rules.hash(), schema_version());
     let generation = Generation { ruleset_name: "test".into(), ruleset_hash, model: None, feature_schema };
-    let judge = Judge { rules: Arc::new(rules), generation: Arc::new(generation), scorer: None };
+    let judge = Judge::new(Arc::new(rules), Arc::new(generation), None);
     let lists = ListReplica::new(1, 100);
     let settings = ShardSettings {
         shard: 0,

@@ -4,6 +4,7 @@
 //! A context lives as long as an epoch. When an append fails, it is closed: actors that still hold it are refused, and
 //! the shard starts over with a new one.
 
+use super::breaker::Breaker;
 use super::claim::Claim;
 use super::messages::{Accepted, Answer, ListChanged, Refusal, Settled};
 use super::recent::RecentDecisions;
@@ -40,13 +41,15 @@ pub struct Judge {
     pub generation: Arc<Generation>,
     /// This thread's session of the model, if one is configured.
     pub scorer: Option<RefCell<Box<dyn Score>>>,
+    /// Whether that is asked.
+    pub(super) breaker: RefCell<Breaker>,
 }
 
 impl Judge {
     /// A generation for one shard.
     #[must_use]
     pub fn new(rules: Arc<RuleSet>, generation: Arc<Generation>, scorer: Option<Box<dyn Score>>) -> Self {
-        Self { rules, generation, scorer: scorer.map(RefCell::new) }
+        Self { rules, generation, scorer: scorer.map(RefCell::new), breaker: RefCell::default() }
     }
 }
 

@@ -204,19 +204,29 @@ impl Gateway {
         all_saved
     }
 
-    /// Takes nothing more, waits for what is in flight, saves every profile and ends the shards.
-    pub async fn stop(&self) {
+    /// Takes nothing more, and waits until nothing is in flight.
+    pub async fn drain(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         // Holding every permit means that nothing is in flight.
         let all = u32::try_from(self.limit).unwrap_or(u32::MAX);
         let drained = self.permits.acquire_many(all).await;
-        self.checkpoint().await;
         self.permits.close();
         drop(drained);
+    }
+
+    /// Ends the shards.
+    pub async fn end(&self) {
         for shard in self.shards.iter() {
             // One that is gone already has nothing to stop.
             let _ = shard.send(Stop).await;
         }
+    }
+
+    /// Takes nothing more, waits for what is in flight, saves every profile and ends the shards.
+    pub async fn stop(&self) {
+        self.drain().await;
+        self.checkpoint().await;
+        self.end().await;
     }
 
     /// Events between receipt and answer.

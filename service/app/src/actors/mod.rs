@@ -4,6 +4,7 @@
 //! batch; decides; commits) → `ShardContext` (numbers the record) → `Journal` → answer. All of the deciding is in
 //! `verdict-core`; this room only keeps order and bounds.
 
+mod breaker;
 mod checkpointing;
 pub mod claim;
 pub mod context;

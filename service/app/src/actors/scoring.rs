@@ -1,13 +1,16 @@
 //! Scores the rows that wait, a batch at a time: rows of one generation only (I8), and within the time that they have.
 //! It decides nothing: a row without a score is decided by rules alone, and says so.
 
-use super::context::{ShardContext, WaitingRow, Wake};
+use super::breaker::{Asking, FAIR_RUN};
+use super::context::{Judge, ShardContext, WaitingRow, Wake};
 use super::user::{Scored, UserActor};
-use crate::model::ScoreError;
+use crate::model::{Score, ScoreError};
+use crate::telemetry::events::ModelLeftAlone;
 use actix::Addr;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 use verdict_core::decision::{Degradation, ModelVerdict};
 use verdict_core::features::FeatureVector;
 
@@ -26,10 +29,8 @@ pub(super) fn score(context: &ShardContext) {
     let started = context.clock.instant();
     let batch = next_batch(context);
     let (rows, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|row| in_time(row, started));
-    for row in late {
-        send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
-    }
-    run(context, rows, started);
+    without_score(late);
+    ask(context, rows, started);
     if !context.rows.borrow().is_empty() {
         context.wake(Wake::Score);
     }
@@ -48,14 +49,48 @@ fn in_time(row: &WaitingRow, now: Instant) -> bool {
     row.deadline.is_none_or(|deadline| now + AFTER_MODEL < deadline)
 }
 
-/// Runs the model until the first row must go on without it. The others are tried again.
-fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) {
-    let Some(scorer) = rows.first().and_then(|row| row.judge.scorer.as_ref()) else { return };
+/// Asks the model as much as it may be asked, and decides the rest by rules alone.
+fn ask(context: &ShardContext, mut rows: Vec<WaitingRow>, started: Instant) {
+    let Some(judge) = rows.first().map(|row| Rc::clone(&row.judge)) else { return };
+    let Some(scorer) = &judge.scorer else { return };
+    let asking = judge.breaker.borrow().asking(started);
+    match asking {
+        Asking::Batches => run(context, &judge, scorer, rows, started, None),
+        Asking::OneRow => {
+            // The one with the most time; the others see what comes of it.
+            let most = |row: &WaitingRow| (row.deadline.is_none(), row.deadline);
+            let Some(at) = (0..rows.len()).max_by_key(|&at| most(&rows[at])) else { return };
+            let tried = rows.swap_remove(at);
+            context.rows.borrow_mut().splice(0..0, rows);
+            run(context, &judge, scorer, vec![tried], started, Some(started + FAIR_RUN));
+        }
+        Asking::Nothing => without_score(rows),
+    }
+}
+
+/// Has these decided by rules alone.
+fn without_score(rows: Vec<WaitingRow>) {
+    for row in rows {
+        send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
+    }
+}
+
+/// Runs the model until the first row must go on without it, or until `limit`. The others are tried again.
+fn run(
+    context: &ShardContext,
+    judge: &Judge,
+    scorer: &RefCell<Box<dyn Score>>,
+    rows: Vec<WaitingRow>,
+    started: Instant,
+    limit: Option<Instant>,
+) {
     let earliest = rows.iter().filter_map(|row| row.deadline).min();
-    let limit = earliest.map(|deadline| (started + LEAST_RUN).max(deadline - AFTER_MODEL));
+    let by_deadline = earliest.map(|deadline| (started + LEAST_RUN).max(deadline - AFTER_MODEL));
+    let limit = by_deadline.into_iter().chain(limit).min();
     let features: Vec<&FeatureVector> = rows.iter().map(|row| &row.features).collect();
     let allowed = limit.map(|limit| limit.saturating_duration_since(context.clock.instant()));
     let scores = scorer.borrow_mut().score(&features, allowed);
+    note(context, judge, &scores, allowed);
     match scores {
         Ok(scores) => {
             for (row, score) in rows.iter().zip(scores) {
@@ -66,9 +101,7 @@ fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) {
             let now = limit.map_or(started, |limit| limit.max(context.clock.instant()));
             let (again, late): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| in_time(row, now));
             warn!(rows = late.len(), "the model takes too long; deciding by rules alone");
-            for row in late {
-                send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
-            }
+            without_score(late);
             context.rows.borrow_mut().splice(0..0, again);
         }
         Err(error) => {
@@ -77,6 +110,19 @@ fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) {
                 send(&row.user, ModelVerdict::Missing(Degradation::ModelError));
             }
         }
+    }
+}
+
+/// Keeps account of whether the model comes back.
+fn note(context: &ShardContext, judge: &Judge, scores: &Result<Vec<f32>, ScoreError>, allowed: Option<Duration>) {
+    let mut breaker = judge.breaker.borrow_mut();
+    if matches!(scores, Err(ScoreError::TimedOut)) {
+        if let Some(pause) = breaker.was_stopped(allowed, context.clock.instant()) {
+            ModelLeftAlone.emit(&context.metrics);
+            error!(pause_secs = pause.as_secs(), "the model hangs; deciding by rules alone until it is tried again");
+        }
+    } else if breaker.came_back() {
+        info!("the model comes back again; its scores count from now on");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod generations;
+mod hanging;
 mod lists;
 
 use super::context::Judge;

@@ -7,7 +7,7 @@ use crate::config::{Config, ConfigErrors};
 /// Run the service: decide payments over HTTP, remember every event in the journal.
 ///
 /// Everything is embedded: the journal, the profiles and the alerts are files in the data folder. SIGTERM and Ctrl-C
-/// finish what is in flight and stop.
+/// finish what is in flight and stop, within http.shutdown_secs; a second one stops at once.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
   verdict serve

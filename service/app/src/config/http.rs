@@ -75,13 +75,22 @@ pub struct HttpConfig {
     pub workers: usize,
     /// Connections open together, in all; more wait to be accepted.
     pub max_connections: usize,
+    /// Time that a stop may take in all, in seconds; the process then ends whatever it still waits for.
+    pub shutdown_secs: u32,
     /// Keys that callers present; empty leaves the API open, which only a loopback address may be.
     pub api_keys: Vec<ApiKeyConfig>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 8080).into(), workers: 2, max_connections: 10_000, api_keys: Vec::new() }
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 8080).into(),
+            workers: 2,
+            max_connections: 10_000,
+            // Below the 30 s after which Kubernetes kills, so that the log can still say what hung.
+            shutdown_secs: 25,
+            api_keys: Vec::new(),
+        }
     }
 }
 
@@ -94,6 +103,7 @@ impl HttpConfig {
             }),
             workers: section.integer("workers", default.workers, 1..=256),
             max_connections: section.integer("max_connections", default.max_connections, 1..=1_000_000),
+            shutdown_secs: section.integer("shutdown_secs", default.shutdown_secs, 1..=3600),
             api_keys: api_keys(&mut section),
         };
         section.end();

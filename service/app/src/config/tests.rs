@@ -40,6 +40,7 @@ fn a_full_file_is_read() {
 listen = "0.0.0.0:9090"
 workers = 4
 max_connections = 500
+shutdown_secs = 90
 [[http.api_keys]]
 name = "checkout"
 sha256 = "{HASH}"
@@ -74,6 +75,7 @@ runtime_library = "/opt/libonnxruntime.so"
     assert_eq!((&*key.name, key.sha256[0], key.sha256[31]), ("checkout", 0x9f, 0x08));
     assert_eq!(key.scopes, [Scope::Decide, Scope::Ingest]);
     assert_eq!((key.rate, config.http.max_connections), (Some(RateConfig { per_sec: 50, burst: 200 }), 500));
+    assert_eq!(config.http.shutdown_secs, 90);
     assert_eq!(config.data.dir, Path::new("/var/lib/verdict"));
     assert_eq!((config.data.dedupe_days, config.data.max_age_days, config.data.max_ahead_hours), (40, 30, 1));
     assert_eq!(config.actors, ActorsConfig { shards: 16, hot_users: 5_000, idle_secs: 60 });
@@ -325,6 +327,7 @@ fn the_example_in_the_docs_shows_every_default() {
         "listen",
         "workers",
         "max_connections",
+        "shutdown_secs",
         "dedupe_days",
         "checkpoint_secs",
         "shards",

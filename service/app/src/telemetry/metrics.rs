@@ -57,6 +57,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("verdict_reloads_total", "Attempts to reload rules and model, by outcome"),
     ("verdict_user_passivations_total", "Hot users that became dormant: idle, or their place was needed"),
     ("verdict_user_wake_ups_total", "Dormant users that became hot: an event came"),
+    ("verdict_model_left_alone_total", "Times that a shard stopped asking a model that hangs, for some seconds"),
     ("verdict_review_labels_total", "Labels that followed from reviews"),
     ("verdict_alert_streams_cut_off_total", "Clients that followed alerts and did not keep up"),
 ];
@@ -112,6 +113,7 @@ pub(super) struct Handles {
     pub(super) reload_failed: Gauge,
     pub(super) user_passivations: Counter,
     pub(super) user_wake_ups: Counter,
+    pub(super) model_left_alone: Counter,
     pub(super) hot_users: Gauge,
     pub(super) dormant_users: Gauge,
     pub(super) review_labels: Counter,
@@ -222,6 +224,7 @@ impl Handles {
             reload_failed: gauge("verdict_reload_failed"),
             user_passivations: counter("verdict_user_passivations_total"),
             user_wake_ups: counter("verdict_user_wake_ups_total"),
+            model_left_alone: counter("verdict_model_left_alone_total"),
             hot_users: gauge("verdict_hot_users"),
             dormant_users: gauge("verdict_dormant_users"),
             review_labels: counter("verdict_review_labels_total"),
