@@ -4,6 +4,7 @@
 use super::context::{ShardContext, WaitingRow, Wake};
 use super::user::{Scored, UserActor};
 use crate::model::ScoreError;
+use crate::telemetry::events::ModelRun;
 use actix::Addr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,36 +12,51 @@ use tracing::{error, warn};
 use verdict_core::decision::{Degradation, ModelVerdict};
 use verdict_core::features::FeatureVector;
 
-/// Rows scored at a time. Beyond 64 a row gets no cheaper (3.3 us in batches of 16 to 64), and the first would wait longer.
-const ROWS_PER_BATCH: usize = 64;
+/// Rows scored in a turn at least, if so many wait, in however many runs: enough that what follows a turn (one append)
+/// is shared by many, few enough that the first answers do not wait for long.
+const ROWS_PER_TURN: usize = 64;
 
 /// Time that a decision still needs after its score; a row with less left is decided by rules alone.
 const AFTER_MODEL: Duration = Duration::from_millis(2);
 
-/// Time that a run gets at least, taken from what is left after it: several times what a full batch needs.
+/// Time that a run gets at least, taken from what is left after it: several times what a batch of 64 needs.
 const LEAST_RUN: Duration = Duration::from_millis(1);
 
-/// Scores a batch of the rows that wait, and wakes the shard again if there are more, so that the first answers do not
-/// wait for the last rows.
+/// Scores rows that wait, in runs of at most `max_batch`, and wakes the shard again if there are more, so that the first
+/// answers do not wait for the last rows.
 pub(super) fn score(context: &ShardContext) {
-    let started = context.clock.instant();
-    let batch = next_batch(context);
-    let (rows, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|row| in_time(row, started));
-    for row in late {
-        send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
+    let mut turn = next_turn(context);
+    while !turn.is_empty() {
+        let rest = turn.split_off(turn.len().min(context.max_batch));
+        let again = score_batch(context, turn);
+        if !again.is_empty() {
+            context.rows.borrow_mut().splice(0..0, again.into_iter().chain(rest));
+            break;
+        }
+        turn = rest;
     }
-    run(context, rows, started);
     if !context.rows.borrow().is_empty() {
         context.wake(Wake::Score);
     }
 }
 
 /// The rows at the head of the queue that are of one generation.
-fn next_batch(context: &ShardContext) -> Vec<WaitingRow> {
+fn next_turn(context: &ShardContext) -> Vec<WaitingRow> {
     let mut waiting = context.rows.borrow_mut();
     let Some(first) = waiting.first() else { return Vec::new() };
-    let alike = waiting.iter().take(ROWS_PER_BATCH).take_while(|row| Rc::ptr_eq(&row.judge, &first.judge)).count();
+    let most = ROWS_PER_TURN.max(context.max_batch);
+    let alike = waiting.iter().take(most).take_while(|row| Rc::ptr_eq(&row.judge, &first.judge)).count();
     waiting.drain(..alike).collect()
+}
+
+/// Scores those that have the time, in one run; gives those to try again.
+fn score_batch(context: &ShardContext, batch: Vec<WaitingRow>) -> Vec<WaitingRow> {
+    let started = context.clock.instant();
+    let (rows, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|row| in_time(row, started));
+    for row in late {
+        send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
+    }
+    run(context, rows, started)
 }
 
 /// Whether a score that comes now is still of use.
@@ -48,19 +64,21 @@ fn in_time(row: &WaitingRow, now: Instant) -> bool {
     row.deadline.is_none_or(|deadline| now + AFTER_MODEL < deadline)
 }
 
-/// Runs the model until the first row must go on without it. The others are tried again.
-fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) {
-    let Some(scorer) = rows.first().and_then(|row| row.judge.scorer.as_ref()) else { return };
+/// Runs the model until the first row must go on without it; gives the others, to try again.
+fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) -> Vec<WaitingRow> {
+    let Some(scorer) = rows.first().and_then(|row| row.judge.scorer.as_ref()) else { return Vec::new() };
     let earliest = rows.iter().filter_map(|row| row.deadline).min();
     let limit = earliest.map(|deadline| (started + LEAST_RUN).max(deadline - AFTER_MODEL));
     let features: Vec<&FeatureVector> = rows.iter().map(|row| &row.features).collect();
     let allowed = limit.map(|limit| limit.saturating_duration_since(context.clock.instant()));
+    ModelRun { rows: features.len() as u64 }.emit(&context.metrics);
     let scores = scorer.borrow_mut().score(&features, allowed);
     match scores {
         Ok(scores) => {
             for (row, score) in rows.iter().zip(scores) {
                 send(&row.user, ModelVerdict::Score(score));
             }
+            Vec::new()
         }
         Err(ScoreError::TimedOut) => {
             let now = limit.map_or(started, |limit| limit.max(context.clock.instant()));
@@ -69,13 +87,14 @@ fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) {
             for row in late {
                 send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
             }
-            context.rows.borrow_mut().splice(0..0, again);
+            again
         }
         Err(error) => {
             error!(%error, rows = rows.len(), "the model failed; deciding by rules alone");
             for row in &rows {
                 send(&row.user, ModelVerdict::Missing(Degradation::ModelError));
             }
+            Vec::new()
         }
     }
 }
