@@ -6,6 +6,7 @@ use crate::journal::record::Decided;
 use actix::Arbiter;
 use std::collections::HashSet;
 use std::sync::mpsc;
+use verdict_core::decision::Degradation;
 
 const USERS: i64 = 10;
 const PAYMENTS: i64 = 3;
@@ -93,5 +94,44 @@ fn rows_of_different_users_are_scored_together_and_decided_as_by_themselves() {
                 assert_eq!(decided.transaction, expected.transaction);
             }
         }
+    });
+}
+
+#[test]
+fn what_is_tried_again_goes_before_what_was_not_tried_yet() {
+    actix::System::new().block_on(async {
+        let (shown, runs) = mpsc::channel();
+        let mut calls = 0;
+        // As a model that hangs and is stopped at its time; from the second time on it answers.
+        let slow = Fake(move |rows: &[&FeatureVector], allowed: Option<Duration>| {
+            shown.send(rows.iter().map(|row| of_row(row).0).collect::<Vec<_>>()).expect("the test listens");
+            calls += 1;
+            if calls > 1 {
+                return Ok(vec![0.25; rows.len()]);
+            }
+            let until = clock::instant() + allowed.expect("a deadline");
+            while clock::instant() < until {
+                std::thread::yield_now();
+            }
+            Err(ScoreError::TimedOut)
+        });
+        let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(Box::new(slow)));
+        let settings = ShardSettings { max_batch: 2, ..settings(Moody::new(), 8) };
+        let (address, start) = ShardActor::prepare(settings, judge);
+        let gateway = Gateway::new(vec![address], 2, 8);
+        start();
+        gateway.serving().await.expect("serving");
+        let deadline = Some(clock::instant() + Duration::from_millis(150));
+        let hasty = gateway.decide(Submission { deadline, ..of(0, 0) });
+        let patient = join_all((1..4).map(|user| gateway.decide(of(user, 0))));
+        let (hasty, patient) = tokio::join!(hasty, patient);
+        // A machine that is too busy for the 2 ms after the model gives it at the retry.
+        assert!(matches!(hasty, Ok(_) | Err(Refusal::JournalLate)), "{hasty:?}");
+        let hasty = gateway.decide(of(0, 0)).await.expect("an answer").decided;
+        assert_eq!((hasty.decision.score, &hasty.decision.degraded[..]), (None, &[Degradation::ModelTimeout][..]));
+        for answer in patient {
+            assert_eq!(answer.expect("an answer").decided.decision.score, Some(0.25));
+        }
+        assert_eq!(runs.try_iter().collect::<Vec<_>>(), [vec![1.0, 1.01], vec![1.01, 1.02], vec![1.03]]);
     });
 }
