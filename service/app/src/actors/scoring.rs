@@ -25,38 +25,41 @@ const LEAST_RUN: Duration = Duration::from_millis(1);
 /// Scores rows that wait, in runs of at most `max_batch`, and wakes the shard again if there are more, so that the first
 /// answers do not wait for the last rows.
 pub(super) fn score(context: &ShardContext) {
-    let mut turn = next_turn(context);
-    while !turn.is_empty() {
-        let rest = turn.split_off(turn.len().min(context.max_batch));
-        let again = score_batch(context, turn);
-        if !again.is_empty() {
-            context.rows.borrow_mut().splice(0..0, again.into_iter().chain(rest));
+    let mut left = ROWS_PER_TURN.max(context.max_batch);
+    while left > 0 {
+        let batch = next_batch(context, left.min(context.max_batch));
+        let others = context.rows.borrow().len();
+        if batch.is_empty() {
             break;
         }
-        turn = rest;
+        left -= batch.len();
+        score_batch(context, batch);
+        // What came back is tried again once others have had their turn.
+        if context.rows.borrow().len() > others {
+            break;
+        }
     }
     if !context.rows.borrow().is_empty() {
         context.wake(Wake::Score);
     }
 }
 
-/// The rows at the head of the queue that are of one generation.
-fn next_turn(context: &ShardContext) -> Vec<WaitingRow> {
-    let mut waiting = context.rows.borrow_mut();
-    let Some(first) = waiting.first() else { return Vec::new() };
-    let most = ROWS_PER_TURN.max(context.max_batch);
-    let alike = waiting.iter().take(most).take_while(|row| Rc::ptr_eq(&row.judge, &first.judge)).count();
-    waiting.drain(..alike).collect()
-}
-
-/// Scores those that have the time, in one run; gives those to try again.
-fn score_batch(context: &ShardContext, batch: Vec<WaitingRow>) -> Vec<WaitingRow> {
+/// Scores those of a batch that have the time, in one run.
+fn score_batch(context: &ShardContext, batch: Vec<WaitingRow>) {
     let started = context.clock.instant();
     let (rows, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|row| in_time(row, started));
     for row in late {
         send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
     }
-    run(context, rows, started)
+    run(context, rows, started);
+}
+
+/// The rows at the head of the queue that are of one generation, at most so many.
+fn next_batch(context: &ShardContext, most: usize) -> Vec<WaitingRow> {
+    let mut waiting = context.rows.borrow_mut();
+    let Some(first) = waiting.first() else { return Vec::new() };
+    let alike = waiting.iter().take(most).take_while(|row| Rc::ptr_eq(&row.judge, &first.judge)).count();
+    waiting.drain(..alike).collect()
 }
 
 /// Whether a score that comes now is still of use.
@@ -64,9 +67,9 @@ fn in_time(row: &WaitingRow, now: Instant) -> bool {
     row.deadline.is_none_or(|deadline| now + AFTER_MODEL < deadline)
 }
 
-/// Runs the model until the first row must go on without it; gives the others, to try again.
-fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) -> Vec<WaitingRow> {
-    let Some(scorer) = rows.first().and_then(|row| row.judge.scorer.as_ref()) else { return Vec::new() };
+/// Runs the model until the first row must go on without it. The others are tried again.
+fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) {
+    let Some(scorer) = rows.first().and_then(|row| row.judge.scorer.as_ref()) else { return };
     let earliest = rows.iter().filter_map(|row| row.deadline).min();
     let limit = earliest.map(|deadline| (started + LEAST_RUN).max(deadline - AFTER_MODEL));
     let features: Vec<&FeatureVector> = rows.iter().map(|row| &row.features).collect();
@@ -78,7 +81,6 @@ fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) -> Vec<W
             for (row, score) in rows.iter().zip(scores) {
                 send(&row.user, ModelVerdict::Score(score));
             }
-            Vec::new()
         }
         Err(ScoreError::TimedOut) => {
             let now = limit.map_or(started, |limit| limit.max(context.clock.instant()));
@@ -87,14 +89,13 @@ fn run(context: &ShardContext, rows: Vec<WaitingRow>, started: Instant) -> Vec<W
             for row in late {
                 send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
             }
-            again
+            context.rows.borrow_mut().splice(0..0, again);
         }
         Err(error) => {
             error!(%error, rows = rows.len(), "the model failed; deciding by rules alone");
             for row in &rows {
                 send(&row.user, ModelVerdict::Missing(Degradation::ModelError));
             }
-            Vec::new()
         }
     }
 }
