@@ -37,13 +37,13 @@ def run(options, scratch):
     return results, markdown(results, subjects), faults(results)
 
 
-def measure(subject, options, scratch, seed, rate=None):
-    """One server, started fresh, under the generator."""
+def measure(subject, options, scratch, seed, rate=None, settings=None):
+    """One server, started fresh, under the generator; `settings` are variables that go over the service's own."""
     data = scratch / "data"
     shutil.rmtree(data, ignore_errors=True)
     log = scratch / f"{subject}.log"
     command, environment, ready_path = server_of(subject, data)
-    with Server(command, options.server_core, log, environment, ready_path) as server:
+    with Server(command, options.server_core, log, environment | (settings or {}), ready_path) as server:
         generator = [
             "taskset", "-c", str(options.generator_core), str(machine.RELEASE / "generate"), server.address,
             "--connections", str(options.connections), "--seconds", str(options.seconds), "--warmup", str(options.warmup),
@@ -56,8 +56,8 @@ def measure(subject, options, scratch, seed, rate=None):
         done = subprocess.run(generator, capture_output=True, text=True, check=True)
         after = (time.monotonic(), machine.busy_s(), server.cpu_s())
         found = json.loads(done.stdout)
-        if subject == "verdict" and rate is None:
-            found["metrics"] = commits_of(server.text("/metrics"))
+        if subject == "verdict":
+            found["metrics"] = work_of(server.text("/metrics"))
     wall, busy, server_s = (late - early for early, late in zip(before, after))
     ours = server_s + found["generator_cpu"] * (options.seconds + options.warmup)
     answered = max(found["counts"]["answered"], 1)
@@ -77,9 +77,10 @@ def server_of(subject, data):
     return [machine.RELEASE / "verdict", "serve", "--data-dir", data], environment, "/readyz"
 
 
-def commits_of(metrics):
-    """The service's own metrics whose names speak of the journal, for the record."""
-    lines = (line.rsplit(" ", 1) for line in metrics.splitlines() if line.startswith("verdict_journal") and "bucket" not in line)
+def work_of(metrics):
+    """The service's own metrics whose names speak of the journal and of the model, for the record."""
+    ours = ("verdict_journal", "verdict_model")
+    lines = (line.rsplit(" ", 1) for line in metrics.splitlines() if line.startswith(ours) and "bucket" not in line)
     return {name: float(value) for name, value in lines}
 
 
@@ -96,19 +97,34 @@ def line(number, subject, found):
 
 def faults(results):
     """What makes the figures worthless, whatever they are."""
-    found = []
     named = [(f"round {at + 1}", run) for at, rounds in enumerate(results["rounds"]) for name, run in rounds.items() if name == "verdict"]
     named += [("open loop", results["open_loop"])] if "open_loop" in results else []
-    for name, run in named:
-        counts = run["counts"]
-        if counts["durable"] != counts["answered"]:
-            found.append(f"{name}: expected {counts['answered']} durable answers, found {counts['durable']}")
-        for key in ("broken", "duplicates", "mismatched", "not_normal"):
-            if counts[key]:
-                found.append(f"{name}: expected no {key} answers, found {counts[key]}")
-        if counts["refused"]:
-            found.append(f"{name}: expected no refused requests, found {counts['refused']}")
+    return [fault for name, run in named for fault in faults_of(name, run)]
+
+
+def faults_of(name, run):
+    """What is wrong with the answers of one run of the service."""
+    found, counts = [], run["counts"]
+    if counts["durable"] != counts["answered"]:
+        found.append(f"{name}: expected {counts['answered']} durable answers, found {counts['durable']}")
+    for key in ("broken", "duplicates", "mismatched", "not_normal"):
+        if counts[key]:
+            found.append(f"{name}: expected no {key} answers, found {counts[key]}")
+    if counts["refused"]:
+        found.append(f"{name}: expected no refused requests, found {counts['refused']}")
     return found
+
+
+def doubts(runs):
+    """Lines that say which of some runs are not to be trusted."""
+    lines = []
+    doubtful = sum(run["foreign_share"] > FOREIGN_SHARE for run in runs)
+    if doubtful:
+        lines.append(f"- {doubtful} of {len(runs)} runs are doubtful: other processes used more than {FOREIGN_SHARE:.0%} of the machine.")
+    saturated = sum(run["generator_cpu"] > 0.95 for run in runs)
+    if saturated:
+        lines.append(f"- {saturated} runs are doubtful: the generator used its whole core.")
+    return lines
 
 
 def markdown(results, subjects):
@@ -139,10 +155,4 @@ def markdown(results, subjects):
             f"- open loop at {open_loop['rate']:,.0f}/s, latency from the time a request was due: p50 {latency['p50_us'] / 1e3:.2f} ms, "
             f"p99 {latency['p99_us'] / 1e3:.2f} ms, p99.9 {latency['p999_us'] / 1e3:.2f} ms, max {latency['max_us'] / 1e3:.1f} ms"
         )
-    doubtful = sum(run["foreign_share"] > FOREIGN_SHARE for found in rounds for run in found.values())
-    if doubtful:
-        rows.append(f"- {doubtful} of {sum(map(len, rounds))} runs are doubtful: other processes used more than {FOREIGN_SHARE:.0%} of the machine.")
-    saturated = sum(run["generator_cpu"] > 0.95 for found in rounds for run in found.values())
-    if saturated:
-        rows.append(f"- {saturated} runs are doubtful: the generator used its whole core.")
-    return "\n".join(rows)
+    return "\n".join(rows + doubts([run for found in rounds for run in found.values()]))

@@ -155,6 +155,7 @@ impl Shards {
                 partitions: (0..partitions).filter(|partition| partition % count == shard).collect(),
                 retention: retention(&config.data),
                 hot,
+                max_batch: config.model.max_batch.into(),
                 clock: self.clock.clone(),
                 journal: Arc::clone(&self.journal),
                 checkpoints: self.checkpoints.clone(),

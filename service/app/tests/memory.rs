@@ -122,6 +122,7 @@ async fn start(checkpoints: Arc<CheckpointStore>) -> Gateway {
         partitions: vec![0],
         retention: Retention::default(),
         hot: HotBounds { users: USERS, idle_ticks: 3_600 },
+        max_batch: 64,
         clock: Clock::System,
         journal: Arc::new(MemoryJournal::new(1, false)),
         checkpoints: Some(checkpoints),

@@ -206,6 +206,8 @@ pub struct ShardContext {
     pub judge: InForce,
     /// How much profiles keep.
     pub retention: Retention,
+    /// Rows that the model scores in one run at most; at least one.
+    pub max_batch: usize,
     /// The time.
     pub clock: Clock,
     /// Rows that wait for the model.
@@ -262,6 +264,7 @@ impl ShardContext {
         Self {
             judge,
             retention: settings.retention,
+            max_batch: settings.max_batch,
             clock: settings.clock.clone(),
             rows: RefCell::default(),
             outbox: RefCell::default(),

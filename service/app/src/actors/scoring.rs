@@ -5,7 +5,7 @@ use super::breaker::{Asking, FAIR_RUN};
 use super::context::{Judge, ShardContext, WaitingRow, Wake};
 use super::user::{Scored, UserActor};
 use crate::model::{Score, ScoreError};
-use crate::telemetry::events::ModelLeftAlone;
+use crate::telemetry::events::{ModelLeftAlone, ModelRun};
 use actix::Addr;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,33 +14,51 @@ use tracing::{error, info, warn};
 use verdict_core::decision::{Degradation, ModelVerdict};
 use verdict_core::features::FeatureVector;
 
-/// Rows scored at a time. Beyond 64 a row gets no cheaper (3.3 us in batches of 16 to 64), and the first would wait longer.
-const ROWS_PER_BATCH: usize = 64;
+/// Rows scored in a turn at least, if so many wait, in however many runs: enough that what follows a turn (one append)
+/// is shared by many, few enough that the first answers do not wait for long.
+const ROWS_PER_TURN: usize = 64;
 
 /// Time that a decision still needs after its score; a row with less left is decided by rules alone.
 const AFTER_MODEL: Duration = Duration::from_millis(2);
 
-/// Time that a run gets at least, taken from what is left after it: several times what a full batch needs.
+/// Time that a run gets at least, taken from what is left after it: several times what a batch of 64 needs.
 const LEAST_RUN: Duration = Duration::from_millis(1);
 
-/// Scores a batch of the rows that wait, and wakes the shard again if there are more, so that the first answers do not
-/// wait for the last rows.
+/// Scores rows that wait, in runs of at most `max_batch`, and wakes the shard again if there are more, so that the first
+/// answers do not wait for the last rows.
 pub(super) fn score(context: &ShardContext) {
-    let started = context.clock.instant();
-    let batch = next_batch(context);
-    let (rows, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|row| in_time(row, started));
-    without_score(late);
-    ask(context, rows, started);
+    let mut left = ROWS_PER_TURN.max(context.max_batch);
+    while left > 0 {
+        let batch = next_batch(context, left.min(context.max_batch));
+        let others = context.rows.borrow().len();
+        if batch.is_empty() {
+            break;
+        }
+        left -= batch.len();
+        score_batch(context, batch);
+        // What came back is tried again once others have had their turn.
+        if context.rows.borrow().len() > others {
+            break;
+        }
+    }
     if !context.rows.borrow().is_empty() {
         context.wake(Wake::Score);
     }
 }
 
-/// The rows at the head of the queue that are of one generation.
-fn next_batch(context: &ShardContext) -> Vec<WaitingRow> {
+/// Scores those of a batch that have the time, in one run.
+fn score_batch(context: &ShardContext, batch: Vec<WaitingRow>) {
+    let started = context.clock.instant();
+    let (rows, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|row| in_time(row, started));
+    without_score(late);
+    ask(context, rows, started);
+}
+
+/// The rows at the head of the queue that are of one generation, at most so many.
+fn next_batch(context: &ShardContext, most: usize) -> Vec<WaitingRow> {
     let mut waiting = context.rows.borrow_mut();
     let Some(first) = waiting.first() else { return Vec::new() };
-    let alike = waiting.iter().take(ROWS_PER_BATCH).take_while(|row| Rc::ptr_eq(&row.judge, &first.judge)).count();
+    let alike = waiting.iter().take(most).take_while(|row| Rc::ptr_eq(&row.judge, &first.judge)).count();
     waiting.drain(..alike).collect()
 }
 
@@ -89,6 +107,7 @@ fn run(
     let limit = by_deadline.into_iter().chain(limit).min();
     let features: Vec<&FeatureVector> = rows.iter().map(|row| &row.features).collect();
     let allowed = limit.map(|limit| limit.saturating_duration_since(context.clock.instant()));
+    ModelRun { rows: features.len() as u64 }.emit(&context.metrics);
     let scores = scorer.borrow_mut().score(&features, allowed);
     note(context, judge, &scores, allowed);
     match scores {

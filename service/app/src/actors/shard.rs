@@ -45,6 +45,8 @@ pub struct ShardSettings {
     pub retention: Retention,
     /// How many users are actors, and for how long.
     pub hot: HotBounds,
+    /// Rows that the model scores in one run at most; at least one.
+    pub max_batch: usize,
     /// The time.
     pub clock: Clock,
     /// The journal.

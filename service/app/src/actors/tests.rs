@@ -1,5 +1,6 @@
 //! A shard from its gateway, over a journal in memory that can be made to fail.
 
+mod batches;
 mod deadlines;
 mod generations;
 mod hanging;
@@ -141,6 +142,7 @@ pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
         partitions: (0..journal.partitions()).collect(),
         retention: Retention::default(),
         hot: HotBounds { users: 1_000, idle_ticks: 300 },
+        max_batch: 64,
         clock: Clock::System,
         lists: ListReplica::new(journal.partitions(), MAX_LISTED),
         journal,

@@ -153,11 +153,14 @@ pub struct ModelConfig {
     /// The ONNX Runtime library; `None` looks beside the binary, then in the project's cache folder. Where no layer
     /// names it, the variable `ORT_DYLIB_PATH` does.
     pub runtime_library: Option<PathBuf>,
+    /// Rows scored together at most, 1 to 256; 1 scores row by row. Rows never wait for a batch to fill.
+    pub max_batch: u16,
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { dir: Some(PathBuf::from("models/default")), runtime_library: None }
+        // Beyond 64 a row of the shipped model gets no cheaper (REPORT.md, "Model"), and the first would wait longer.
+        Self { dir: Some(PathBuf::from("models/default")), runtime_library: None, max_batch: 64 }
     }
 }
 
@@ -169,6 +172,7 @@ impl ModelConfig {
             runtime_library: section.text("runtime_library", ort_dylib_path, |text| {
                 if text.is_empty() { Err("the path of libonnxruntime.so") } else { Ok(Some(PathBuf::from(text))) }
             }),
+            max_batch: section.integer("max_batch", default.max_batch, 1..=256),
         };
         section.end();
         config

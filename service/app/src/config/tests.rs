@@ -29,6 +29,7 @@ fn nothing_given_is_the_default() {
     assert_eq!((config.data.dedupe_days, config.data.partitions, config.data.checkpoint_secs), (8, 12, 10));
     assert_eq!((config.decide.deadline_ms, config.decide.max_in_flight), (200, 4096));
     assert_eq!(config.model.dir.as_deref(), Some(Path::new("models/default")));
+    assert_eq!(config.model.max_batch, 64);
     assert_eq!(accepts("", &[]), config);
 }
 
@@ -67,6 +68,7 @@ set = "eu_2026"
 [model]
 dir = ""
 runtime_library = "/opt/libonnxruntime.so"
+max_batch = 1
 "#
     );
     let config = accepts(&text, &[]);
@@ -82,6 +84,7 @@ runtime_library = "/opt/libonnxruntime.so"
     assert_eq!(config.rules.set, "eu_2026");
     assert_eq!(config.model.dir, None);
     assert_eq!(config.model.runtime_library.as_deref(), Some(Path::new("/opt/libonnxruntime.so")));
+    assert_eq!(config.model.max_batch, 1);
 }
 
 #[test]
@@ -222,6 +225,16 @@ fn settings_are_checked_against_one_another() {
             "verdict.toml:3:13: actors.idle_secs: expected an integer from 1 to 604800, found 0",
         ],
     );
+    refuses(
+        "[model]\nmax_batch = 0",
+        &[("VERDICT__MODEL__MAX_BATCH", "257")],
+        &["VERDICT__MODEL__MAX_BATCH: model.max_batch: expected an integer from 1 to 256, found \"257\""],
+    );
+    refuses(
+        "[model]\nmax_batch = 0",
+        &[],
+        &["verdict.toml:2:13: model.max_batch: expected an integer from 1 to 256, found 0"],
+    );
 }
 
 #[test]
@@ -335,6 +348,7 @@ fn the_example_in_the_docs_shows_every_default() {
         "idle_secs",
         "max_in_flight",
         "set",
+        "max_batch",
     ] {
         assert!(example.contains(&format!("\n{key} = ")), "{key} is not shown");
     }

@@ -80,6 +80,7 @@ impl Service {
                 partitions: (0..plan.partitions).filter(|partition| partition % plan.shards == shard).collect(),
                 retention: plan.retention,
                 hot: plan.hot,
+                max_batch: 64,
                 clock: clock.clone(),
                 journal: Arc::clone(&journal),
                 checkpoints: Some(Arc::clone(&checkpoints)),

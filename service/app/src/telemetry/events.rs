@@ -1,7 +1,10 @@
 //! What happens that is worth counting: one struct an event, each knowing the metrics that it moves. Logging is up to
 //! the boundary that handles the event; nothing here decides anything.
 
+mod reloads;
+
 use super::metrics::{Metrics, Mode};
+pub use reloads::{ReloadOutcome, Reloaded};
 use verdict_core::decision::Outcome;
 
 /// A transaction was decided for the first time.
@@ -87,6 +90,21 @@ impl AlertRaised {
     }
 }
 
+/// The model ran over the rows that waited.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelRun {
+    /// Rows that it was given.
+    pub rows: u64,
+}
+
+impl ModelRun {
+    /// Records the event.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().model_runs.increment(1);
+        metrics.handles().model_rows.increment(self.rows);
+    }
+}
+
 /// One write of the journal became durable.
 #[derive(Clone, Copy, Debug)]
 pub struct JournalCommitted {
@@ -147,38 +165,6 @@ impl ShardRecovered {
         metrics.handles().shard_recoveries.increment(1);
         metrics.handles().replayed_records.increment(self.replayed);
         metrics.handles().shard_recovery_seconds.record(self.seconds);
-    }
-}
-
-/// What came of an attempt to reload rules and model; the label `outcome`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReloadOutcome {
-    /// They are in force.
-    Adopted,
-    /// They are what was in force.
-    Unchanged,
-    /// Something is wrong with them; what was in force stays.
-    Refused,
-}
-
-impl ReloadOutcome {
-    /// Every outcome, with its name in labels.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Adopted, "adopted"), (Self::Unchanged, "unchanged"), (Self::Refused, "refused")];
-}
-
-/// Rules and model were read again.
-#[derive(Clone, Copy, Debug)]
-pub struct Reloaded {
-    /// What came of it.
-    pub outcome: ReloadOutcome,
-}
-
-impl Reloaded {
-    /// Records the event.
-    pub fn emit(self, metrics: &Metrics) {
-        metrics.reloads(self.outcome).increment(1);
-        metrics.handles().reload_failed.set(if self.outcome == ReloadOutcome::Refused { 1.0 } else { 0.0 });
     }
 }
 

@@ -39,6 +39,8 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
     Rejected { reason: "SCHEMA" }.emit(&metrics);
     DeadLettered { reason: "TOO_OLD" }.emit(&metrics);
     AlertRaised.emit(&metrics);
+    ModelRun { rows: 64 }.emit(&metrics);
+    ModelRun { rows: 1 }.emit(&metrics);
     JournalCommitted { records: 16, seconds: 0.0004 }.emit(&metrics);
     JournalFailed.emit(&metrics);
     CheckpointSaved { profiles: 7, seconds: 0.01 }.emit(&metrics);
@@ -75,6 +77,8 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
         "verdict_rejected_total{reason=\"SCHEMA\"} 2",
         "verdict_dead_letters_total{reason=\"TOO_OLD\"} 1",
         "verdict_alerts_total 1",
+        "verdict_model_runs_total 2",
+        "verdict_model_rows_total 65",
         "verdict_journal_records_total 16",
         "verdict_journal_commit_seconds_count 1",
         "verdict_journal_failures_total 1",
