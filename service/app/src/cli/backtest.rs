@@ -38,7 +38,9 @@ pub enum InputFormat {
 /// decided, duplicates, dead_letters by reason, logins, labels, alerts, counts by decision, seconds. Refused rows are
 /// counted there; they do not fail the command.
 ///
-/// A CSV history may have the column `is_fraud`: it becomes a label that is known 7 days after its transaction.
+/// A CSV history may have the column `is_fraud`: it becomes a label that is known 7 days after its transaction. A row is
+/// one line of at most 64 KiB; a quoted cell that goes on over the end of its line is refused (NOT_CSV), and so is what
+/// follows of it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   verdict backtest --input history.csv.gz --output decisions.ndjson

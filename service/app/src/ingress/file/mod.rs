@@ -4,6 +4,7 @@
 //! timestamp seen less the out-of-order bound, stands in for the clock. The file has no say in what is decided: it
 //! waits for permits like any topic.
 
+mod cells;
 mod history;
 mod summary;
 
