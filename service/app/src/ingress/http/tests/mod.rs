@@ -48,8 +48,8 @@ enum Mood {
     /// With a normal decision.
     #[default]
     Fine,
-    /// Without the model.
-    Degraded,
+    /// With this lack.
+    Degraded(Degradation),
     /// Before the record is durable.
     NotDurable,
     /// With a refusal.
@@ -99,7 +99,7 @@ impl Actors {
                     tokio::task::yield_now().await;
                 }
             }
-            Mood::Fine | Mood::Degraded | Mood::NotDurable => {}
+            Mood::Fine | Mood::Degraded(_) | Mood::NotDurable => {}
         }
         Ok(fine())
     }
@@ -111,9 +111,9 @@ impl Intake for Actors {
         let what = format!("decide {}", submission.event.transaction_id);
         Box::pin(self.reply(what, move || {
             let mut answer = answer_to(submission.event);
-            if matches!(self.mood, Mood::Degraded) {
+            if let Mood::Degraded(why) = self.mood {
                 let mut decided = (*answer.decided).clone();
-                decided.decision.degraded.push(Degradation::ModelTimeout);
+                decided.decision.degraded.push(why);
                 answer.decided = Arc::new(decided);
             }
             answer.durable = !matches!(self.mood, Mood::NotDurable);

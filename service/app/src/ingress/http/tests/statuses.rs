@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
+use verdict_core::decision::Degradation;
 use verdict_core::money::{ConversionError, Currency};
 use verdict_core::time::Timestamp;
 
@@ -237,13 +238,21 @@ async fn deadlines() {
 #[actix_web::test]
 async fn the_reject_fallback() {
     let rejecting = TRANSACTION.replace('}', ",\"fallback\":\"reject\"}");
-    for (mood, status, code, mode) in [
-        (Mood::Fine, 200, "", "normal"),
-        (Mood::Degraded, 503, "NOT_NORMAL", "degraded"),
-        (Mood::NotDurable, 503, "NOT_NORMAL", "normal"),
+    for (mood, status, code, mode, retry_after) in [
+        (Mood::Fine, 200, "", "normal", None),
+        (Mood::Degraded(Degradation::WindowApproximate), 200, "", "normal", None),
+        // It is decided: no retry makes it another answer.
+        (Mood::Degraded(Degradation::ModelTimeout), 503, "NOT_NORMAL", "degraded", None),
+        (Mood::NotDurable, 503, "NOT_NORMAL", "normal", Some("1")),
     ] {
         let state = Data::new(Bench::new(mood).state);
-        check(&state, post("/v1/decide", rejecting.clone()), status, code).await;
+        let refused = check(&state, post("/v1/decide", rejecting.clone()), status, code).await;
+        assert_eq!(refused.header("retry-after"), retry_after);
+        let detail = refused.json()["detail"].to_string();
+        assert_eq!(
+            (detail.contains("retry"), detail.contains("for good")),
+            (retry_after.is_some(), mode == "degraded")
+        );
         let reply = check(&state, post("/v1/decide", TRANSACTION), 200, "").await;
         assert_eq!(reply.json()["mode"], mode);
     }
