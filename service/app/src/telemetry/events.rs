@@ -296,6 +296,20 @@ impl ReviewLabelled {
     }
 }
 
+/// Labels that follow from reviews and cannot go, because their users' profiles cannot take them.
+#[derive(Clone, Copy, Debug)]
+pub struct ReviewLabelsWaiting {
+    /// How many.
+    pub labels: u64,
+}
+
+impl ReviewLabelsWaiting {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().review_labels_waiting.set(approximate(self.labels));
+    }
+}
+
 /// The number of connections that follow alerts, sampled.
 #[derive(Clone, Copy, Debug)]
 pub struct AlertStreams {
@@ -384,6 +398,7 @@ mod tests {
         ListEntries { entries: 6 }.emit(&metrics);
         ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
         ReviewLabelled { labels: 3 }.emit(&metrics);
+        ReviewLabelsWaiting { labels: 4 }.emit(&metrics);
         AlertStreams { open: 2 }.emit(&metrics);
         AlertStreamCutOff.emit(&metrics);
         metrics.run_upkeep();
@@ -422,6 +437,7 @@ mod tests {
             "verdict_user_wake_ups_total 1",
             "verdict_in_flight_requests 5",
             "verdict_review_labels_total 3",
+            "verdict_review_labels_waiting 4",
             "verdict_alert_streams 2",
             "verdict_alert_streams_cut_off_total 1",
             "verdict_projection_lag_records{projection=\"alerts\"} 3",

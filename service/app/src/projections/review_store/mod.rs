@@ -10,6 +10,7 @@ mod rows;
 #[cfg(test)]
 pub(super) mod tests;
 
+pub(super) use reviews::Place;
 pub use reviews::Unlabelled;
 
 use crate::sqlite::Layout;

@@ -8,11 +8,16 @@ use uuid::Uuid;
 use verdict_core::event::{Label, LabelSource};
 use verdict_core::time::Timestamp;
 
+/// Time and number of a review.
+pub(in super::super) type Place = (i64, i64);
+
 /// A review that settled an alert, and whose label does not count yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unlabelled {
     /// The review.
     pub review_id: i64,
+    /// Where it stands in the order in which reviews supersede one another.
+    pub place: Place,
     /// What follows from it.
     pub label: Label,
 }
@@ -50,17 +55,18 @@ impl ReviewStore {
         self.reviewed.notified()
     }
 
-    /// The first reviews whose label does not count yet, in the order in which they supersede one another. One whose
-    /// alert is not there, as while alerts are made again, waits for it.
+    /// The first reviews after a place whose label does not count yet, in the order in which they supersede one another.
+    /// One whose alert is not there, as while alerts are made again, waits for it.
     ///
     /// # Errors
     /// When the file cannot be read, or a row is damaged.
-    pub(in super::super) async fn unlabelled(&self, most: u32) -> Result<Vec<Unlabelled>, ReviewError> {
+    pub(in super::super) async fn unlabelled(&self, after: Place, most: u32) -> Result<Vec<Unlabelled>, ReviewError> {
         let statement = "SELECT review_id, at_ms, alert_reviews.status AS said, transaction_id, user_id \
              FROM alert_reviews JOIN alerts USING (alert_id) \
-             WHERE unlabelled = 1 AND alert_reviews.status <> 'in_review' ORDER BY at_ms, review_id LIMIT ?";
+             WHERE unlabelled = 1 AND alert_reviews.status <> 'in_review' AND (at_ms, review_id) > (?, ?) \
+             ORDER BY at_ms, review_id LIMIT ?";
         let mut reviews = self.reviews.lock().await;
-        let rows = sqlx::query(statement).bind(most).fetch_all(&mut *reviews).await;
+        let rows = sqlx::query(statement).bind(after.0).bind(after.1).bind(most).fetch_all(&mut *reviews).await;
         drop(reviews);
         let rows = rows.map_err(|error| self.failed(&error))?;
         let mut found = Vec::with_capacity(rows.len());
@@ -77,7 +83,8 @@ impl ReviewStore {
                     at: Timestamp::from_millis(row.try_get("at_ms")?),
                     amount_lost: None,
                 };
-                Ok(Unlabelled { review_id: row.try_get("review_id")?, label })
+                let review_id = row.try_get("review_id")?;
+                Ok(Unlabelled { review_id, place: (label.at.as_millis(), review_id), label })
             };
             found.push(read().map_err(|error: sqlx::Error| self.failed(&error))?);
         }

@@ -125,7 +125,7 @@ async fn reviews_outlive_the_alerts_that_they_speak_of() {
     let page = AlertFilter { limit: 2, ..AlertFilter::default() };
     let cursor = store.alerts(&page).await.expect("a page").next_cursor.expect("another page");
     by_hand(dir.path(), "DELETE FROM alerts; DELETE FROM positions").await.expect("wiped");
-    assert_eq!(store.unlabelled(9).await.expect("reads"), []);
+    assert_eq!(store.unlabelled((0, 0), 9).await.expect("reads"), []);
     let after = Some(page.read_cursor(&cursor).expect("a cursor"));
     let error = store.alerts(&AlertFilter { after, ..page.clone() }).await.expect_err("nothing to go on after");
     assert!(matches!(error, ReviewError::UnknownCursor(id) if id == id_of(&alerts[1])), "{error}");
@@ -134,7 +134,7 @@ async fn reviews_outlive_the_alerts_that_they_speak_of() {
     assert_eq!(with_status(&store, ReviewStatus::ConfirmedFraud).await, ["t-0-0"]);
     assert_eq!(with_status(&store, ReviewStatus::FalsePositive).await, ["t-0-2"]);
     assert_eq!(with_status(&store, ReviewStatus::Open).await, ["t-0-1"]);
-    assert_eq!(store.unlabelled(9).await.expect("reads").len(), 2);
+    assert_eq!(store.unlabelled((0, 0), 9).await.expect("reads").len(), 2);
     // The cursor of before goes on where it stopped.
     let rest = store.alerts(&AlertFilter { after, ..page }).await.expect("a page");
     assert_eq!((rest.alerts[0].transaction_id.as_str(), rest.alerts.len(), rest.next_cursor), ("t-0-0", 1, None));
