@@ -13,6 +13,7 @@ use crate::journal::record::Generation;
 use crate::model::ModelHost;
 use crate::rulebook::Rulebook;
 use crate::telemetry::Metrics;
+use crate::telemetry::clock;
 use crate::telemetry::events::{ReloadOutcome, Reloaded};
 use crate::telemetry::health::{DecidingWith, Readiness};
 use anyhow::{anyhow, bail};
@@ -127,7 +128,7 @@ impl Reloader {
             }
             Err(why) => {
                 error!("rules and model are not reloaded, those in force stay: {why:#}");
-                self.readiness.set_reload_failure(Some(format!("{why:#}").into()));
+                self.readiness.set_reload_failure(Some((format!("{why:#}").into(), clock::now())));
                 Reloaded { outcome: ReloadOutcome::Refused }.emit(&self.metrics);
                 return;
             }
