@@ -189,14 +189,20 @@ impl<'s, 'c, 'a, V: Values<'a>> Reader<'s, 'c, V> {
 
     /// An amount of the base currency that may be zero, if the field is there.
     pub(super) fn optional_base(&mut self, field: Field) -> Option<BaseMinor> {
-        let base = self.context.rates.base();
+        let rates = self.context.rates;
+        let base = rates.base();
         let result = self.values.decimal(field).and_then(|text| {
             let Some(text) = text else { return Ok(None) };
             match Money::parse(&text, base) {
                 Err(verdict_core::money::AmountError::TooSmall { found, .. }) if found.minor() == 0 => {
                     Ok(Some(BaseMinor(0)))
                 }
-                _ => scalar::amount(&text, base).map(|amount| Some(BaseMinor(amount.minor()))),
+                _ => {
+                    let amount = scalar::amount(&text, base)?;
+                    let too_large =
+                        |error: ConversionError| Rejection::new(FaultCode::AmountTooLarge, error.to_string());
+                    rates.to_base(amount).map(Some).map_err(too_large)
+                }
             }
         });
         self.keep(field, result).flatten()

@@ -248,6 +248,8 @@ mod tests {
         check("\"1000000000.01\"", "\"USD\"", &["/amount AMOUNT_TOO_LARGE"]);
         check("\"1000000000.00\"", "\"EUR\"", &["/amount AMOUNT_TOO_LARGE"]);
         check(&"9".repeat(5_000), "\"USD\"", &["/amount AMOUNT_TOO_LARGE"]);
+        check("\"153000000000\"", "\"JPY\"", &[]);
+        check("\"154000000000\"", "\"JPY\"", &["/amount AMOUNT_TOO_LARGE"]);
         for amount in ["-1", "1e2", "1E-2", "\"+1\"", "\"1,000\"", "\"\"", "\" 1\"", "\"NaN\"", "\"1e2\"", "\"0x1\""] {
             check(amount, "\"USD\"", &["/amount AMOUNT_NOT_DECIMAL"]);
         }
