@@ -190,6 +190,23 @@ fn a_stray_quote_costs_its_own_line() {
     assert!(ended.stderr.contains("the header: expected every quoted cell"), "{}", ended.stderr);
 }
 
+/// Nothing says that a later date is wrong; what it does to the rest must not come as a riddle.
+#[test]
+fn a_wrong_year_is_warned_of() {
+    let lines = [
+        pay("t-1", "1.00", NOON),
+        pay("t-2", "1.00", NOON + DAY_MS),
+        pay("t-3", "1.00", NOON + 367 * DAY_MS),
+        pay("t-4", "1.00", NOON + DAY_MS + 1),
+        pay("t-5", "1.00", NOON + 400 * DAY_MS),
+    ];
+    let (_keep, path) = history(&lines);
+    let (ended, summary) = backtest(&path, &["--model", ""]);
+    assert_eq!((&summary["decided"], &summary["dead_letters"]), (&json!(4), &json!({"TOO_OLD": 1})), "{summary}");
+    let warned = ended.stderr.matches("event time leaps").count();
+    assert!(warned == 1 && ended.stderr.contains("line=3 days=366"), "the first of many: {}", ended.stderr);
+}
+
 #[test]
 fn blocks_run_from_the_time_of_the_event() {
     // Small payments at one merchant in quick succession, until the shipped model blocks; then a day of silence.
