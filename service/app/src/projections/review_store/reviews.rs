@@ -27,7 +27,7 @@ impl ReviewStore {
     /// that is not there. When this returns, it is durable.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written, or a review by hand has taken all the time that there is.
     pub async fn review(&self, alert_id: Uuid, said: NewReview, now: Timestamp) -> Result<Option<Review>, ReviewError> {
         let alert_id = alert_id.to_string();
         // Later than the latest even if that came in the same millisecond, or from a clock that was ahead.
@@ -43,7 +43,7 @@ impl ReviewStore {
             .bind(&alert_id)
             .fetch_optional(&mut *reviews)
             .await
-            .map_err(|error| self.failed(&error))?;
+            .map_err(|error| if is_ahead(&error) { ReviewError::Ahead } else { self.failed(&error) })?;
         drop(reviews);
         let Some((review_id, at_ms)) = row else { return Ok(None) };
         self.reviewed.notify_one();
@@ -105,4 +105,9 @@ impl ReviewStore {
         let mut reviews = self.reviews.lock().await;
         statement.build().execute(&mut *reviews).await.map(|_| ()).map_err(|error| self.failed(&error))
     }
+}
+
+/// Whether the trigger `review_in_time` refused a row: the file is sound, the time is not.
+fn is_ahead(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.message().starts_with("expected at_ms"))
 }

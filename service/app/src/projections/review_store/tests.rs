@@ -101,6 +101,10 @@ async fn a_slip_at_the_prompt_is_refused_in_words() {
         let message = by_hand(dir.path(), &sql).await.expect_err(&sql);
         assert!(message.contains(expected), "{sql}: {message}");
     }
+    // What the trigger refuses is no fault of the file, nor of the service.
+    let ahead =
+        store.review(id_of(&alerts[0]), says(ReviewStatus::InReview), Timestamp::from_millis(9_999_999_999_999));
+    assert!(matches!(ahead.await, Err(ReviewError::Ahead)));
     by_hand(dir.path(), &insert("alert_id, status", &format!("'{id}', 'confirmed_fraud'"))).await.expect("inserts");
     assert_eq!(with_status(&store, ReviewStatus::ConfirmedFraud).await, ["t-0-0"]);
     let message = by_hand(dir.path(), "UPDATE alert_reviews SET status = 'false_positive'").await.expect_err("kept");
