@@ -16,6 +16,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::clock;
 use crate::telemetry::events::{ReloadOutcome, Reloaded};
 use crate::telemetry::health::{DecidingWith, Readiness};
+use crate::wire::hex;
 use anyhow::{anyhow, bail};
 use serde_json::json;
 use std::path::PathBuf;
@@ -176,8 +177,4 @@ fn load(config: &Config, in_force: &Deciding) -> anyhow::Result<Option<Next>> {
 async fn look_at(files: &Arc<Vec<PathBuf>>) -> Look {
     let files = Arc::clone(files);
     tokio::task::spawn_blocking(move || Look::at(&files)).await.unwrap_or_default()
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -208,8 +208,9 @@ impl<'s, 'c, 'a, V: Values<'a>> Reader<'s, 'c, V> {
         self.keep(field, result).flatten()
     }
 
-    /// A whole number of a range, if the field is there.
-    pub(super) fn optional_integer(&mut self, field: Field, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    /// The caller's deadline in milliseconds, a whole number of a range, if it is there.
+    pub(super) fn deadline_ms(&mut self, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let field = Field::DeadlineMs;
         let result = self.values.number(field).and_then(|text| {
             let Some(text) = text else { return Ok(None) };
             // The number form of JSON has no leading plus; digits only leaves fractions and exponents out.
