@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::clock;
 use crate::telemetry::events::{ReloadOutcome, Reloaded};
 use crate::telemetry::health::{DecidingWith, Readiness};
-use crate::wire::hex;
+use crate::wire::{hex, time};
 use anyhow::{anyhow, bail};
 use serde_json::json;
 use std::path::PathBuf;
@@ -129,7 +129,8 @@ impl Reloader {
             }
             Err(why) => {
                 error!("rules and model are not reloaded, those in force stay: {why:#}");
-                self.readiness.set_reload_failure(Some((format!("{why:#}").into(), clock::now())));
+                let at = time::to_text(clock::now());
+                self.readiness.set_reload_failure(Some((format!("{why:#}").into(), at.into())));
                 Reloaded { outcome: ReloadOutcome::Refused }.emit(&self.metrics);
                 return;
             }

@@ -1,11 +1,9 @@
 //! Whether the service can take traffic, and why not. Components report here; `/readyz` shows it. Decides nothing:
 //! a shard refuses what it cannot do whether or not anybody asked for readiness.
 
-use crate::wire::time;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use verdict_core::time::Timestamp;
 
 /// The shared state; cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,7 +29,7 @@ struct State {
 #[derive(Clone, Debug)]
 struct ReloadFailure {
     why: Arc<str>,
-    at: Timestamp,
+    at: Arc<str>,
 }
 
 /// Who reads a report.
@@ -97,8 +95,9 @@ impl Readiness {
         self.lock().deciding = Some(deciding);
     }
 
-    /// Why the rules or the model in the files are refused, since when; `None` once they are in force.
-    pub fn set_reload_failure(&self, failure: Option<(Arc<str>, Timestamp)>) {
+    /// Why the rules or the model in the files are refused, and since when, as people read it; `None` once they are in
+    /// force.
+    pub fn set_reload_failure(&self, failure: Option<(Arc<str>, Arc<str>)>) {
         self.lock().reload_failure = failure.map(|(why, at)| ReloadFailure { why, at });
     }
 
@@ -161,10 +160,7 @@ impl ReloadFailure {
         match audience {
             Audience::Operator => self.why.to_string(),
             Audience::Anyone => {
-                format!(
-                    "the rules or the model in the files were refused at {}; the log says why",
-                    time::to_text(self.at)
-                )
+                format!("the rules or the model in the files were refused at {}; the log says why", self.at)
             }
         }
     }
@@ -236,7 +232,7 @@ mod tests {
     fn causes_are_for_operators() {
         let readiness = Readiness::new(0);
         readiness.set_journal(Some("/data/journal/7.log: disk full".into()));
-        readiness.set_reload_failure(Some(("/rules/ruleset.yaml:1:9: secret".into(), Timestamp::from_millis(0))));
+        readiness.set_reload_failure(Some(("/rules/ruleset.yaml:1:9: secret".into(), "1970-01-01T00:00:00Z".into())));
         let told = |audience| {
             let ReadinessReport { ready, detail, waiting_for } = readiness.report(audience);
             assert!(!ready);
@@ -262,7 +258,7 @@ mod tests {
         let ruleset = json!({"name": "default", "version": "0a"});
         readiness.set_deciding(DecidingWith { ruleset: ruleset.clone(), model: None });
         assert_eq!(deciding(&readiness), json!({"ruleset": ruleset, "model": null}));
-        readiness.set_reload_failure(Some(("ruleset.yaml:1:9: expected ...".into(), Timestamp::from_millis(0))));
+        readiness.set_reload_failure(Some(("ruleset.yaml:1:9: expected ...".into(), "noon".into())));
         assert_eq!(deciding(&readiness)["reload_failure"], "ruleset.yaml:1:9: expected ...");
         assert!(readiness.is_ready() && readiness.report(Audience::Operator).waiting_for.is_empty());
         readiness.set_reload_failure(None);

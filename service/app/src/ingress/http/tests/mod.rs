@@ -3,6 +3,7 @@
 mod attacks;
 mod batches;
 mod contract;
+mod open;
 mod served;
 mod statuses;
 mod streams;
