@@ -1,6 +1,7 @@
 """`/v1/decide`, durable, against the echo: alternate rounds of fresh servers on one core, the generator on another."""
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -74,7 +75,7 @@ def server_of(subject, data):
         answer = "request" if subject == "echo" else "decision"
         return [machine.RELEASE / "echo", "--workers", 1, "--answer", answer], {}, None
     environment = {"VERDICT__HTTP__WORKERS": "1", "VERDICT__ACTORS__SHARDS": "1", "RUST_LOG": "warn"}
-    return [machine.RELEASE / "verdict", "serve", "--data-dir", data], environment, "/readyz"
+    return [machine.RELEASE / "verdict", "serve", "--config", os.devnull, "--data-dir", data], environment, "/readyz"
 
 
 def work_of(metrics):

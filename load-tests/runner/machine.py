@@ -20,6 +20,11 @@ def output(*command):
         return ""
 
 
+def environment():
+    """This process's environment without settings of the service, which would be measured along."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("VERDICT__")}
+
+
 def describe():
     """What a figure depends on."""
     models = [line.split(":", 1)[1].strip() for line in read("/proc/cpuinfo").splitlines() if line.startswith("model name")]

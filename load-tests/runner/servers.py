@@ -1,6 +1,5 @@
 """Starts a server pinned to a core, waits until it is ready, counts its CPU time, and stops it by its own process id."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -33,9 +32,8 @@ class Server:
         self.address = free_address()
         self.ready_path = ready_path
         command = ["taskset", "-c", str(core), *map(str, command), "--listen", self.address]
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("VERDICT__")}
         with open(log, "wb") as sink:
-            self.process = subprocess.Popen(command, cwd=machine.ROOT, env=clean | (environment or {}), stdout=sink, stderr=sink)
+            self.process = subprocess.Popen(command, cwd=machine.ROOT, env=machine.environment() | (environment or {}), stdout=sink, stderr=sink)
 
     def __enter__(self):
         try:

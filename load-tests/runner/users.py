@@ -2,6 +2,7 @@
 until as many are hot as may be."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -34,7 +35,7 @@ def run(options, scratch):
 def start(data, log, options, look):
     """What is seen of a service on a folder."""
     environment = {"RUST_LOG": "info", "VERDICT__ACTORS__HOT_USERS": str(options.hot_users)}
-    command = [machine.RELEASE / "verdict", "serve", "--data-dir", data]
+    command = [machine.RELEASE / "verdict", "serve", "--config", os.devnull, "--data-dir", data]
     began = time.monotonic()
     with Server(command, f"{options.server_core},{options.generator_core}", log, environment, "/readyz") as server:
         ready_s = time.monotonic() - began

@@ -82,8 +82,13 @@ class Shipping(unittest.TestCase):
         known = {tuple(map(str, row)) for row in np.nan_to_num(exact, nan=-1.0).tolist()}
         for *fields, score, decision in table[1:]:
             self.assertIn(tuple(str(float(field or "-1")) for field in fields), known)
-            self.assertEqual(decision, publish.outcome(float(score)))
+            self.assertEqual(decision, publish.outcome(np.float32(score)))
             self.assertTrue(all(abs(float(score) - above) > publish.MARGIN for above, _ in evaluate.BANDS))
+
+    def test_a_score_of_exactly_a_band_is_not_above_it(self) -> None:
+        for (above, name), (_, below) in zip(evaluate.BANDS, [*evaluate.BANDS[1:], (0.0, "approve")]):
+            self.assertEqual(publish.outcome(np.float32(above)), below)
+            self.assertEqual(publish.outcome(np.nextafter(np.float32(above), np.float32(1.0))), name)
 
     def test_perfect_scores_are_judged_perfect(self) -> None:
         exact, fraud = rows(2_000, 3)

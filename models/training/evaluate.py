@@ -48,8 +48,8 @@ def calibration(fraud: np.ndarray, scores: np.ndarray) -> list[dict]:
 
 def band(fraud: np.ndarray, scores: np.ndarray, above: float, outcome: str) -> dict:
     """What a threshold catches, and whom it bothers."""
-    # Compared as the service does: the float32 score against the float64 threshold.
-    hit = scores.astype(np.float64) > above
+    # Compared as the service does: both as float32.
+    hit = scores.astype(np.float32) > np.float32(above)
     return {
         "above": above,
         "outcome": outcome,

@@ -81,8 +81,9 @@ def rounded(value: object) -> object:
     return value
 
 
-def outcome(score: float) -> str:
-    return next((name for above, name in BANDS if score > above), "approve")
+def outcome(score: np.float32) -> str:
+    """Compared as the service does: 0.8 as the model gives it is a little above the double 0.8, and not above 0.8."""
+    return next((name for above, name in BANDS if np.float32(score) > np.float32(above)), "approve")
 
 
 def golden(shipment: Shipment) -> str:
@@ -94,7 +95,7 @@ def golden(shipment: Shipment) -> str:
     for row in golden_rows(scores):
         # repr gives the shortest text that reads back as the same number.
         fields = ["" if np.isnan(value) else repr(float(value)) for value in data.exact[row]]
-        writer.writerow([*fields, str(scores[row]), outcome(float(scores[row]))])
+        writer.writerow([*fields, str(scores[row]), outcome(scores[row])])
     return out.getvalue()
 
 

@@ -74,6 +74,22 @@ fn keys_open_what_their_scopes_say() {
     }
 }
 
+/// The description, as a page of this server sends its examples; and the same from a page of elsewhere.
+#[test]
+fn without_keys_pages_of_elsewhere_are_refused() {
+    let service = Service::builder().arg("--model").arg("").start();
+    let (own, payment) = (service.addr().to_string(), Payment::new("u", "t", "1.00").text());
+    let origin = format!("http://{own}");
+    let ask = |headers: &[(&str, &str)]| service.request("POST", "/v1/decide", headers, &payment);
+    let json = ("content-type", "application/json");
+    assert_eq!(ask(&[("origin", "http://evil.example")]).json()["code"], "NOT_LOCAL", "no type, as a form sends none");
+    assert_eq!(ask(&[json, ("host", "evil.example")]).json()["code"], "NOT_LOCAL");
+    assert_eq!(ask(&[json, ("origin", &origin), ("sec-fetch-site", "cross-site")]).status, 403);
+    let answer = ask(&[json, ("origin", &origin), ("sec-fetch-site", "same-origin")]);
+    assert_eq!((answer.status, &answer.json()["duplicate"]), (200, &false.into()), "{}", answer.body);
+    assert_eq!(ask(&[json]).json()["duplicate"], true);
+}
+
 #[test]
 fn a_service_with_keys_may_listen_anywhere() {
     let keep = TempDir::new().unwrap();

@@ -92,7 +92,7 @@ impl Api {
     /// A stream begins and stays open; only its head is read.
     fn open_stream(&self, operation: &Operation, path: &str) {
         let mut connection = self.service.connect();
-        write!(connection, "{} {path} HTTP/1.1\r\nhost: x\r\n\r\n", operation.method).unwrap();
+        write!(connection, "{} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n", operation.method).unwrap();
         let head: Vec<String> =
             BufReader::new(connection).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
         assert!(head[0].starts_with("HTTP/1.1 200"), "{}: {head:?}", operation.name());

@@ -206,7 +206,8 @@ fn ids_that_look_like_others_are_kept_apart() {
 #[test]
 fn paths_that_mean_harm_are_refused() {
     let service = by_rules();
-    let profile = |id: &str| format!("GET /v1/users/{id}/profile HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let profile =
+        |id: &str| format!("GET /v1/users/{id}/profile HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     for id in [
         "%00",
         "%",
@@ -238,8 +239,10 @@ fn paths_that_mean_harm_are_refused() {
         ("/v1/alerts?since=%00", &[422]),
         ("/v1/alerts?user_id=%FF", &[200, 422]),
     ] {
-        let answer =
-            exchange(&service, format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes());
+        let answer = exchange(
+            &service,
+            format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes(),
+        );
         let found = statuses(&answer);
         assert!(found.len() == 1 && expected.contains(&found[0]), "{target:?}: {answer}");
     }
@@ -249,8 +252,9 @@ fn paths_that_mean_harm_are_refused() {
 #[test]
 fn requests_that_two_servers_could_read_in_two_ways_are_refused() {
     let service = by_rules();
-    let smuggled = "GET /v1/users/smuggled/profile HTTP/1.1\r\nhost: x\r\n\r\n";
-    let post = |headers: &str, body: &str| format!("POST /v1/decide HTTP/1.1\r\nhost: x\r\n{headers}\r\n{body}");
+    let smuggled = "GET /v1/users/smuggled/profile HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let post =
+        |headers: &str, body: &str| format!("POST /v1/decide HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n{body}");
     let long = smuggled.len();
     let table: [(&str, String); 16] = [
         (
@@ -279,8 +283,8 @@ fn requests_that_two_servers_could_read_in_two_ways_are_refused() {
         ("a chunk without its end", post("transfer-encoding: chunked\r\n", &format!("1\r\nxyz\r\n{smuggled}"))),
         ("space before the colon", post(&format!("content-length : {long}\r\n"), smuggled)),
         ("a folded header", post(&format!("x: y\r\n content-length: {long}\r\n"), smuggled)),
-        ("a bare line feed in a value", "GET /healthz HTTP/1.1\r\nhost: x\r\nx: a\rb\r\n\r\n".to_owned()),
-        ("an unknown version", "GET /healthz HTTP/9.9\r\nhost: x\r\n\r\n".to_owned()),
+        ("a bare line feed in a value", "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: a\rb\r\n\r\n".to_owned()),
+        ("an unknown version", "GET /healthz HTTP/9.9\r\nhost: localhost\r\n\r\n".to_owned()),
     ];
     for (what, bytes) in table {
         let answer = exchange(&service, bytes.as_bytes());
@@ -299,7 +303,7 @@ fn heads_and_bytes_that_mean_harm_are_answered() {
     decides(&service, "before");
     let flood = |count: usize, length: usize| {
         let lines: String = (0..count).map(|number| format!("x-{number}: {}\r\n", "y".repeat(length))).collect();
-        format!("GET /v1/alerts HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lines}\r\n").into_bytes()
+        format!("GET /v1/alerts HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{lines}\r\n").into_bytes()
     };
     for (what, bytes, expected) in [
         ("many headers", flood(90, 10), 200),
@@ -309,16 +313,17 @@ fn heads_and_bytes_that_mean_harm_are_answered() {
         ("one long line", b"GET /".iter().copied().chain(std::iter::repeat_n(b'a', 300_000)).collect(), 431),
         (
             "a long path",
-            format!("GET /{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "a".repeat(20_000)).into_bytes(),
+            format!("GET /{} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", "a".repeat(20_000))
+                .into_bytes(),
             414,
         ),
         ("tls", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(20), 400),
         ("http/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), 400),
         ("nul", b"\0".repeat(1_000), 400),
-        ("a method that is none", b"G\x01T / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), 400),
+        ("a method that is none", b"G\x01T / HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(), 400),
         (
             "a long method",
-            [b"A".repeat(10_000).as_slice(), b" / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"].concat(),
+            [b"A".repeat(10_000).as_slice(), b" / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"].concat(),
             404,
         ),
     ] {
@@ -330,14 +335,14 @@ fn heads_and_bytes_that_mean_harm_are_answered() {
         Payment::new("chunked", "t", "1.00").with("timestamp", rfc3339(now_ms())).with("deadline_ms", 10_000).text();
     let chunks: String = body.chars().map(|letter| format!("1;x=y\r\n{letter}\r\n")).collect();
     let request = format!(
-        "POST /v1/decide HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+        "POST /v1/decide HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
     );
     let answer = exchange(&service, request.as_bytes());
     assert!(matches!(statuses(&answer)[..], [200 | 400]), "{answer}");
     // Random bytes, cut-off requests and connections that say nothing.
     let mut dice = fastrand::Rng::with_seed(4);
     let whole = format!(
-        "POST /v1/decide HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v1/decide HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes();

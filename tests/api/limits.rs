@@ -93,7 +93,7 @@ fn a_key_beyond_its_rate_is_turned_away_and_no_other() {
 fn two_hundred_slow_clients_hold_up_nobody() {
     let service = by_rules();
     let body = Payment::new("slow", "t", "1.00").text();
-    let head = format!("POST /v1/decide HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", body.len());
+    let head = format!("POST /v1/decide HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
     let slow: Vec<TcpStream> = (0..200)
         .map(|number| {
             let mut connection = service.connect();
@@ -133,7 +133,7 @@ fn two_hundred_slow_clients_hold_up_nobody() {
 fn a_slow_head_is_cut_off_on_a_connection_that_was_used_before() {
     let service = by_rules();
     let mut connection = service.connect();
-    connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut answer = [0; 4_096];
     let length = connection.read(&mut answer).unwrap();
     assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
@@ -161,7 +161,7 @@ fn a_slow_head_is_cut_off_on_a_connection_that_was_used_before() {
 #[test]
 fn connections_are_bounded_and_the_next_is_served_when_one_ends() {
     let service = Service::builder().arg("--model").arg("").env("VERDICT__HTTP__MAX_CONNECTIONS", "8").start();
-    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let answers = |connection: &mut TcpStream| {
         connection.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         let mut answer = [0; 1_024];
@@ -192,7 +192,7 @@ fn a_long_pipeline_is_answered_in_order() {
     let mut requests = String::new();
     for number in 0..2_000 {
         let close = if number == 1_999 { "connection: close\r\n" } else { "" };
-        write!(requests, "GET /v1/users/p-{number}/profile HTTP/1.1\r\nhost: x\r\n{close}\r\n").unwrap();
+        write!(requests, "GET /v1/users/p-{number}/profile HTTP/1.1\r\nhost: localhost\r\n{close}\r\n").unwrap();
     }
     let mut sender = connection.try_clone().unwrap();
     let sending = std::thread::spawn(move || sender.write_all(requests.as_bytes()));
@@ -209,7 +209,7 @@ fn a_long_pipeline_is_answered_in_order() {
 #[test]
 fn one_who_pipelines_and_never_reads_holds_up_nobody() {
     let service = by_rules();
-    let request = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let resident = || {
         let status = fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();

@@ -19,7 +19,8 @@ fn problem(answer: &Answer, status: u16, code: &str) -> Value {
         assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {problem}");
     }
     assert!(problem["errors"].is_array(), "{problem}");
-    if matches!(status, 429 | 503) {
+    // What is decided without the model is so for good.
+    if matches!(status, 429 | 503) && code != "NOT_NORMAL" {
         assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{problem}");
     }
     problem
@@ -131,7 +132,8 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     let service = by_rules();
     let mut connection = service.connect();
     let watch = Stopwatch::start();
-    let head = "POST /v1/decide HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 200\r\n\r\n{";
+    let head =
+        "POST /v1/decide HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 200\r\n\r\n{";
     connection.write_all(head.as_bytes()).unwrap();
     let mut answer = [0; 1_024];
     let length = connection.read(&mut answer).unwrap();

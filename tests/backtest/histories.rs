@@ -156,6 +156,57 @@ fn csv_and_gzip_are_read() {
     );
 }
 
+/// A quote that does not close must not swallow the lines after it, least of all in a column that nobody reads.
+#[test]
+fn a_stray_quote_costs_its_own_line() {
+    let folder = TempDir::new().unwrap();
+    let plain = folder.path().join("history.csv");
+    let rows = (0..2_000).map(|number| {
+        let note = if number == 10 { "5\" and \"" } else { "plain" };
+        let note = if number == 20 { "\"never closed" } else { note };
+        format!("t-{number},2020-03-04T12:{:02}:{:02}Z,u-1,m-1,0.50,{note}\n", number / 60, number % 60)
+    });
+    let header = "transaction_id,timestamp,user_id,merchant_id,amount,note\n".to_owned();
+    fs::write(&plain, [header].into_iter().chain(rows).collect::<String>()).unwrap();
+    let (ended, summary) = backtest(&plain, &["--model", ""]);
+    assert_accounted(&summary);
+    assert_eq!((&summary["rows"], &summary["decided"]), (&json!(2_000), &json!(1_999)), "{summary}");
+    assert_eq!(summary["dead_letters"], json!({"NOT_CSV": 1}));
+    assert!(ended.stderr.contains("line=22 reason=\"NOT_CSV\""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("found a quote that does not close"), "{}", ended.stderr);
+
+    let long = format!("t-1,2020-03-04T12:00:00Z,u-1,m-1,0.50,{}\n", "x".repeat(70_000));
+    let broken = "t-2,2020-03-04T12:00:01Z,u-1,m-1,0.50,\"two\nlines\"\n";
+    let last = "t-3,2020-03-04T12:00:02Z,u-1,m-1,0.50,\"a, b\"";
+    let header = "\n\u{feff}transaction_id,timestamp,user_id,merchant_id,amount,note\r\n";
+    fs::write(&plain, [header, &long, broken, last].concat()).unwrap();
+    let (_, summary) = backtest(&plain, &["--model", ""]);
+    assert_eq!((&summary["rows"], &summary["decided"]), (&json!(4), &json!(1)), "{summary}");
+    assert_eq!(summary["dead_letters"], json!({"NOT_CSV": 1, "TOO_LARGE": 1, "MISSING_FIELD": 1}));
+
+    fs::write(&plain, "transaction_id,timestamp,user_id,merchant_id,amount,\"note\n").unwrap();
+    let ended = run(["backtest", "--input", plain.to_str().unwrap()]);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("the header: expected every quoted cell"), "{}", ended.stderr);
+}
+
+/// Nothing says that a later date is wrong; what it does to the rest must not come as a riddle.
+#[test]
+fn a_wrong_year_is_warned_of() {
+    let lines = [
+        pay("t-1", "1.00", NOON),
+        pay("t-2", "1.00", NOON + DAY_MS),
+        pay("t-3", "1.00", NOON + 367 * DAY_MS),
+        pay("t-4", "1.00", NOON + DAY_MS + 1),
+        pay("t-5", "1.00", NOON + 400 * DAY_MS),
+    ];
+    let (_keep, path) = history(&lines);
+    let (ended, summary) = backtest(&path, &["--model", ""]);
+    assert_eq!((&summary["decided"], &summary["dead_letters"]), (&json!(4), &json!({"TOO_OLD": 1})), "{summary}");
+    let warned = ended.stderr.matches("event time leaps").count();
+    assert!(warned == 1 && ended.stderr.contains("line=3 days=366"), "the first of many: {}", ended.stderr);
+}
+
 #[test]
 fn blocks_run_from_the_time_of_the_event() {
     // Small payments at one merchant in quick succession, until the shipped model blocks; then a day of silence.

@@ -49,12 +49,32 @@ impl Ended {
     }
 }
 
+/// Subcommands that read a configuration file.
+const CONFIGURED: [&str; 3] = ["serve", "backtest", "replay"];
+
 /// `verdict` with these arguments, in the workspace's root, with nothing on stdin.
 #[must_use]
 pub fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let args: Vec<S> = args.into_iter().collect();
     let mut command = Command::new(verdict());
-    command.args(args).current_dir(workspace()).stdin(Stdio::null());
+    without_settings(&mut command);
+    command.args(&args).current_dir(workspace()).stdin(Stdio::null());
+    if args.first().is_some_and(|first| CONFIGURED.iter().any(|name| *name == first.as_ref())) {
+        command.args(no_config(&args));
+    }
     command
+}
+
+/// Keeps settings away that somebody exported for a service of their own.
+pub(super) fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"VERDICT__")) {
+        command.env_remove(name);
+    }
+}
+
+/// What keeps a `verdict.toml` in the checkout away, unless the arguments name a file.
+pub(super) fn no_config<S: AsRef<OsStr>>(args: &[S]) -> &'static [&'static str] {
+    if args.iter().any(|arg| arg.as_ref() == "--config") { &[] } else { &["--config", "/dev/null"] }
 }
 
 /// Runs a command to its end.

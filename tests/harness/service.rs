@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, Client};
 use super::binary::verdict;
+use super::command::{no_config, without_settings};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -131,12 +132,16 @@ impl Builder {
         let addr = free_address();
         let output = |name: &str| File::create(folder.path().join(name)).expect("a file in the temporary folder");
         let binary = self.binary.clone().unwrap_or_else(verdict);
-        let child = Command::new(&binary)
+        let mut command = Command::new(&binary);
+        without_settings(&mut command);
+        let config = no_config(&self.args);
+        let child = command
             .arg("serve")
             .args(["--listen", &addr.to_string()])
             .arg("--data-dir")
             .arg(folder.path().join("data"))
             .args(&self.args)
+            .args(config)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(super::workspace())
             .stdin(Stdio::null())

@@ -23,8 +23,20 @@ if ((${#missing[@]})); then
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-if ! command -v cargo >/dev/null; then
-    echo "missing: cargo; install Rust with rustup, which then takes the version from rust-toolchain.toml" >&2
+# rustup takes the version from rust-toolchain.toml by itself; a distribution's own Rust is as it is, and mostly too old.
+wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+advice="install Rust with rustup (https://rustup.rs), which takes $wanted from rust-toolchain.toml"
+if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
+    echo "missing: cargo and rustc; $advice" >&2
+    exit 1
+fi
+if ! found=$(rustc --version 2>&1); then
+    echo "rustc does not run: $found; $advice" >&2
+    exit 1
+fi
+found=$(awk '{print $2}' <<<"$found")
+if [[ $(printf '%s\n' "$wanted" "${found%%-*}" | sort --version-sort | head -n 1) != "$wanted" ]]; then
+    echo "expected Rust $wanted or newer, found $found at $(command -v rustc); $advice, and have its cargo come first in PATH" >&2
     exit 1
 fi
 

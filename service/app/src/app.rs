@@ -354,7 +354,7 @@ impl Service {
             },
             clock: Clock::System,
             keys: KeyRing::new(self.config.http.api_keys.clone()),
-            readiness: Box::new(move || readiness.report()),
+            readiness: Box::new(move |audience| readiness.report(audience)),
             metrics: Box::new(move || metrics.render()),
             alerts: Arc::new(desk),
             streams,

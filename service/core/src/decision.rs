@@ -86,6 +86,15 @@ impl Degradation {
             Self::WindowApproximate => "WINDOW_APPROXIMATE",
         }
     }
+
+    /// Whether something failed. Windows beyond the bound are approximate by design, and would be so again.
+    #[must_use]
+    pub const fn is_fault(self) -> bool {
+        match self {
+            Self::ModelTimeout | Self::ModelError => true,
+            Self::WindowApproximate => false,
+        }
+    }
 }
 
 /// What the model said, or why it said nothing.
@@ -139,7 +148,7 @@ pub struct Decision {
     pub risk_level: RiskLevel,
     /// Why; empty for a plain approval. The most severe first, then in rule order.
     pub reasons: Vec<Reason>,
-    /// What the answer lacks; empty in normal mode.
+    /// What the answer lacks.
     pub degraded: Vec<Degradation>,
     /// Every rule that fired, shadow rules included, in rule order.
     pub rule_hits: Vec<RuleHit>,
@@ -149,4 +158,12 @@ pub struct Decision {
     pub alert: bool,
     /// The entry that this decision puts on the user's own block list.
     pub block_entry: Option<ListEntry>,
+}
+
+impl Decision {
+    /// Whether everything that could be asked was asked and answered: normal mode, else degraded mode.
+    #[must_use]
+    pub fn is_normal(&self) -> bool {
+        !self.degraded.iter().any(|why| why.is_fault())
+    }
 }

@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use thiserror::Error;
 
-/// Largest amount in minor units. Far above any card payment, and small enough that even 90,000 of the largest (a profile
-/// keeps 20,000) sum to less than 2⁵³, below which a feature slot (an `f64`) is exact to the cent.
+/// Largest amount in minor units of the base currency. Far above any card payment, and small enough that even 90,000 of the
+/// largest (a profile keeps 20,000) sum to less than 2⁵³, below which a feature slot (an `f64`) is exact to the cent.
 pub const MAX_MINOR: i64 = 100_000_000_000;
+
+/// Largest amount in minor units of its own currency: what it is worth in the base currency is what counts, and a rial is
+/// worth little. Converted by the largest rate it fits an `i128`.
+pub const MAX_SOURCE_MINOR: i64 = 1_000_000_000_000_000;
 
 /// An ISO 4217 currency with a known exponent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,9 +146,14 @@ pub enum AmountError {
         /// What was sent.
         found: Money,
     },
-    /// Above [`MAX_MINOR`].
-    #[error("expected at most {MAX_MINOR} minor units, found {0:?}")]
-    TooLarge(String),
+    /// Above [`MAX_SOURCE_MINOR`].
+    #[error("expected at most {most}, found {found:?}")]
+    TooLarge {
+        /// The largest accepted amount.
+        most: Money,
+        /// What was sent.
+        found: String,
+    },
 }
 
 impl Money {
@@ -155,7 +164,7 @@ impl Money {
     }
 
     /// Parses plain digits such as `123.45`: no sign, no exponent, no spaces, at most the currency's decimals, at least
-    /// [`Currency::least_minor`], at most [`MAX_MINOR`].
+    /// [`Currency::least_minor`], at most [`MAX_SOURCE_MINOR`]. What it may be worth [`Rates::to_base`] says.
     ///
     /// # Errors
     /// Says which of these the text breaks.
@@ -180,8 +189,11 @@ impl Money {
             .chain(decimals.bytes())
             .chain(std::iter::repeat_n(b'0', padding))
             .try_fold(0_i64, |sum, digit| sum.checked_mul(10)?.checked_add(i64::from(digit - b'0')))
-            .filter(|minor| *minor <= MAX_MINOR)
-            .ok_or_else(|| AmountError::TooLarge(shown()))?;
+            .filter(|minor| *minor <= MAX_SOURCE_MINOR)
+            .ok_or_else(|| AmountError::TooLarge {
+                most: Self::from_minor(MAX_SOURCE_MINOR, currency),
+                found: shown(),
+            })?;
         if minor < currency.least_minor() {
             return Err(AmountError::TooSmall {
                 least: Self::from_minor(currency.least_minor(), currency),
@@ -269,7 +281,7 @@ pub enum ConversionError {
     #[error("expected a currency with a rate, found {0}")]
     NoRate(Currency),
     /// The amount in base currency exceeds [`MAX_MINOR`].
-    #[error("the amount exceeds {MAX_MINOR} minor units of the base currency {0}")]
+    #[error("expected an amount worth at most {}, found more", Money::from_minor(MAX_MINOR, *.0))]
     TooLarge(Currency),
 }
 
@@ -292,15 +304,16 @@ impl Rates {
     /// When the currency has no rate, or the result is too large.
     pub fn to_base(&self, amount: Money) -> Result<BaseMinor, ConversionError> {
         let currency = amount.currency();
-        if currency == self.base {
-            return Ok(BaseMinor(amount.minor()));
-        }
-        let rate = self.rates.get(&currency).ok_or(ConversionError::NoRate(currency))?;
-        // At most 10^11 × 10^18 × 10^4 = 10^33, well inside i128.
-        let numerator =
-            i128::from(amount.minor()) * i128::from(rate.mantissa) * 10_i128.pow(u32::from(self.base.exponent()));
-        let denominator = 10_i128.pow(rate.scale + u32::from(currency.exponent()));
-        i64::try_from(divide_half_even(numerator, denominator))
+        let minor = if currency == self.base {
+            i128::from(amount.minor())
+        } else {
+            let rate = self.rates.get(&currency).ok_or(ConversionError::NoRate(currency))?;
+            // At most 10^15 × 10^18 × 10^4 = 10^37, inside i128.
+            let numerator =
+                i128::from(amount.minor()) * i128::from(rate.mantissa) * 10_i128.pow(u32::from(self.base.exponent()));
+            divide_half_even(numerator, 10_i128.pow(rate.scale + u32::from(currency.exponent())))
+        };
+        i64::try_from(minor)
             .ok()
             .filter(|minor| *minor <= MAX_MINOR)
             .map(BaseMinor)
@@ -358,8 +371,10 @@ mod tests {
         for text in ["", ".5", "5.", "-1", "+1", "1e3", "1,000", " 1", "1 ", "1.2.3", "NaN", "٣"] {
             check(text, "USD", Err("plain digits"));
         }
-        check("1000000000.00", "USD", Ok(MAX_MINOR));
-        check("1000000000.01", "USD", Err("at most"));
+        check("10000000000000.00", "USD", Ok(MAX_SOURCE_MINOR));
+        check("10000000000000.01", "USD", Err("at most 10000000000000.00 USD"));
+        check("1000000000000000", "KRW", Ok(MAX_SOURCE_MINOR));
+        check("1000000000000001", "KRW", Err("at most 1000000000000000 KRW"));
         check("99999999999999999999999999", "USD", Err("at most"));
     }
 
@@ -382,6 +397,15 @@ mod tests {
         check("0.01", "GBP", 0); // half a cent, to even
         check("0.03", "GBP", 2); // one and a half, to even
         check("0.05", "GBP", 2); // two and a half, to even
+        // The limit is one of worth: a thousand million dollars, whatever the currency's units are.
+        check("1000000000.00", "USD", MAX_MINOR);
+        check("153000000000", "JPY", 99_450_000_000);
+        for (text, code) in [("1000000000.01", "USD"), ("154000000000", "JPY"), ("2000000000.04", "GBP")] {
+            let found = rates.to_base(Money::parse(text, currency(code)).expect("an amount"));
+            assert_eq!(found, Err(ConversionError::TooLarge(currency("USD"))), "{text} {code}");
+            let message = found.map_err(|error| error.to_string());
+            assert_eq!(message, Err("expected an amount worth at most 1000000000.00 USD, found more".to_owned()));
+        }
         let swiss = Money::parse("1.00", currency("CHF")).expect("an amount");
         assert_eq!(rates.to_base(swiss), Err(ConversionError::NoRate(currency("CHF"))));
         for bad in ["", "0", "-1", "1.", ".5", "1e5", "12345678901"] {
@@ -400,7 +424,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn printing_and_parsing_agree(minor in 1..=MAX_MINOR, code in prop::sample::select(vec!["USD", "JPY", "KWD"])) {
+        fn printing_and_parsing_agree(minor in 1..=MAX_SOURCE_MINOR, code in prop::sample::select(vec!["USD", "JPY", "KWD"])) {
             let amount = Money::from_minor(minor, currency(code));
             if minor >= amount.currency().least_minor() {
                 prop_assert_eq!(Money::parse(&amount.decimal(), currency(code)), Ok(amount));

@@ -29,6 +29,10 @@ PAYERS = 10_000
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+# What the demo shows is the service as it is shipped, whatever is set up for another one in this folder or this shell.
+ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("VERDICT__")}
+
+
 class Failure(Exception):
     """What went wrong and what to do, for the person who started the demo."""
 
@@ -85,7 +89,9 @@ class Backend:
     def start(self, command, **streams):
         # In a session of its own, so that Ctrl-C reaches this script alone, which stops its children in order.
         try:
-            child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True, **streams)
+            child = subprocess.Popen(
+                command, cwd=ROOT, env=ENVIRON, stdin=subprocess.DEVNULL, start_new_session=True, **streams
+            )
         except OSError as error:
             why = error.strerror or error
             raise Failure(f"cannot run {self.binary}: {why}; `make demo` builds it") from error
@@ -109,7 +115,7 @@ class Backend:
                 hint = f"stop the program that has it, or: make demo DEMO_PORT={self.port + 1}"
                 raise Failure(f"port {self.port} cannot be had ({error.strerror}); {hint}") from error
         command = [self.binary, "serve", "--listen", f"127.0.0.1:{self.port}"]
-        command += ["--data-dir", str(self.folder / "data")]
+        command += ["--config", os.devnull, "--data-dir", str(self.folder / "data")]
         with (self.folder / "service.log").open("wb") as log:
             self.service = self.start(command, stdout=log, stderr=log)
         deadline = time.monotonic() + READY_WITHIN_SECS

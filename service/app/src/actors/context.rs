@@ -152,7 +152,7 @@ impl Completion {
         match self {
             Self::Decided(ticket, Answer { decided, duplicate: false, .. }) => {
                 let decision = &decided.decision;
-                let mode = if decision.degraded.is_empty() { Mode::Normal } else { Mode::Degraded };
+                let mode = if decision.is_normal() { Mode::Normal } else { Mode::Degraded };
                 let seconds = f64::from(decided.latency_us) / 1e6;
                 events::DecisionMade { outcome: decision.outcome, mode, seconds }.emit(metrics);
                 for degradation in &decision.degraded {

@@ -191,6 +191,26 @@ pub enum Event {
 }
 
 impl Refusal {
+    /// Whether it concerns this event or its user, and says nothing of others'.
+    #[must_use]
+    pub const fn concerns_one_user(&self) -> bool {
+        match self {
+            Self::TooOld { .. }
+            | Self::IdReused
+            | Self::Unpriced(_)
+            | Self::NotListed
+            | Self::ListsFull { .. }
+            | Self::OriginalUnavailable
+            | Self::ProfileUnreadable(_) => true,
+            Self::Overloaded { .. }
+            | Self::DeadlineExceeded
+            | Self::JournalLate
+            | Self::JournalUnavailable(_)
+            | Self::Recovering
+            | Self::Stopping => false,
+        }
+    }
+
     /// The code on the wire.
     #[must_use]
     pub const fn code(&self) -> &'static str {

@@ -34,6 +34,7 @@ impl Desk {
 fn refused(error: &ReviewError) -> AlertError {
     match error {
         ReviewError::UnknownCursor(_) => AlertError::NotFound,
+        ReviewError::Ahead => AlertError::ReviewAhead,
         ReviewError::Store(_) | ReviewError::Damaged { .. } => {
             error!(%error, "alerts cannot be read or reviewed");
             AlertError::Unavailable

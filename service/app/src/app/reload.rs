@@ -13,8 +13,10 @@ use crate::journal::record::Generation;
 use crate::model::ModelHost;
 use crate::rulebook::Rulebook;
 use crate::telemetry::Metrics;
+use crate::telemetry::clock;
 use crate::telemetry::events::{ReloadOutcome, Reloaded};
 use crate::telemetry::health::{DecidingWith, Readiness};
+use crate::wire::{hex, time};
 use anyhow::{anyhow, bail};
 use serde_json::json;
 use std::path::PathBuf;
@@ -127,7 +129,8 @@ impl Reloader {
             }
             Err(why) => {
                 error!("rules and model are not reloaded, those in force stay: {why:#}");
-                self.readiness.set_reload_failure(Some(format!("{why:#}").into()));
+                let at = time::to_text(clock::now());
+                self.readiness.set_reload_failure(Some((format!("{why:#}").into(), at.into())));
                 Reloaded { outcome: ReloadOutcome::Refused }.emit(&self.metrics);
                 return;
             }
@@ -175,8 +178,4 @@ fn load(config: &Config, in_force: &Deciding) -> anyhow::Result<Option<Next>> {
 async fn look_at(files: &Arc<Vec<PathBuf>>) -> Look {
     let files = Arc::clone(files);
     tokio::task::spawn_blocking(move || Look::at(&files)).await.unwrap_or_default()
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -20,6 +20,9 @@ use verdict_core::time::DAY_MS;
 /// Refused lines that are told one by one; the summary counts them all.
 const SHOWN_DEAD_LETTERS: u64 = 20;
 
+/// Leaps of event time between two that are told; the first is.
+const LEAPS_PER_WARNING: u64 = 5_000;
+
 /// Bytes of output gathered before they are written.
 const OUTPUT_BUFFER_BYTES: usize = 1 << 20;
 
@@ -38,7 +41,13 @@ pub enum InputFormat {
 /// decided, duplicates, dead_letters by reason, logins, labels, alerts, counts by decision, seconds. Refused rows are
 /// counted there; they do not fail the command.
 ///
-/// A CSV history may have the column `is_fraud`: it becomes a label that is known 7 days after its transaction.
+/// Event time follows the newest transaction, and a line more than data.max_age_days behind it is refused as TOO_OLD. There
+/// is no bound ahead: a history may pause for as long as it likes, and nothing else says what time it is. So one date far
+/// in the future ends the rest; a leap of more than a day is warned of with its line.
+///
+/// A CSV history may have the column `is_fraud`: it becomes a label that is known 7 days after its transaction. A row is
+/// one line of at most 64 KiB; a quoted cell that goes on over the end of its line is refused (NOT_CSV), and so is what
+/// follows of it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   verdict backtest --input history.csv.gz --output decisions.ndjson
@@ -90,6 +99,7 @@ pub fn run(args: &BacktestArgs) -> anyhow::Result<()> {
         line: Vec::new(),
         features: args.features,
         dead_letters: 0,
+        leaps: 0,
         bar: bar(history.bytes_total),
     };
     let summary = actix::System::new().block_on(decide(&config, &deciding, &mut history, &mut report))?;
@@ -154,6 +164,7 @@ struct Report {
     line: Vec<u8>,
     features: bool,
     dead_letters: u64,
+    leaps: u64,
     bar: ProgressBar,
 }
 
@@ -174,6 +185,16 @@ impl Sink for Report {
         if self.dead_letters <= SHOWN_DEAD_LETTERS {
             self.bar.suspend(|| warn!(line, reason, "refused: {detail}"));
         }
+    }
+
+    fn leap(&mut self, line: u64, ahead_ms: i64) {
+        if self.leaps.is_multiple_of(LEAPS_PER_WARNING) {
+            let days = ahead_ms / DAY_MS;
+            self.bar.suspend(|| {
+                warn!(line, days, "event time leaps: if that is a wrong date, what follows it is refused as TOO_OLD");
+            });
+        }
+        self.leaps += 1;
     }
 
     fn progress(&mut self, rows: u64, bytes_read: u64) {

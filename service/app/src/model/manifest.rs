@@ -91,9 +91,9 @@ impl Manifest {
     }
 }
 
-/// What a score leads to under these bands.
+/// What a score leads to under these bands, compared like the live rule set's: as the model gives it.
 pub(super) fn outcome_of(score: f32, bands: &[Band]) -> Outcome {
-    let band = bands.iter().find(|band| f64::from(score) > band.above);
+    let band = bands.iter().find(|band| score > band.above as f32);
     band.map_or(Outcome::Approve, |band| band.outcome)
 }
 
@@ -141,9 +141,11 @@ mod tests {
     #[test]
     fn a_band_starts_strictly_above_its_threshold() {
         let bands = [Band { above: 0.8, outcome: Outcome::Block }, Band { above: 0.5, outcome: Outcome::Review }];
-        // 0.8 as f32 is a little above 0.8 as f64, so that the nearest f32 below stands for "not above".
+        // 0.8 as f32 is a little above 0.8 as f64, and no more above the threshold for that.
         for (score, expected) in [
             (0.9, Outcome::Block),
+            (f32::from_bits(0.8_f32.to_bits() + 1), Outcome::Block),
+            (0.8_f32, Outcome::Review),
             (0.799_999, Outcome::Review),
             (0.5, Outcome::Approve),
             (0.500_001, Outcome::Review),

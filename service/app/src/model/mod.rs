@@ -20,6 +20,7 @@ pub use manifest::{Band, Manifest};
 pub use runtime::{RuntimeError, Search, disable_telemetry};
 pub use scorer::{Score, ScoreError, Scorer};
 
+use crate::wire::hex;
 use ort::environment::Environment;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -295,14 +296,5 @@ fn known_slots(manifest: &Manifest, faults: &mut Vec<Fault>) -> Option<Vec<Slot>
     (faults.len() == before).then_some(slots)
 }
 
-/// Lower-case hexadecimal.
-fn hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // invariant: writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
 #[cfg(test)]
 mod tests;

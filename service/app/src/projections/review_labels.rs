@@ -2,15 +2,17 @@
 //!
 //! What is left to do is a flag on the review's row, which is cleared only after the label counts. So nothing is lost
 //! between the two, whoever wrote the row and whenever the service was killed; a label that is sent twice is a duplicate.
-//! Labels go in the order of their reviews, and one that cannot go holds up the rest until it can.
+//! Labels go in the order of their reviews. One that is refused for the sake of its user holds up that user's until it can
+//! go; one that is refused for the service's sake holds up all.
 
 #[cfg(test)]
 mod tests;
 
-use super::review_store::{ReviewError, ReviewStore};
+use super::review_store::{Place, ReviewError, ReviewStore};
 use crate::actors::messages::{Accepted, Refusal};
 use crate::telemetry::Metrics;
-use crate::telemetry::events::ReviewLabelled;
+use crate::telemetry::events::{ReviewLabelled, ReviewLabelsWaiting};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -20,6 +22,8 @@ use verdict_core::event::Label;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Labels between two marks in the store.
 const BATCH: u32 = 64;
+/// Before every review.
+const FIRST: Place = (i64::MIN, i64::MIN);
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 const LAST_BACK_OFF: Duration = Duration::from_secs(5);
 
@@ -30,6 +34,15 @@ enum Late {
     Store(#[from] ReviewError),
     #[error("the label of review {review_id} was refused: {refusal}")]
     Refused { review_id: i64, refusal: Refusal },
+}
+
+/// Labels that wait for their users after a pass over all that were due.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Waiting {
+    labels: u64,
+    users: usize,
+    /// Why the first one does.
+    why: Option<String>,
 }
 
 /// See the module.
@@ -48,12 +61,19 @@ impl ReviewLabels {
     /// Follows the reviews until it is dropped, which is safe at any point. `send` resolves once a label counts.
     pub async fn run<F: Future<Output = Result<Accepted, Refusal>>>(self, send: impl Fn(Label) -> F) {
         let mut back_off = FIRST_BACK_OFF;
+        let mut waited = 0;
         loop {
             match self.catch_up(&send).await {
-                Ok(()) => {
+                Ok(Waiting { labels, users, why }) => {
                     back_off = FIRST_BACK_OFF;
-                    // A timeout is a look for rows that came by hand.
-                    let _ = tokio::time::timeout(LOOK_EVERY, self.store.reviewed()).await;
+                    if labels != waited {
+                        let why = why.unwrap_or_default();
+                        tracing::warn!(labels, users, why, "labels of reviews wait for their users, the others go on");
+                        waited = labels;
+                    }
+                    // A timeout is a look for rows that came by hand; those that wait need no more haste.
+                    let look = if labels == 0 { LOOK_EVERY } else { LAST_BACK_OFF };
+                    let _ = tokio::time::timeout(look, self.store.reviewed()).await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, retry_ms = back_off.as_millis() as u64, "labels of reviews are late");
@@ -64,24 +84,38 @@ impl ReviewLabels {
         }
     }
 
-    /// Sends every label that is due.
+    /// Sends every label that is due, but for those of users who are refused; these are sent again by the next pass.
     async fn catch_up<F: Future<Output = Result<Accepted, Refusal>>>(
         &self,
         send: impl Fn(Label) -> F,
-    ) -> Result<(), Late> {
+    ) -> Result<Waiting, Late> {
+        let mut waiting = Waiting::default();
+        let mut refused_users = HashSet::new();
+        let mut after = FIRST;
         loop {
-            let due = self.store.unlabelled(BATCH).await?;
-            if due.is_empty() {
-                return Ok(());
-            }
+            let due = self.store.unlabelled(after, BATCH).await?;
+            let Some(last) = due.last() else { break };
+            after = last.place;
             let mut counted = Vec::with_capacity(due.len());
-            let mut refused = None;
+            let mut late = None;
             for review in due {
+                let user_id = review.label.user_id.clone();
+                if refused_users.contains(&user_id) {
+                    waiting.labels += 1;
+                    continue;
+                }
                 match send(review.label).await {
                     Ok(_) => counted.push(review.review_id),
                     Err(refusal) => {
-                        refused = Some(Late::Refused { review_id: review.review_id, refusal });
-                        break;
+                        let one = refusal.concerns_one_user();
+                        let why = Late::Refused { review_id: review.review_id, refusal };
+                        if !one {
+                            late = Some(why);
+                            break;
+                        }
+                        waiting.labels += 1;
+                        waiting.why.get_or_insert_with(|| why.to_string());
+                        refused_users.insert(user_id);
                     }
                 }
             }
@@ -89,9 +123,12 @@ impl ReviewLabels {
                 self.store.labelled(&counted).await?;
                 ReviewLabelled { labels: counted.len() as u64 }.emit(&self.metrics);
             }
-            if let Some(refused) = refused {
-                return Err(refused);
+            if let Some(late) = late {
+                return Err(late);
             }
         }
+        waiting.users = refused_users.len();
+        ReviewLabelsWaiting { labels: waiting.labels }.emit(&self.metrics);
+        Ok(waiting)
     }
 }

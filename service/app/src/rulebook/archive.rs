@@ -4,6 +4,7 @@
 //! synced and renamed. Nothing is ever deleted but what a crash left half-written.
 
 use super::{FX_FILE, RULESET_FILE, Rulebook, RulebookError, read};
+use crate::wire::hex;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -72,10 +73,6 @@ fn remove(folder: &Path) -> io::Result<()> {
 
 fn folder_of(data_dir: &Path, hash: &[u8; 32]) -> PathBuf {
     data_dir.join("archive").join("rulesets").join(hex(hash))
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ impl Audit {
             Body::Decision(decided) => self.check_decision(record, decided, rules),
             Body::Login(login) => {
                 let history = self.histories.entry(login.user_id.clone()).or_default();
-                let admitted = history.admit_login(login, history.floor(self.retention.dedupe_ms));
+                let floor = history.floor(self.retention.dedupe_ms);
+                let admitted = history.admit_login(login, floor, |known| Some(known.at) > floor);
                 history.logins.push(login.clone());
                 if admitted == super::history::Answer::New {
                     Ok(())
@@ -111,7 +112,8 @@ impl Audit {
         let Decided { transaction, features, decision, generation, .. } = decided;
         let user_id = &*transaction.user_id;
         let history = self.histories.entry(user_id.into()).or_default();
-        let admitted = history.admit_transaction(transaction, history.floor(self.retention.dedupe_ms));
+        let floor = history.floor(self.retention.dedupe_ms);
+        let admitted = history.admit_transaction(transaction, floor, |known| Some(known.transaction.at) > floor);
         if admitted != Admission::New {
             return Err(format!("I2: counts again: {admitted:?}"));
         }

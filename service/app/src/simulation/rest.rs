@@ -4,6 +4,7 @@ use super::clients::Outcome;
 use super::senders;
 use super::service::Service;
 use super::story::Story;
+use crate::telemetry::health::Audience;
 use std::time::Duration;
 use verdict_core::features::compute_idle;
 use verdict_core::invariant;
@@ -37,7 +38,7 @@ pub(super) async fn come_to(story: &mut Story<'_>, service: &Service) -> Result<
 /// Waits until the service serves, and nothing waits for an answer.
 async fn settle(story: &mut Story<'_>, service: &Service) -> Result<(), String> {
     let settled = async {
-        while !service.readiness.report().ready
+        while !service.readiness.report(Audience::Operator).ready
             || story.clients.borrow().pending() > 0
             || service.gateway.in_flight() > 0
         {
@@ -50,7 +51,7 @@ async fn settle(story: &mut Story<'_>, service: &Service) -> Result<(), String> 
         return Ok(());
     }
     let (pending, in_flight) = (story.clients.borrow().pending(), service.gateway.in_flight());
-    let ready = service.readiness.report().waiting_for;
+    let ready = service.readiness.report(Audience::Operator).waiting_for;
     Err(format!(
         "I7: after {PATIENCE:?} on a working disk {pending} requests wait and {in_flight} permits are taken; {ready}"
     ))

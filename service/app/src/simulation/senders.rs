@@ -6,6 +6,7 @@ use super::service::Service;
 use super::story::Story;
 use crate::actors::messages::{Accepted, Refusal, Settled};
 use crate::telemetry::clock::virtual_now;
+use crate::telemetry::health::Audience;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub(super) fn send_one(story: &mut Story<'_>, service: &Service, place: usize, d
             at: virtual_now(),
             wall: service.now(),
             deadline: (!as_line).then(|| virtual_now() + deadline),
-            ready: service.readiness.report().ready,
+            ready: service.readiness.report(Audience::Operator).ready,
             line,
             outcome: None,
             lost: false,

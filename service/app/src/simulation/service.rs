@@ -114,7 +114,7 @@ impl Service {
             limits: Limits::within(limit),
             clock: self.clock.clone(),
             keys: KeyRing::default(),
-            readiness: Box::new(move || readiness.report()),
+            readiness: Box::new(move |audience| readiness.report(audience)),
             metrics: Box::new(String::new),
             alerts: Arc::new(NoAlerts),
             streams: Streams::new(1, || ()),

@@ -2,6 +2,8 @@
 //! the boundary that handles the event; nothing here decides anything.
 
 mod reloads;
+#[cfg(test)]
+mod tests;
 
 use super::metrics::{Metrics, Mode};
 pub use reloads::{ReloadOutcome, Reloaded};
@@ -293,6 +295,20 @@ impl ReviewLabelled {
     }
 }
 
+/// Labels that follow from reviews and cannot go, because their users' profiles cannot take them.
+#[derive(Clone, Copy, Debug)]
+pub struct ReviewLabelsWaiting {
+    /// How many.
+    pub labels: u64,
+}
+
+impl ReviewLabelsWaiting {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.handles().review_labels_waiting.set(approximate(self.labels));
+    }
+}
+
 /// The number of connections that follow alerts, sampled.
 #[derive(Clone, Copy, Debug)]
 pub struct AlertStreams {
@@ -323,6 +339,3 @@ impl AlertStreamCutOff {
 const fn approximate(count: u64) -> f64 {
     count as f64
 }
-
-#[cfg(test)]
-mod tests;

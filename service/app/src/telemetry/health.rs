@@ -22,8 +22,23 @@ struct State {
     stopping: bool,
     /// Rules and model in force, once they are known.
     deciding: Option<DecidingWith>,
-    /// Why those in the files are refused, while they are.
-    reload_failure: Option<Arc<str>>,
+    /// Those in the files are refused.
+    reload_failure: Option<ReloadFailure>,
+}
+
+#[derive(Clone, Debug)]
+struct ReloadFailure {
+    why: Arc<str>,
+    at: Arc<str>,
+}
+
+/// Who reads a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Whoever reaches the service: hears that something failed, and when.
+    Anyone,
+    /// Whoever runs it: hears why as well, files and lines included.
+    Operator,
 }
 
 /// Rules and model in force, as answers name them.
@@ -42,7 +57,7 @@ pub struct ReadinessReport {
     pub ready: bool,
     /// JSON: `{"ready", "components": {"shards": {"ready", "recovered", "of"}, "journal": {"ready", "failure"?},
     /// "projections": {NAME: {"lag_records"}}, "deciding": {"ruleset", "model", "reload_failure"?}, "stopping"}}`. A
-    /// projection behind holds nothing up (I4), nor does a reload that was refused.
+    /// projection behind holds nothing up (I4), nor does a reload that was refused. Both failures are sentences.
     pub detail: String,
     /// What is missing, for people; empty when ready.
     pub waiting_for: String,
@@ -80,9 +95,10 @@ impl Readiness {
         self.lock().deciding = Some(deciding);
     }
 
-    /// Why the rules or the model in the files are refused; `None` once they are in force.
-    pub fn set_reload_failure(&self, failure: Option<Arc<str>>) {
-        self.lock().reload_failure = failure;
+    /// Why the rules or the model in the files are refused, and since when, as people read it; `None` once they are in
+    /// force.
+    pub fn set_reload_failure(&self, failure: Option<(Arc<str>, Arc<str>)>) {
+        self.lock().reload_failure = failure.map(|(why, at)| ReloadFailure { why, at });
     }
 
     /// How far a projection is behind.
@@ -103,20 +119,20 @@ impl Readiness {
 
     /// The answer of `/readyz`.
     #[must_use]
-    pub fn report(&self) -> ReadinessReport {
+    pub fn report(&self, audience: Audience) -> ReadinessReport {
         let state = self.lock();
         let ready = state.is_ready();
         let recovered = state.shards.iter().filter(|recovered| **recovered).count();
         let mut journal = json!({"ready": state.journal_failure.is_none()});
-        if let Some(failure) = &state.journal_failure {
-            journal["failure"] = Value::from(&**failure);
+        if let Some(failure) = state.journal_failure(audience) {
+            journal["failure"] = Value::from(failure);
         }
         let mut deciding = match &state.deciding {
             Some(DecidingWith { ruleset, model }) => json!({"ruleset": ruleset, "model": model}),
             None => json!({"ruleset": null, "model": null}),
         };
         if let Some(failure) = &state.reload_failure {
-            deciding["reload_failure"] = Value::from(&**failure);
+            deciding["reload_failure"] = Value::from(failure.told(audience));
         }
         let projections: Map<String, Value> =
             state.lag.iter().map(|(name, records)| ((*name).to_owned(), json!({"lag_records": records}))).collect();
@@ -130,7 +146,7 @@ impl Readiness {
                 "stopping": state.stopping,
             }
         });
-        ReadinessReport { ready, detail: detail.to_string(), waiting_for: state.waiting_for() }
+        ReadinessReport { ready, detail: detail.to_string(), waiting_for: state.waiting_for(audience) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -139,8 +155,26 @@ impl Readiness {
     }
 }
 
+impl ReloadFailure {
+    fn told(&self, audience: Audience) -> String {
+        match audience {
+            Audience::Operator => self.why.to_string(),
+            Audience::Anyone => {
+                format!("the rules or the model in the files were refused at {}; the log says why", self.at)
+            }
+        }
+    }
+}
+
 impl State {
-    fn waiting_for(&self) -> String {
+    fn journal_failure(&self, audience: Audience) -> Option<&str> {
+        self.journal_failure.as_deref().map(|why| match audience {
+            Audience::Operator => why,
+            Audience::Anyone => "the journal cannot be written; the log says why",
+        })
+    }
+
+    fn waiting_for(&self, audience: Audience) -> String {
         let recovered = self.shards.iter().filter(|recovered| **recovered).count();
         let mut missing = Vec::new();
         if self.stopping {
@@ -149,7 +183,7 @@ impl State {
         if recovered < self.shards.len() {
             missing.push(format!("{recovered} of {} shards have recovered their profiles", self.shards.len()));
         }
-        missing.extend(self.journal_failure.as_deref().map(str::to_owned));
+        missing.extend(self.journal_failure(audience).map(str::to_owned));
         missing.join("; ")
     }
 
@@ -167,13 +201,13 @@ mod tests {
         let readiness = Readiness::new(2);
         assert!(!readiness.is_ready());
         readiness.clone().set_shard(0, true);
-        let report = readiness.report();
+        let report = readiness.report(Audience::Operator);
         assert!(!report.ready);
         let detail: Value = serde_json::from_str(&report.detail).unwrap();
         assert_eq!(detail["components"]["shards"], json!({"ready": false, "recovered": 1, "of": 2}));
         readiness.set_shard(1, true);
         readiness.set_shard(9, false);
-        assert!(readiness.is_ready() && readiness.report().ready);
+        assert!(readiness.is_ready() && readiness.report(Audience::Operator).ready);
         readiness.set_shard(0, false);
         assert!(!readiness.is_ready());
     }
@@ -184,7 +218,7 @@ mod tests {
         readiness.set_projection_lag("alerts", 1_000_000);
         assert!(readiness.is_ready());
         readiness.set_journal(Some("disk full".into()));
-        let detail: Value = serde_json::from_str(&readiness.report().detail).unwrap();
+        let detail: Value = serde_json::from_str(&readiness.report(Audience::Operator).detail).unwrap();
         assert_eq!(detail["ready"], false);
         assert_eq!(detail["components"]["journal"], json!({"ready": false, "failure": "disk full"}));
         assert_eq!(detail["components"]["projections"]["alerts"]["lag_records"], 1_000_000);
@@ -195,9 +229,28 @@ mod tests {
     }
 
     #[test]
+    fn causes_are_for_operators() {
+        let readiness = Readiness::new(0);
+        readiness.set_journal(Some("/data/journal/7.log: disk full".into()));
+        readiness.set_reload_failure(Some(("/rules/ruleset.yaml:1:9: secret".into(), "1970-01-01T00:00:00Z".into())));
+        let told = |audience| {
+            let ReadinessReport { ready, detail, waiting_for } = readiness.report(audience);
+            assert!(!ready);
+            detail + &waiting_for
+        };
+        let (operator, anyone) = (told(Audience::Operator), told(Audience::Anyone));
+        assert!(operator.matches("7.log").count() == 2 && operator.contains("secret"), "{operator}");
+        for word in ["7.log", "/data", "/rules", "secret"] {
+            assert!(!anyone.contains(word), "{anyone}");
+        }
+        assert_eq!(anyone.matches("the journal cannot be written").count(), 2, "{anyone}");
+        assert!(anyone.contains("were refused at 1970-01-01T00:00:00"), "{anyone}");
+    }
+
+    #[test]
     fn what_decides_is_shown_and_a_refused_reload_does_not_matter() {
         let deciding = |readiness: &Readiness| {
-            let detail: Value = serde_json::from_str(&readiness.report().detail).unwrap();
+            let detail: Value = serde_json::from_str(&readiness.report(Audience::Operator).detail).unwrap();
             detail["components"]["deciding"].clone()
         };
         let readiness = Readiness::new(0);
@@ -205,9 +258,9 @@ mod tests {
         let ruleset = json!({"name": "default", "version": "0a"});
         readiness.set_deciding(DecidingWith { ruleset: ruleset.clone(), model: None });
         assert_eq!(deciding(&readiness), json!({"ruleset": ruleset, "model": null}));
-        readiness.set_reload_failure(Some("ruleset.yaml:1:9: expected ...".into()));
+        readiness.set_reload_failure(Some(("ruleset.yaml:1:9: expected ...".into(), "noon".into())));
         assert_eq!(deciding(&readiness)["reload_failure"], "ruleset.yaml:1:9: expected ...");
-        assert!(readiness.is_ready() && readiness.report().waiting_for.is_empty());
+        assert!(readiness.is_ready() && readiness.report(Audience::Operator).waiting_for.is_empty());
         readiness.set_reload_failure(None);
         assert_eq!(deciding(&readiness), json!({"ruleset": ruleset, "model": null}));
     }

@@ -68,6 +68,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
     ("verdict_list_entries", "Entries of the block and allow lists"),
     ("verdict_reload_failed", "1 while the rules or the model in the files are refused and older ones decide, else 0"),
+    ("verdict_review_labels_waiting", "Labels that follow from reviews and wait for a profile that can take them"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
     ("verdict_hot_users", "Users in memory as actors"),
     ("verdict_dormant_users", "Users in memory as bytes"),
@@ -121,6 +122,7 @@ pub(super) struct Handles {
     pub(super) hot_users: Gauge,
     pub(super) dormant_users: Gauge,
     pub(super) review_labels: Counter,
+    pub(super) review_labels_waiting: Gauge,
     pub(super) alert_streams: Gauge,
     pub(super) alert_streams_cut_off: Counter,
 }
@@ -234,6 +236,7 @@ impl Handles {
             hot_users: gauge("verdict_hot_users"),
             dormant_users: gauge("verdict_dormant_users"),
             review_labels: counter("verdict_review_labels_total"),
+            review_labels_waiting: gauge("verdict_review_labels_waiting"),
             alert_streams: gauge("verdict_alert_streams"),
             alert_streams_cut_off: counter("verdict_alert_streams_cut_off_total"),
         }

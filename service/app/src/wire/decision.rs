@@ -56,7 +56,7 @@ fn shape(answer: &Answer, with_features: bool) -> DecisionJson<'_> {
         ruleset: RulesetJson::of(&decided.generation),
         model: decided.generation.model.as_ref().map(ModelJson::of),
         feature_schema: Hex(&decided.generation.feature_schema),
-        mode: if decision.degraded.is_empty() { "normal" } else { "degraded" },
+        mode: if decision.is_normal() { "normal" } else { "degraded" },
         degraded: Causes(&decision.degraded),
         durable: answer.durable,
         duplicate: answer.duplicate,

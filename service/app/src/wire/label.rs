@@ -117,6 +117,7 @@ mod tests {
         check(r#","amount_lost":"12.30""#, Ok(Some(1_230)));
         check(r#","amount_lost":0"#, Ok(Some(0)));
         check(r#","amount_lost":"-1""#, Err(&["/amount_lost AMOUNT_NOT_DECIMAL"]));
+        check(r#","amount_lost":"1000000000.01""#, Err(&["/amount_lost AMOUNT_TOO_LARGE"]));
         check(r#","amount_lost":"0.001""#, Err(&["/amount_lost AMOUNT_TOO_PRECISE"]));
         check(r#","amount_lost":{}"#, Err(&["/amount_lost WRONG_TYPE"]));
     }

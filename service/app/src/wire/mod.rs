@@ -70,6 +70,12 @@ fn append(shape: &impl Serialize, out: &mut Vec<u8>) {
 }
 
 /// A SHA-256 as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(hash: &[u8; 32]) -> String {
+    Hex(hash).to_string()
+}
+
+/// The same, for shapes.
 #[derive(Clone, Copy, Debug)]
 struct Hex<'a>(&'a [u8; 32]);
 

@@ -189,21 +189,28 @@ impl<'s, 'c, 'a, V: Values<'a>> Reader<'s, 'c, V> {
 
     /// An amount of the base currency that may be zero, if the field is there.
     pub(super) fn optional_base(&mut self, field: Field) -> Option<BaseMinor> {
-        let base = self.context.rates.base();
+        let rates = self.context.rates;
+        let base = rates.base();
         let result = self.values.decimal(field).and_then(|text| {
             let Some(text) = text else { return Ok(None) };
             match Money::parse(&text, base) {
                 Err(verdict_core::money::AmountError::TooSmall { found, .. }) if found.minor() == 0 => {
                     Ok(Some(BaseMinor(0)))
                 }
-                _ => scalar::amount(&text, base).map(|amount| Some(BaseMinor(amount.minor()))),
+                _ => {
+                    let amount = scalar::amount(&text, base)?;
+                    let too_large =
+                        |error: ConversionError| Rejection::new(FaultCode::AmountTooLarge, error.to_string());
+                    rates.to_base(amount).map(Some).map_err(too_large)
+                }
             }
         });
         self.keep(field, result).flatten()
     }
 
-    /// A whole number of a range, if the field is there.
-    pub(super) fn optional_integer(&mut self, field: Field, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    /// The caller's deadline in milliseconds, a whole number of a range, if it is there.
+    pub(super) fn deadline_ms(&mut self, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let field = Field::DeadlineMs;
         let result = self.values.number(field).and_then(|text| {
             let Some(text) = text else { return Ok(None) };
             // The number form of JSON has no leading plus; digits only leaves fractions and exponents out.

@@ -98,7 +98,7 @@ fn amount_code(error: &AmountError) -> FaultCode {
         AmountError::NotDigits(_) => FaultCode::AmountNotDecimal,
         AmountError::TooPrecise { .. } => FaultCode::AmountTooPrecise,
         AmountError::TooSmall { .. } => FaultCode::AmountTooSmall,
-        AmountError::TooLarge(_) => FaultCode::AmountTooLarge,
+        AmountError::TooLarge { .. } => FaultCode::AmountTooLarge,
     }
 }
 

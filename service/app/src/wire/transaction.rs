@@ -52,7 +52,7 @@ pub fn parse(bytes: &[u8], context: &ParseContext<'_>) -> Result<ParsedTransacti
 pub(super) fn from_fields(fields: &Fields<'_>, context: &ParseContext<'_>) -> Result<ParsedTransaction, ParseError> {
     let mut reader = Reader::new(fields, context);
     let transaction = read_event(&mut reader, context, None);
-    let deadline_ms = reader.optional_integer(Field::DeadlineMs, 1..=MAX_DEADLINE_MS);
+    let deadline_ms = reader.deadline_ms(1..=MAX_DEADLINE_MS);
     let fallback = reader.optional_one_of(Field::Fallback, &Fallback::ALL).unwrap_or_default();
     let transaction = reader.finish(transaction)?;
     Ok(ParsedTransaction { transaction, deadline_ms, fallback })
@@ -246,7 +246,10 @@ mod tests {
         check("\"1.5\"", "\"JPY\"", &["/amount AMOUNT_TOO_PRECISE"]);
         check("\"0.005\"", "\"KWD\"", &["/amount AMOUNT_TOO_SMALL"]);
         check("\"1000000000.01\"", "\"USD\"", &["/amount AMOUNT_TOO_LARGE"]);
+        check("\"1000000000.00\"", "\"USD\"", &[]);
         check("\"1000000000.00\"", "\"EUR\"", &["/amount AMOUNT_TOO_LARGE"]);
+        check("\"153000000000\"", "\"JPY\"", &[]);
+        check("\"154000000000\"", "\"JPY\"", &["/amount AMOUNT_TOO_LARGE"]);
         check(&"9".repeat(5_000), "\"USD\"", &["/amount AMOUNT_TOO_LARGE"]);
         for amount in ["-1", "1e2", "1E-2", "\"+1\"", "\"1,000\"", "\"\"", "\" 1\"", "\"NaN\"", "\"1e2\"", "\"0x1\""] {
             check(amount, "\"USD\"", &["/amount AMOUNT_NOT_DECIMAL"]);

@@ -35,18 +35,16 @@ pub(super) struct Logins {
 }
 
 impl Logins {
-    /// Whether a login above the profile's floor is new.
+    /// Whether a login is new: known by its id, or else above the profile's floor.
     pub(super) fn admit(&self, login: &Login, floor: Option<Timestamp>) -> Admission {
-        let floor = floor.max(self.dropped).unwrap_or(Timestamp::MIN);
-        if login.at <= floor {
-            return Admission::TooOld { floor };
-        }
         let id = id_hash(&login.login_id);
-        match self.recent.iter().rev().take_while(|known| known.at > floor).find(|known| known.id == id) {
-            None => Admission::New,
+        let floor = floor.max(self.dropped).unwrap_or(Timestamp::MIN);
+        match self.recent.iter().rev().find(|known| known.id == id) {
             // A login's answer says nothing of its record, so its number is not kept.
             Some(known) if known.content == login.content_hash() => Admission::Duplicate { n: 0 },
             Some(_) => Admission::IdReused,
+            None if login.at <= floor => Admission::TooOld { floor },
+            None => Admission::New,
         }
     }
 
@@ -67,7 +65,9 @@ impl Logins {
             self.remember(gone);
         }
         while self.recent.len() > retention.max_logins {
-            let Some(gone) = self.recent.pop_front() else { break };
+            // Whoever guesses passwords must not push out the logins that payments ask for.
+            let failed = self.recent.iter().position(|known| !known.success);
+            let Some(gone) = self.recent.remove(failed.unwrap_or(0)) else { break };
             self.dropped = self.dropped.max(Some(gone.at));
             self.remember(gone);
         }

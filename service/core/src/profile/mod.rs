@@ -37,7 +37,7 @@ pub struct Retention {
     pub dedupe_ms: i64,
     /// Transactions kept exactly; beyond it the oldest become hourly buckets.
     pub max_payments: usize,
-    /// Logins kept; beyond it the oldest are forgotten.
+    /// Logins kept; beyond it the oldest are forgotten, failed ones first.
     pub max_logins: usize,
     /// Labels kept; beyond it the oldest are forgotten.
     pub max_labels: usize,
@@ -64,7 +64,7 @@ pub enum Admission {
     },
     /// Its id was seen before with other content.
     IdReused,
-    /// It is at or below the floor, where a duplicate could no longer be told from a new event.
+    /// It is not known, and at or below the floor, where a duplicate could no longer be told from a new event.
     TooOld {
         /// The floor.
         floor: Timestamp,
@@ -92,7 +92,7 @@ pub struct Profile {
     labels: Labels,
     block: Option<ListEntry>,
     allow: Option<ListEntry>,
-    /// The newest timestamp of any transaction or login: one floor for both, so that whatever is still accepted finds
+    /// The newest timestamp of any transaction or login: one horizon for both, so that whatever is still accepted finds
     /// the logins and the payments that it may ask for.
     newest: Option<Timestamp>,
     /// The number after the last record that changed this profile; a replay skips everything below it.
@@ -127,13 +127,13 @@ impl Profile {
     /// Whether a transaction is new.
     #[must_use]
     pub fn admit_transaction(&self, transaction: &Transaction, retention: &Retention) -> Admission {
-        self.spending.admit(transaction, self.floor(retention))
+        self.spending.admit(transaction, self.payment_floor(retention))
     }
 
     /// Whether a login is new.
     #[must_use]
     pub fn admit_login(&self, login: &Login, retention: &Retention) -> Admission {
-        self.logins.admit(login, self.floor(retention))
+        self.logins.admit(login, self.login_floor(retention))
     }
 
     /// Whether a label says anything new; an older one than is known of the same source counts as a duplicate.
@@ -202,12 +202,24 @@ impl Profile {
         self.labels.iter()
     }
 
-    /// The dedupe horizon, or the newest transaction or login whose id was dropped inside it: a transaction or login at
-    /// or below it is refused; `None` before the first.
+    /// A transaction at or below it is refused, unless its id is still known; `None` before the first event. It is the
+    /// dedupe horizon, the newest transaction whose id was dropped, or the newest successful login that left: which login
+    /// came before that one nobody knows any more. A failed login is never asked for, and what is forgotten of those
+    /// refuses nobody's payment.
     #[must_use]
-    pub fn floor(&self, retention: &Retention) -> Option<Timestamp> {
-        let horizon = self.newest.map(|newest| newest - retention.dedupe_ms);
-        horizon.max(self.spending.dropped).max(self.logins.dropped)
+    pub fn payment_floor(&self, retention: &Retention) -> Option<Timestamp> {
+        self.horizon(retention).max(self.spending.dropped).max(self.logins.last.map(|login| login.at))
+    }
+
+    /// A login at or below it is refused, unless its id is still known; `None` before the first event. It is the dedupe
+    /// horizon, or the newest transaction or login whose id was dropped inside it.
+    #[must_use]
+    pub fn login_floor(&self, retention: &Retention) -> Option<Timestamp> {
+        self.horizon(retention).max(self.spending.dropped).max(self.logins.dropped)
+    }
+
+    fn horizon(&self, retention: &Retention) -> Option<Timestamp> {
+        self.newest.map(|newest| newest - retention.dedupe_ms)
     }
 
     /// The number after the last record that changed this profile.

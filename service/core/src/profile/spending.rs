@@ -135,26 +135,24 @@ impl Clone for Derived {
 }
 
 impl Spending {
-    /// Whether a transaction above the profile's floor is new.
+    /// Whether a transaction is new: known by its id, or else above the profile's floor.
     pub(super) fn admit(&self, transaction: &Transaction, floor: Option<Timestamp>) -> Admission {
         let floor = floor.max(self.dropped).unwrap_or(Timestamp::MIN);
-        if transaction.at <= floor {
-            return Admission::TooOld { floor };
-        }
-        match self.known(id_hash(&transaction.transaction_id), floor) {
-            None => Admission::New,
+        match self.known(id_hash(&transaction.transaction_id), self.dropped.unwrap_or(Timestamp::MIN)) {
             Some(known) if known.content == transaction.content_hash() => Admission::Duplicate { n: known.n },
             Some(_) => Admission::IdReused,
+            None if transaction.at <= floor => Admission::TooOld { floor },
+            None => Admission::New,
         }
     }
 
-    /// The latest payment of an id above the floor.
-    fn known(&self, id: u64, floor: Timestamp) -> Option<&Payment> {
+    /// The latest payment of an id after the newest that was dropped.
+    fn known(&self, id: u64, dropped: Timestamp) -> Option<&Payment> {
         let end = match &self.index.0 {
-            Some(index) => self.end_of(index.latest(id).filter(|at| *at > floor)?),
+            Some(index) => self.end_of(index.latest(id).filter(|at| *at > dropped)?),
             None => self.recent.len(),
         };
-        let above = self.recent.range(..end).rev().take_while(|payment| payment.at > floor);
+        let above = self.recent.range(..end).rev().take_while(|payment| payment.at > dropped);
         above.into_iter().find(|payment| payment.id == id)
     }
 

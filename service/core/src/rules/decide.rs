@@ -28,6 +28,14 @@ pub struct DecideInput<'a> {
     pub received_at: Timestamp,
 }
 
+/// What speaks for an outcome.
+struct Cause {
+    outcome: Outcome,
+    /// Whether it saw something in the payment, rather than an entry that somebody had made before.
+    detects: bool,
+    reason: Reason,
+}
+
 impl RuleSet {
     /// Decides. Live rules and the model's band each contribute an outcome and a reason; shadow rules are recorded only.
     #[must_use]
@@ -40,22 +48,31 @@ impl RuleSet {
         let live: Vec<&Rule> = self.live(&input.rule_hits).collect();
 
         // Rules in their order, then the model; the stable sort puts the most severe first and keeps that order else.
-        let mut causes: Vec<(Outcome, Reason)> =
-            live.iter().map(|rule| (rule.outcome, self.rule_reason(rule, input.features))).collect();
-        causes.extend(band.map(|(score, band)| (band.outcome, band_reason(score, band))));
-        causes.sort_by_key(|(outcome, _)| std::cmp::Reverse(*outcome));
-        let outcome = causes.first().map_or(Outcome::Approve, |(outcome, _)| *outcome);
-        let reasons: Vec<Reason> = causes.into_iter().map(|(_, reason)| reason).collect();
+        let mut causes: Vec<Cause> = live
+            .iter()
+            .map(|rule| Cause {
+                outcome: rule.outcome,
+                detects: !rule.reads_lists_only(),
+                reason: self.rule_reason(rule, input.features),
+            })
+            .collect();
+        causes.extend(band.map(|(score, band)| Cause {
+            outcome: band.outcome,
+            detects: true,
+            reason: band_reason(score, band),
+        }));
+        causes.sort_by_key(|cause| std::cmp::Reverse(cause.outcome));
+        let outcome = causes.first().map_or(Outcome::Approve, |cause| cause.outcome);
 
-        let renews = band.is_some_and(|(_, band)| band.outcome == Outcome::Block)
-            || live.iter().any(|rule| rule.outcome == Outcome::Block && !rule.reads_lists_only());
-        let block_entry =
-            self.policy.block_user_ttl_ms.filter(|_| outcome == Outcome::Block && renews).map(|ttl_ms| ListEntry {
-                list: List::Block,
-                reason: reasons.first().map(|reason| reason.message.clone()).unwrap_or_default(),
-                alert_id: Some(alert::alert_id(input.transaction)),
-                expires_at: Some(input.received_at + ttl_ms),
-            });
+        // The entry says what was detected, not that the user had been listed.
+        let renews = causes.iter().find(|cause| cause.outcome == Outcome::Block && cause.detects);
+        let block_entry = renews.zip(self.policy.block_user_ttl_ms).map(|(cause, ttl_ms)| ListEntry {
+            list: List::Block,
+            reason: cause.reason.message.clone(),
+            alert_id: Some(alert::alert_id(input.transaction)),
+            expires_at: Some(input.received_at + ttl_ms),
+        });
+        let reasons: Vec<Reason> = causes.into_iter().map(|cause| cause.reason).collect();
         let mut degraded = Vec::new();
         if let ModelVerdict::Missing(why) = input.model {
             degraded.push(why);

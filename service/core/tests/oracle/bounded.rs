@@ -1,12 +1,11 @@
 //! The profile against the oracle beyond its bounds: what is forgotten is never mistaken, and windows err upwards only.
 
-use crate::exact::Pair;
+use crate::exact::{Floors, Pair, login_key};
 use crate::naive::{A_MONDAY, Question, Totals};
 use crate::stories::{Event, Shape, currency, login, payment, stories};
 use proptest::prelude::*;
 use proptest::sample::select;
-use std::collections::HashSet;
-use verdict_core::event::{Transaction, id_hash};
+use verdict_core::event::{Login, Transaction};
 use verdict_core::features::{Computed, FeatureVector, compute};
 use verdict_core::invariant;
 use verdict_core::profile::{Admission, Profile, Retention};
@@ -47,21 +46,19 @@ fn value(features: &FeatureVector, name: &str) -> f64 {
     features.named(name).expect("a feature of the catalogue")
 }
 
-/// The floor that the contract asks for, from what the profile still knows: the dedupe horizon, or the newest accepted
-/// event whose id it has dropped.
-fn contract_floor(pair: &Pair) -> Option<Timestamp> {
-    let parts = pair.profile.parts();
-    let payments: HashSet<u64> = parts.recent.iter().map(|payment| payment.n).collect();
-    let logins: Vec<(u64, u64, Timestamp)> =
-        parts.logins.iter().map(|login| (login.id, login.content, login.at)).collect();
+/// The floors that the contract asks for, from what the profile still knows: the dedupe horizon, or the newest accepted
+/// payment whose id it has dropped. Of dropped logins every one counts for a login, which could be that one again; for
+/// a payment only the successful ones do, since no payment asks for another.
+fn contract_floors(pair: &Pair) -> Floors {
+    let (payments, logins) = (pair.known_payments(), pair.known_logins());
+    let horizon = pair.history.floor(pair.retention.dedupe_ms);
     let dropped_payments = pair.history.decided.iter().filter(|one| !payments.contains(&one.n));
-    let dropped_logins = pair
-        .history
-        .logins
-        .iter()
-        .filter(|login| !logins.contains(&(id_hash(&login.login_id), login.content_hash(), login.at)));
-    let dropped = dropped_payments.map(|one| one.transaction.at).chain(dropped_logins.map(|login| login.at)).max();
-    dropped.max(pair.history.floor(pair.retention.dedupe_ms))
+    let floor = dropped_payments.map(|one| one.transaction.at).max().max(horizon);
+    let dropped_logins = || pair.history.logins.iter().filter(|login| !logins.contains(&login_key(login)));
+    Floors {
+        payments: dropped_logins().filter(|login| login.success).map(|login| login.at).max().max(floor),
+        logins: dropped_logins().map(|login| login.at).max().max(floor),
+    }
 }
 
 /// Nothing is dropped inside the horizon while the bounds are not reached.
@@ -72,7 +69,7 @@ fn check_dropped_only_when_full(pair: &Pair) -> Result<(), TestCaseError> {
     if pair.history.decided.len() <= retention.max_payments {
         prop_assert!(parts.buckets.is_empty(), "{:?}", parts.buckets);
         if pair.history.logins.len() <= retention.max_logins {
-            prop_assert_eq!(profile.floor(retention), pair.history.floor(retention.dedupe_ms));
+            prop_assert_eq!(pair.floors(), pair.horizon());
         }
     }
     prop_assert_eq!(profile.payments_retained(), parts.recent.len() + parts.older.len());
@@ -138,7 +135,7 @@ fn check_between(found: &FeatureVector, window: &str, least: &Totals, most: &Tot
 fn check_resent(pair: &Pair) -> Result<(), TestCaseError> {
     for (_, event) in &pair.journal {
         if !matches!(event, Event::Tell(_) | Event::List(_)) {
-            prop_assert!(!pair.admit(event, pair.profile.floor(&pair.retention))?, "{:?} passed as new", event);
+            prop_assert!(!pair.admit(event, pair.floors())?, "{:?} passed as new", event);
         }
     }
     Ok(())
@@ -148,11 +145,11 @@ fn tell(story: &[Event], retention: Retention) -> Result<(), TestCaseError> {
     let mut pair = Pair::new(retention);
     let mut snapshots = vec![Profile::default()];
     for (event, n) in story.iter().zip(0_u64..) {
-        let floor = pair.profile.floor(&retention);
+        let floors = pair.floors();
         let new = match event {
             // Labels that were forgotten may be told again.
             Event::Tell(label) => matches!(pair.profile.admit_label(label), Admission::New),
-            _ => pair.admit(event, floor)?,
+            _ => pair.admit(event, floors)?,
         };
         if !new {
             continue;
@@ -161,8 +158,9 @@ fn tell(story: &[Event], retention: Retention) -> Result<(), TestCaseError> {
             check_one(&pair, transaction)?;
         }
         pair.accept(event, n);
-        prop_assert_eq!(pair.profile.floor(&retention), contract_floor(&pair), "the floor after {:?}", event);
-        prop_assert!(pair.profile.floor(&retention) >= floor, "a floor never sinks");
+        prop_assert_eq!(pair.floors(), contract_floors(&pair), "the floors after {:?}", event);
+        prop_assert!(pair.floors().payments >= floors.payments, "a floor never sinks");
+        prop_assert!(pair.floors().logins >= floors.logins, "a floor never sinks");
         check_dropped_only_when_full(&pair)?;
         check_resent(&pair)?;
         if let Event::Tell(label) = event {
@@ -182,8 +180,8 @@ fn check_one(pair: &Pair, transaction: &Transaction) -> Result<(), TestCaseError
     check_features(pair, &computed, &question)
 }
 
-/// Logins that were forgotten raise the floor of payments too: a late payment that might have asked for one of them is
-/// refused instead of being decided as if nobody had ever logged in.
+/// Successful logins that were forgotten raise the floor of payments too: a late payment that might have asked for one of
+/// them is refused instead of being decided as if nobody had ever logged in.
 #[test]
 fn forgotten_logins_refuse_the_payments_that_ask_for_them() {
     let retention = Retention { max_logins: 1, ..Retention::default() };
@@ -200,6 +198,51 @@ fn forgotten_logins_refuse_the_payments_that_ask_for_them() {
     assert_eq!(pair.profile.last_login(floor + 1).map(|login| login.at), Some(floor));
 }
 
+/// Somebody who guesses a customer's password, at the default bounds: the customer's payments of the last seconds are
+/// decided, after the login that they ask for, and what was decided or seen before is still known.
+#[test]
+fn failed_logins_refuse_no_payment() {
+    let retention = Retention::default();
+    let mut pair = Pair::new(retention);
+    let own = login("own", Timestamp::from_millis(A_MONDAY));
+    let paid = payment("t-1", A_MONDAY + 1_000, 100);
+    pair.accept(&Event::LogIn(own.clone()), 0);
+    pair.accept(&Event::Pay(paid.clone(), None), 1);
+    for n in 0..3_000_u64 {
+        let at = Timestamp::from_millis(A_MONDAY + 60_000 + n as i64);
+        pair.accept(&Event::LogIn(Login { success: false, ..login(&format!("guess-{n}"), at) }), 2 + n);
+    }
+    let profile = &pair.profile;
+    assert_eq!(profile.parts().logins.len(), retention.max_logins);
+    let late = payment("t-2", A_MONDAY + 2_000, 100);
+    assert_eq!(profile.admit_transaction(&late, &retention), Admission::New);
+    assert_eq!(profile.last_login(late.at).map(|login| login.at), Some(own.at));
+    assert_eq!(profile.admit_transaction(&paid, &retention), Admission::Duplicate { n: 1 });
+    assert_eq!(profile.admit_transaction(&payment("t-1", A_MONDAY, 100), &retention), Admission::IdReused);
+    assert_eq!(profile.admit_login(&own, &retention), Admission::Duplicate { n: 0 });
+    // A guess that was forgotten must not pass as new.
+    let floor = Timestamp::from_millis(A_MONDAY + 60_000 + 1_000);
+    for again in ["guess-0", "guess-1000", "unknown"] {
+        let again = login(again, if again == "guess-0" { own.at + 60_000 } else { floor });
+        assert_eq!(profile.admit_login(&again, &retention), Admission::TooOld { floor });
+    }
+}
+
+/// A payment that was decided is answered again as long as its id is known, whatever the floor.
+#[test]
+fn a_known_payment_below_the_floor_is_a_duplicate() {
+    let retention = Retention { max_logins: 1, ..Retention::default() };
+    let mut pair = Pair::new(retention);
+    let paid = payment("t-1", 0, 100);
+    pair.accept(&Event::Pay(paid.clone(), None), 0);
+    for n in 1..3_u64 {
+        pair.accept(&Event::LogIn(login(&format!("l-{n}"), Timestamp::from_millis(n as i64 * 1_000))), n);
+    }
+    let admit = |transaction: &Transaction| pair.profile.admit_transaction(transaction, &retention);
+    assert_eq!(admit(&paid), Admission::Duplicate { n: 0 });
+    assert_eq!(admit(&payment("t-2", 0, 100)), Admission::TooOld { floor: Timestamp::from_millis(1_000) });
+}
+
 /// At the default bounds: one payment a second by a user who never stops.
 #[test]
 fn twenty_thousand_payments_are_kept_and_the_rest_is_counted() {
@@ -214,7 +257,7 @@ fn twenty_thousand_payments_are_kept_and_the_rest_is_counted() {
     let profile = &pair.profile;
     let newest_dropped = A_MONDAY + (extra - 1) * 1_000;
     assert_eq!(profile.payments_retained(), retention.max_payments);
-    assert_eq!(profile.floor(&retention), Some(Timestamp::from_millis(newest_dropped)));
+    assert_eq!(profile.payment_floor(&retention), Some(Timestamp::from_millis(newest_dropped)));
     assert!(invariant::profile_bounded(&profile.parts(), &retention));
     let admit = |n: i64| {
         let mut again = payment(&format!("t-{n}"), A_MONDAY + n * 1_000, 100);

@@ -5,7 +5,8 @@ use crate::naive::Question;
 use crate::stories::{Event, Shape, currency, decision, payment, stories};
 use proptest::prelude::*;
 use proptest::sample::select;
-use verdict_core::event::{Transaction, id_hash};
+use std::collections::HashSet;
+use verdict_core::event::{Login, Transaction, id_hash};
 use verdict_core::features::{Computed, FeatureVector, compute};
 use verdict_core::geo::Coordinates;
 use verdict_core::invariant;
@@ -15,6 +16,18 @@ use verdict_core::profile::{Admission, Change, Profile, Retention};
 use verdict_core::time::{DAY_MS, HOUR_MS, Timestamp};
 
 const USER: &str = "u-7";
+
+/// At or below these, what is not known is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Floors {
+    pub(crate) payments: Option<Timestamp>,
+    pub(crate) logins: Option<Timestamp>,
+}
+
+/// What tells a login from every other.
+pub(crate) fn login_key(login: &Login) -> (u64, u64, Timestamp) {
+    (id_hash(&login.login_id), login.content_hash(), login.at)
+}
 
 /// A profile and a history that are told the same.
 pub(crate) struct Pair {
@@ -45,17 +58,22 @@ impl Pair {
         self.journal.push((n, event.clone()));
     }
 
-    /// Whether both find the event new; they must agree.
-    pub(crate) fn admit(&self, event: &Event, floor: Option<Timestamp>) -> Result<bool, TestCaseError> {
+    /// Whether both find the event new; they must agree. What is not known is new only above these floors.
+    pub(crate) fn admit(&self, event: &Event, floors: Floors) -> Result<bool, TestCaseError> {
         match event {
             Event::Pay(transaction, _) => {
                 let found = self.profile.admit_transaction(transaction, &self.retention);
-                prop_assert_eq!(found, self.history.admit_transaction(transaction, floor), "{:?}", event);
+                let known = self.known_payments();
+                let expected =
+                    self.history.admit_transaction(transaction, floors.payments, |one| known.contains(&one.n));
+                prop_assert_eq!(found, expected, "{:?}", event);
                 Ok(found == Admission::New)
             }
             Event::LogIn(login) => {
                 let found = Answer::from(self.profile.admit_login(login, &self.retention));
-                prop_assert_eq!(found, self.history.admit_login(login, floor), "{:?}", event);
+                let known = self.known_logins();
+                let expected = self.history.admit_login(login, floors.logins, |one| known.contains(&login_key(one)));
+                prop_assert_eq!(found, expected, "{:?}", event);
                 Ok(found == Answer::New)
             }
             Event::Tell(label) => {
@@ -66,6 +84,29 @@ impl Pair {
             // Whoever asks may ask again: what is there already is for the caller to see.
             Event::List(_) => Ok(true),
         }
+    }
+
+    /// The payments whose ids the profile knows, by their records.
+    pub(crate) fn known_payments(&self) -> HashSet<u64> {
+        let parts = self.profile.parts();
+        parts.recent.iter().filter(|payment| Some(payment.at) > parts.dropped).map(|payment| payment.n).collect()
+    }
+
+    /// The logins whose ids the profile knows.
+    pub(crate) fn known_logins(&self) -> HashSet<(u64, u64, Timestamp)> {
+        self.profile.parts().logins.iter().map(|login| (login.id, login.content, login.at)).collect()
+    }
+
+    /// The floors of a profile that dropped nothing inside its dedupe horizon.
+    pub(crate) fn horizon(&self) -> Floors {
+        let floor = self.history.floor(self.retention.dedupe_ms);
+        Floors { payments: floor, logins: floor }
+    }
+
+    /// The floors as the profile has them.
+    pub(crate) fn floors(&self) -> Floors {
+        let (profile, retention) = (&self.profile, &self.retention);
+        Floors { payments: profile.payment_floor(retention), logins: profile.login_floor(retention) }
     }
 
     /// The user's own list entries at `now`, on which both must agree.
@@ -128,7 +169,7 @@ impl Pair {
     /// What the profile shows of itself agrees with the history.
     fn check_contents(&self) -> Result<(), TestCaseError> {
         let floor = self.history.floor(self.retention.dedupe_ms);
-        prop_assert_eq!(self.profile.floor(&self.retention), floor);
+        prop_assert_eq!(self.floors(), self.horizon());
         let known: Vec<_> = self.profile.recent_payments().collect();
         prop_assert!(known.is_sorted_by(|newer, older| newer.at >= older.at), "newest first");
         let mut found: Vec<_> =
@@ -206,7 +247,7 @@ fn compare(story: &[Event], retention: Retention, base: Currency) -> Result<(), 
     for (event, step) in story.iter().zip(1_u64..) {
         // Other users' records lie between.
         let n = 3 * step;
-        let new = pair.admit(event, pair.history.floor(retention.dedupe_ms))?;
+        let new = pair.admit(event, pair.horizon())?;
         if let (true, Event::Pay(transaction, _)) = (new, event) {
             pair.check_features(transaction, base)?;
         }
@@ -220,7 +261,7 @@ fn compare(story: &[Event], retention: Retention, base: Currency) -> Result<(), 
         let mut twice = pair.profile.clone();
         fold(&mut twice, event, n, &retention);
         prop_assert_eq!(&twice, &pair.profile, "record {} was reflected already", n);
-        let again = pair.admit(event, pair.history.floor(retention.dedupe_ms))?;
+        let again = pair.admit(event, pair.horizon())?;
         prop_assert_eq!(again, matches!(event, Event::List(_)), "events are accepted once only");
         snapshots.push(pair.profile.clone());
     }
@@ -282,7 +323,7 @@ proptest! {
             let mut vectors = Vec::new();
             for (event, n) in story.iter().zip(0..) {
                 let event = later(event.clone(), shift);
-                if !pair.admit(&event, pair.history.floor(pair.retention.dedupe_ms))? {
+                if !pair.admit(&event, pair.horizon())? {
                     continue;
                 }
                 if let Event::Pay(transaction, _) = &event {

@@ -63,17 +63,20 @@ impl History {
         self.newest().map(|newest| Timestamp::from_millis(newest.as_millis() - dedupe_ms))
     }
 
-    /// What a transaction is to a profile that knows every id above `floor` and none at or below it.
-    pub(crate) fn admit_transaction(&self, transaction: &Transaction, floor: Option<Timestamp>) -> Admission {
-        if let Some(floor) = floor.filter(|floor| transaction.at <= *floor) {
-            return Admission::TooOld { floor };
-        }
-        let known = self.decided.iter().find(|known| {
-            known.transaction.transaction_id == transaction.transaction_id
-                && floor.is_none_or(|floor| known.transaction.at > floor)
-        });
-        match known {
-            None => Admission::New,
+    /// What a transaction is to a profile that knows these of the ids, and refuses what it does not know at or below
+    /// `floor`.
+    pub(crate) fn admit_transaction(
+        &self,
+        transaction: &Transaction,
+        floor: Option<Timestamp>,
+        knows: impl Fn(&Decided) -> bool,
+    ) -> Admission {
+        let of_id = |one: &&Decided| one.transaction.transaction_id == transaction.transaction_id;
+        match self.decided.iter().filter(of_id).find(|one| knows(one)) {
+            None => match floor.filter(|floor| transaction.at <= *floor) {
+                Some(floor) => Admission::TooOld { floor },
+                None => Admission::New,
+            },
             // The rates of the day are no content: the base amount is left out.
             Some(known)
                 if known.transaction == (Transaction { base: known.transaction.base, ..transaction.clone() }) =>
@@ -84,14 +87,18 @@ impl History {
         }
     }
 
-    /// What a login is to a profile that knows every id above `floor` and none at or below it.
-    pub(crate) fn admit_login(&self, login: &Login, floor: Option<Timestamp>) -> Answer {
-        if let Some(floor) = floor.filter(|floor| login.at <= *floor) {
-            return Answer::TooOld { floor };
-        }
-        let above = |known: &&Login| floor.is_none_or(|floor| known.at > floor);
-        match self.logins.iter().filter(above).find(|known| known.login_id == login.login_id) {
-            None => Answer::New,
+    /// The same of a login.
+    pub(crate) fn admit_login(
+        &self,
+        login: &Login,
+        floor: Option<Timestamp>,
+        knows: impl Fn(&Login) -> bool,
+    ) -> Answer {
+        match self.logins.iter().filter(|one| one.login_id == login.login_id).find(|one| knows(one)) {
+            None => match floor.filter(|floor| login.at <= *floor) {
+                Some(floor) => Answer::TooOld { floor },
+                None => Answer::New,
+            },
             Some(known) if known == login => Answer::Duplicate,
             Some(_) => Answer::IdReused,
         }

@@ -5,7 +5,7 @@ use crate::naive::A_MONDAY;
 use crate::stories::{currency, payment};
 use proptest::prelude::*;
 use proptest::sample::select;
-use verdict_core::money::{BaseMinor, ConversionError, MAX_MINOR, Money, Rate, Rates};
+use verdict_core::money::{BaseMinor, ConversionError, MAX_MINOR, MAX_SOURCE_MINOR, Money, Rate, Rates};
 use verdict_core::profile::Retention;
 use verdict_core::time::DAY_MS;
 
@@ -43,7 +43,9 @@ proptest! {
 
     #[test]
     fn conversion_is_the_exact_product_rounded_once(
-        minor in prop_oneof![0..1_000_i64, 0..=MAX_MINOR, Just(MAX_MINOR)],
+        minor in prop_oneof![
+            0..1_000_i64, 0..=MAX_MINOR, Just(MAX_MINOR), 0..=MAX_SOURCE_MINOR, Just(MAX_SOURCE_MINOR),
+        ],
         which in 0..CODES.len(),
         base in 0..BASES.len(),
         (text, billionths) in rates(),
@@ -69,10 +71,13 @@ proptest! {
     }
 
     #[test]
-    fn the_base_currency_is_itself(minor in 0..=MAX_MINOR, base in 0..BASES.len()) {
+    fn the_base_currency_is_itself(
+        minor in prop_oneof![0..=MAX_MINOR, MAX_MINOR..=MAX_SOURCE_MINOR], base in 0..BASES.len(),
+    ) {
         let base = currency(BASES[base].0);
         let found = Rates::new(base, [].into()).to_base(Money::from_minor(minor, base));
-        prop_assert_eq!(found, Ok(BaseMinor(minor)));
+        let expected = if minor <= MAX_MINOR { Ok(BaseMinor(minor)) } else { Err(ConversionError::TooLarge(base)) };
+        prop_assert_eq!(found, expected);
     }
 
     /// Cents that a sum of floats gets wrong: 0.1 + 0.2 a hundred times over.

@@ -1,5 +1,8 @@
 //! Reading a history: CSV or NDJSON, plain or gzip, from a file or from standard input.
+//!
+//! Of either format an event is a line of bounded length: what is wrong with one line says nothing of the next.
 
+use super::cells::{Cells, CellsError};
 use crate::actors::messages::Event;
 use crate::wire::csv::{CsvError, CsvHistory};
 use crate::wire::{ParseContext, ParseError, line};
@@ -13,7 +16,7 @@ use thiserror::Error;
 use verdict_core::money::Currency;
 
 /// Longest line of a history in bytes; what is longer is refused and skipped. The limit of one event over HTTP.
-const MAX_LINE_BYTES: usize = 64 * 1024;
+pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// First bytes of a gzip file (RFC 1952).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -46,13 +49,21 @@ pub enum HistoryError {
         /// The cause.
         source: CsvError,
     },
+    /// The first line is no row of names.
+    #[error("{}: the header: {source}", path.display())]
+    HeaderLine {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: CellsError,
+    },
 }
 
 /// One line.
 pub(super) struct Entry {
     /// Its number, the first being 1.
     pub(super) line: u64,
-    /// Its bytes; of a CSV row the cells with commas between them.
+    /// Its bytes without the line feed.
     pub(super) original: Box<[u8]>,
     /// The event, and whether the line itself says that it was fraud; or why it is none.
     pub(super) event: Result<(Event, Option<bool>), Refused>,
@@ -73,12 +84,16 @@ pub struct History {
     bytes_read: Arc<AtomicU64>,
     /// Size of the file, if it is one.
     pub bytes_total: Option<u64>,
-    lines: Lines,
+    reader: Box<dyn BufRead>,
+    /// The line that is read, and its number.
+    line: Vec<u8>,
+    number: u64,
+    rows: Rows,
 }
 
-enum Lines {
-    Csv { reader: Box<csv::Reader<Box<dyn BufRead>>>, columns: Box<CsvHistory>, row: csv::ByteRecord },
-    Ndjson { reader: Box<dyn BufRead>, line: Vec<u8>, number: u64 },
+enum Rows {
+    Csv { columns: Box<CsvHistory>, cells: Box<Cells> },
+    Ndjson,
 }
 
 impl History {
@@ -104,17 +119,27 @@ impl History {
         } else {
             Box::new(plain)
         };
-        let lines = match format {
-            Format::Ndjson => Lines::Ndjson { reader, line: Vec::new(), number: 0 },
-            Format::Csv => {
-                let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
-                let header = reader.byte_headers().map_err(|error| io_error(error.into()))?;
-                let columns = CsvHistory::new(header, currency)
-                    .map_err(|source| HistoryError::Header { path: path.to_owned(), source })?;
-                Lines::Csv { reader: Box::new(reader), columns: Box::new(columns), row: csv::ByteRecord::new() }
-            }
-        };
-        Ok(Self { path: path.to_owned(), bytes_read, bytes_total, lines })
+        let path = path.to_owned();
+        let (line, rows) = (Vec::new(), Rows::Ndjson);
+        let mut history = Self { path, bytes_read, bytes_total, reader, line, number: 0, rows };
+        if format == Format::Csv {
+            history.rows = history.read_header(currency)?;
+        }
+        Ok(history)
+    }
+
+    fn read_header(&mut self, currency: Currency) -> Result<Rows, HistoryError> {
+        let mut cells = Box::new(Cells::new());
+        let empty = csv::ByteRecord::new();
+        let header = match self.read_line()? {
+            0 => Ok(&empty),
+            length if length > MAX_LINE_BYTES => Err(CellsError::TooLong),
+            _ => cells.split(&self.line),
+        }
+        .map_err(|source| HistoryError::HeaderLine { path: self.path.clone(), source })?;
+        let columns = CsvHistory::new(header, currency)
+            .map_err(|source| HistoryError::Header { path: self.path.clone(), source })?;
+        Ok(Rows::Csv { columns: Box::new(columns), cells })
     }
 
     /// Bytes of the file read so far, as they are on disk.
@@ -125,55 +150,49 @@ impl History {
 
     /// The next line; empty lines are skipped.
     pub(super) fn next(&mut self, context: &ParseContext<'_>) -> Result<Option<Entry>, HistoryError> {
-        let io_error = |source| HistoryError::Io { path: self.path.clone(), source };
-        match &mut self.lines {
-            Lines::Csv { reader, columns, row } => {
-                if !reader.read_byte_record(row).map_err(|error| io_error(error.into()))? {
-                    return Ok(None);
+        let length = self.read_line()?;
+        if length == 0 {
+            return Ok(None);
+        }
+        let event = if length > MAX_LINE_BYTES {
+            let detail = format!("expected a line of at most {MAX_LINE_BYTES} bytes, found {length}");
+            Err(Refused { reason: "TOO_LARGE", detail })
+        } else {
+            match &mut self.rows {
+                Rows::Ndjson => {
+                    line::parse(&self.line, context).map(|event| (event, None)).map_err(|error| refused(&error))
                 }
-                let event = columns
-                    .row(row, context)
-                    .map(|(transaction, is_fraud)| (Event::Transaction(transaction), is_fraud))
-                    .map_err(|faults| refused(&ParseError::from(faults)));
-                let line = row.position().map_or(0, csv::Position::line);
-                Ok(Some(Entry { line, original: joined(row), event }))
+                Rows::Csv { columns, cells } => cells
+                    .split(&self.line)
+                    .map_err(|error| Refused { reason: "NOT_CSV", detail: error.to_string() })
+                    .and_then(|row| columns.row(row, context).map_err(|faults| refused(&ParseError::from(faults))))
+                    .map(|(transaction, is_fraud)| (Event::Transaction(transaction), is_fraud)),
             }
-            Lines::Ndjson { reader, line, number } => loop {
-                line.clear();
-                *number += 1;
-                let length = read_line(reader, line).map_err(io_error)?;
-                if length == 0 {
-                    return Ok(None);
-                }
-                if line.trim_ascii().is_empty() {
-                    continue;
-                }
-                let event = if length > MAX_LINE_BYTES {
-                    let detail = format!("expected a line of at most {MAX_LINE_BYTES} bytes, found {length}");
-                    Err(Refused { reason: "TOO_LARGE", detail })
-                } else {
-                    line::parse(line, context).map(|event| (event, None)).map_err(|error| refused(&error))
-                };
-                return Ok(Some(Entry { line: *number, original: line.trim_ascii_end().into(), event }));
-            },
+        };
+        Ok(Some(Entry { line: self.number, original: self.line.trim_ascii_end().into(), event }))
+    }
+
+    /// Reads the next line that is not empty into `line`, ended by a single line feed, and gives its length; 0 at the end.
+    fn read_line(&mut self) -> Result<usize, HistoryError> {
+        loop {
+            self.line.clear();
+            self.number += 1;
+            let length = read_line(&mut self.reader, &mut self.line)
+                .map_err(|source| HistoryError::Io { path: self.path.clone(), source })?;
+            if length == 0 {
+                return Ok(0);
+            }
+            if !self.line.trim_ascii().is_empty() {
+                while self.line.pop_if(|byte| matches!(byte, b'\n' | b'\r')).is_some() {}
+                self.line.push(b'\n');
+                return Ok(length);
+            }
         }
     }
 }
 
 fn refused(error: &ParseError) -> Refused {
     Refused { reason: error.reason(), detail: error.to_string() }
-}
-
-/// The cells of a row with commas between them.
-fn joined(row: &csv::ByteRecord) -> Box<[u8]> {
-    let mut bytes = Vec::with_capacity(row.as_slice().len() + row.len());
-    for (index, cell) in row.iter().enumerate() {
-        if index > 0 {
-            bytes.push(b',');
-        }
-        bytes.extend_from_slice(cell);
-    }
-    bytes.into()
 }
 
 /// Reads a line and returns its length; of one that is too long only the first [`MAX_LINE_BYTES`] are kept.
@@ -234,7 +253,7 @@ mod tests {
         let mut history = History::open(&path, format, rates.base()).ok()?;
         let mut count = 0;
         while let Some(entry) = history.next(&crate::wire::testing::context(&rates)).ok()? {
-            assert!(entry.original.len() <= MAX_LINE_BYTES || matches!(format, Format::Csv));
+            assert!(entry.original.len() <= MAX_LINE_BYTES);
             count += 1;
         }
         Some(count)

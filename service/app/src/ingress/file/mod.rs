@@ -4,6 +4,7 @@
 //! timestamp seen less the out-of-order bound, stands in for the clock. The file has no say in what is decided: it
 //! waits for permits like any topic.
 
+mod cells;
 mod history;
 mod summary;
 
@@ -32,6 +33,9 @@ const LABEL_DELAY_MS: i64 = 7 * DAY_MS;
 
 /// Lines between two calls of `progress`.
 const PROGRESS_EVERY: u64 = 1_000;
+
+/// From which on a step of event time is worth a word: a live service accepts no event from farther ahead.
+const LEAP_MS: i64 = DAY_MS;
 
 /// Why a backtest stops.
 #[derive(Debug, Error)]
@@ -73,6 +77,8 @@ pub trait Sink {
     fn decision(&mut self, answer: &Answer) -> io::Result<()>;
     /// A line that was refused.
     fn dead_letter(&mut self, line: u64, reason: &str, detail: &str);
+    /// A line whose time is this far after the newest before it, in milliseconds, and that moves event time on.
+    fn leap(&mut self, line: u64, ahead_ms: i64);
     /// Called now and then with the rows and bytes read so far.
     fn progress(&mut self, rows: u64, bytes_read: u64);
 }
@@ -126,7 +132,13 @@ impl Run<'_> {
                 ParseContext { rates: self.rates, now: state.watermark(), bounds: state.bounds(self.max_age_ms) };
             let Some(entry) = history.next(&context)? else { break };
             state.summary.rows += 1;
+            let (line, before) = (entry.line, state.newest);
             self.submit(entry, &mut state).await?;
+            if let Some(ahead_ms) = before.zip(state.newest).map(|(before, newest)| newest - before)
+                && ahead_ms > LEAP_MS
+            {
+                sink.leap(line, ahead_ms);
+            }
             while state.in_flight.len() >= self.window {
                 state.settle_oldest(sink).await?;
             }
@@ -226,7 +238,8 @@ impl State {
         self.newest.map(|newest| newest - OUT_OF_ORDER_MS).unwrap_or_default()
     }
 
-    /// A history knows no "too early": its next line may lie any time ahead.
+    /// A history knows no "too early": its next line may lie any time ahead, as after a quiet season. A wrong year then makes
+    /// all that follows too old, which `Sink::leap` gives a hint of.
     fn bounds(&self, max_age_ms: i64) -> AgeBounds {
         AgeBounds { max_age_ms: self.newest.map(|_| max_age_ms), max_ahead_ms: None }
     }

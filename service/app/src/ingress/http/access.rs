@@ -1,7 +1,7 @@
 //! Who may call, and how fast: bearer keys with scopes, compared by their SHA-256 in constant time.
 //!
 //! A server without keys is open to whoever reaches it, at any rate; the configuration lets only a loopback address be
-//! so. No scope implies another: a key that may change lists may do nothing else unless it says so. Only hashes are kept;
+//! so, and `local` keeps web pages of elsewhere out. No scope implies another: a key that may change lists may do nothing else unless it says so. Only hashes are kept;
 //! nothing here prints a key.
 
 use super::rate::TokenBucket;
@@ -37,6 +37,11 @@ impl KeyRing {
         Self { keys: keys.into_iter().map(with_bucket).collect() }
     }
 
+    /// Whether there is no key, so that everything is open to whoever reaches this server.
+    pub(super) fn is_open(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Lets a caller through who presents a key with one of the scopes, and has it pay for one request.
     pub(super) fn admit(
         &self,
@@ -44,7 +49,7 @@ impl KeyRing {
         any_of: &[Scope],
         now: impl FnOnce() -> Instant,
     ) -> Result<Caller, Problem> {
-        if self.keys.is_empty() || any_of.is_empty() {
+        if self.is_open() || any_of.is_empty() {
             return Ok(Caller(None));
         }
         let Some(presented) = authorization.and_then(bearer) else {

@@ -30,6 +30,12 @@ pub enum AlertError {
     /// It has no alert of this id (404; of a cursor 422).
     #[error("expected the id of an alert, found one that is none")]
     NotFound,
+    /// A review by hand is dated so far ahead that none can come after it (409).
+    #[error(
+        "expected a latest review that is not a day ahead of this server's clock, found one; wait, or delete that row of \
+         alert_reviews"
+    )]
+    ReviewAhead,
 }
 
 impl From<AlertError> for Problem {
@@ -37,6 +43,7 @@ impl From<AlertError> for Problem {
         match error {
             AlertError::Unavailable => Self::new(503, "ALERTS_UNAVAILABLE", error.to_string()).retry_after(5),
             AlertError::NotFound => Self::new(404, "ALERT_NOT_FOUND", error.to_string()),
+            AlertError::ReviewAhead => Self::new(409, "REVIEW_AHEAD", error.to_string()),
         }
     }
 }
@@ -73,7 +80,7 @@ async fn page(request: &HttpRequest, state: &HttpState) -> Result<Vec<u8>, Probl
             let message = "expected the cursor of an alert that is still here, found another; start again without it";
             invalid(vec![fault("cursor", message.to_owned())])
         }
-        AlertError::Unavailable => error.into(),
+        AlertError::Unavailable | AlertError::ReviewAhead => error.into(),
     })?;
     let mut json = Vec::with_capacity(1_024 * page.alerts.len() + 64);
     page.to_json(&mut json);

@@ -47,10 +47,28 @@ pub(super) async fn submit(
         original: None,
     };
     let answer = state.intake.decide(submission).await?;
-    let full = answer.durable && answer.decided.decision.degraded.is_empty();
-    if parsed.fallback == Fallback::Reject && !full {
-        let detail = "expected a normal and durable decision, as fallback \"reject\" asks, found less; act on your own policy, or retry";
-        return Err(Problem::new(503, "NOT_NORMAL", detail).retry_after(1));
+    match parsed.fallback {
+        Fallback::Reject => expect_full(answer),
+        Fallback::Policy => Ok(answer),
+    }
+}
+
+/// The answer, if it is what `fallback: "reject"` asks for.
+fn expect_full(answer: Answer) -> Result<Answer, Problem> {
+    let problem = |detail: String| Problem::new(503, "NOT_NORMAL", detail);
+    let decision = &answer.decided.decision;
+    if !decision.is_normal() {
+        let lacks: Vec<&str> = decision.degraded.iter().map(|why| why.code()).collect();
+        let lacks = lacks.join(", ");
+        // A retry finds the same record, so that it says nothing of coming again.
+        return Err(problem(format!(
+            "expected a normal decision, as fallback \"reject\" asks, found {lacks}; the payment is decided so for good \
+             and recorded; act on your own policy"
+        )));
+    }
+    if !answer.durable {
+        let detail = "expected a durable decision, as fallback \"reject\" asks, found its record on its way; act on your own policy, or retry";
+        return Err(problem(detail.to_owned()).retry_after(1));
     }
     Ok(answer)
 }

@@ -14,6 +14,7 @@ mod events;
 mod ingest;
 pub mod intake;
 mod lists;
+mod local;
 mod operate;
 mod profile;
 mod rate;
@@ -31,7 +32,7 @@ pub use serve::serve;
 pub use streams::Streams;
 
 use crate::telemetry::clock::Clock;
-use crate::telemetry::health::ReadinessReport;
+use crate::telemetry::health::{Audience, ReadinessReport};
 use crate::wire::{AgeBounds, ParseContext};
 use actix_web::http::Method;
 use actix_web::{Resource, Route, guard, web};
@@ -55,8 +56,8 @@ pub struct HttpState {
     pub clock: Clock,
     /// Who may call.
     pub keys: KeyRing,
-    /// What `/readyz` reports.
-    pub readiness: Box<dyn Fn() -> ReadinessReport + Send + Sync>,
+    /// What `/readyz` reports, to whom.
+    pub readiness: Box<dyn Fn(Audience) -> ReadinessReport + Send + Sync>,
     /// The text that `/metrics` answers with, in the Prometheus exposition format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Where alerts are read, followed and reviewed.

@@ -2,6 +2,7 @@
 
 use super::HttpState;
 use super::access::Caller;
+use super::local;
 use crate::actors::messages::Refusal;
 use crate::wire::problem::{MEDIA_TYPE, Problem};
 use crate::wire::{Fault, FaultCode, time};
@@ -38,6 +39,9 @@ pub(super) fn admit(
     if headers_bytes > MAX_HEADERS_BYTES {
         let detail = format!("expected headers of at most {MAX_HEADERS_BYTES} bytes, found {headers_bytes}");
         return Err(Problem::new(431, "HEADERS_TOO_LARGE", detail));
+    }
+    if state.keys.is_open() && !any_of.is_empty() {
+        local::check(request.headers())?;
     }
     state.keys.admit(request.headers().get(AUTHORIZATION), any_of, || state.clock.instant())
 }

@@ -116,7 +116,7 @@ async fn open(request: &HttpRequest, state: &web::Data<HttpState>) -> Result<Pum
                           and find what was missed with GET /v1/alerts";
             Problem::new(404, "ALERT_NOT_FOUND", detail)
         }
-        AlertError::Unavailable => error.into(),
+        AlertError::Unavailable | AlertError::ReviewAhead => error.into(),
     })?;
     Ok(Pump { state: state.clone(), filter, live, place, missed: last.is_some(), _permit: permit })
 }

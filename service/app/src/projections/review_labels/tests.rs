@@ -41,7 +41,7 @@ async fn each_settled_review_is_labelled_once_in_order() {
         sent.borrow_mut().push(short(&label));
         ready(COUNTS)
     };
-    labels.catch_up(send).await.expect("all go");
+    assert_eq!(labels.catch_up(send).await.expect("all go"), Waiting::default());
     let label = |n: i64, is_fraud, at| (format!("t-0-{n}"), is_fraud, at);
     let expected = [label(3, true, 1), label(0, false, 2), label(2, true, 5), label(2, false, 6)];
     assert_eq!(*sent.borrow(), expected, "of one alert the later one last; nothing of an alert that is not there");
@@ -65,14 +65,49 @@ async fn a_flag_is_cleared_only_after_its_label_counts() {
     };
     let error = labels.catch_up(second_fails).await.expect_err("the second is refused").to_string();
     assert!(error.starts_with("the label of review 2 was refused"), "{error}");
-    let left: Vec<i64> = store.unlabelled(9).await.expect("reads").iter().map(|review| review.review_id).collect();
+    let left: Vec<i64> =
+        store.unlabelled(FIRST, 9).await.expect("reads").iter().map(|review| review.review_id).collect();
     assert_eq!((left, sent.get()), (vec![2, 3], 2));
     // Killed while a label is on its way: the flag stands.
     let hanging = labels.catch_up(|_| std::future::pending());
     assert!(tokio::time::timeout(Duration::from_millis(20), hanging).await.is_err());
-    assert_eq!(store.unlabelled(9).await.expect("reads").len(), 2);
+    assert_eq!(store.unlabelled(FIRST, 9).await.expect("reads").len(), 2);
     labels.catch_up(second_fails).await.expect("the rest goes");
-    assert_eq!(store.unlabelled(9).await.expect("reads"), []);
+    assert_eq!(store.unlabelled(FIRST, 9).await.expect("reads"), []);
+}
+
+/// One profile that cannot be read must not hold up the labels of everybody else.
+#[tokio::test]
+async fn a_user_who_is_refused_waits_alone_and_in_order() {
+    // Users u-0 and u-1 in turn, and more of them than one look at the store shows.
+    let count = 2 * i64::from(BATCH) + 6;
+    let (_dir, store, alerts) = store_of(count as u64).await;
+    let store = Arc::new(store);
+    for (alert, at) in alerts.iter().zip(0..) {
+        store.review(id_of(alert), says(ConfirmedFraud), NOON + at).await.expect("stored").expect("an alert");
+    }
+    let metrics = Metrics::new();
+    let labels = ReviewLabels::new(Arc::clone(&store), metrics.clone());
+    let sent = RefCell::new(Vec::new());
+    let unreadable = Cell::new(true);
+    let send = |label: Label| {
+        sent.borrow_mut().push((label.user_id.to_string(), label.at - NOON));
+        let refused = &*label.user_id == "u-0" && unreadable.get();
+        ready(if refused { Err(Refusal::ProfileUnreadable("damaged".into())) } else { COUNTS })
+    };
+    let waiting = labels.catch_up(send).await.expect("nothing concerns the service");
+    assert_eq!((waiting.labels, waiting.users), (count as u64 / 2, 1));
+    assert!(waiting.why.is_some_and(|why| why.contains("the label of review 1 was refused")));
+    let asked = |user: &str| sent.borrow().iter().filter(|(of, _)| of == user).count() as i64;
+    assert_eq!((asked("u-0"), asked("u-1")), (1, count / 2), "a user who is refused is asked once a pass");
+    assert!(metrics.render().contains(&format!("verdict_review_labels_waiting {}", count / 2)));
+    unreadable.set(false);
+    sent.borrow_mut().clear();
+    assert_eq!(labels.catch_up(send).await.expect("the rest goes"), Waiting::default());
+    let expected: Vec<(String, i64)> = (0..count).step_by(2).map(|at| ("u-0".to_owned(), at)).collect();
+    assert_eq!(*sent.borrow(), expected);
+    assert_eq!(store.unlabelled(FIRST, 9).await.expect("reads"), []);
+    assert!(metrics.render().contains("verdict_review_labels_waiting 0"));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod rows;
 #[cfg(test)]
 pub(super) mod tests;
 
+pub(super) use reviews::Place;
 pub use reviews::Unlabelled;
 
 use crate::sqlite::Layout;
@@ -60,6 +61,9 @@ pub enum ReviewError {
     /// A page was to go on after an alert that is not there.
     #[error("expected the cursor of an alert that is here, found one of alert {0}; start again without a cursor")]
     UnknownCursor(Uuid),
+    /// The latest review of the alert is dated so far ahead that none can come after it yet.
+    #[error("expected a latest review that is at most a day ahead, found one after which none can come yet")]
+    Ahead,
 }
 
 /// The store. Whoever may have to wait for SQLite has a connection of its own: the projection, reviews, pages, streams.

@@ -8,11 +8,16 @@ use uuid::Uuid;
 use verdict_core::event::{Label, LabelSource};
 use verdict_core::time::Timestamp;
 
+/// Time and number of a review.
+pub(in super::super) type Place = (i64, i64);
+
 /// A review that settled an alert, and whose label does not count yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unlabelled {
     /// The review.
     pub review_id: i64,
+    /// Where it stands in the order in which reviews supersede one another.
+    pub place: Place,
     /// What follows from it.
     pub label: Label,
 }
@@ -22,7 +27,7 @@ impl ReviewStore {
     /// that is not there. When this returns, it is durable.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written, or a review by hand has taken all the time that there is.
     pub async fn review(&self, alert_id: Uuid, said: NewReview, now: Timestamp) -> Result<Option<Review>, ReviewError> {
         let alert_id = alert_id.to_string();
         // Later than the latest even if that came in the same millisecond, or from a clock that was ahead.
@@ -38,7 +43,7 @@ impl ReviewStore {
             .bind(&alert_id)
             .fetch_optional(&mut *reviews)
             .await
-            .map_err(|error| self.failed(&error))?;
+            .map_err(|error| if is_ahead(&error) { ReviewError::Ahead } else { self.failed(&error) })?;
         drop(reviews);
         let Some((review_id, at_ms)) = row else { return Ok(None) };
         self.reviewed.notify_one();
@@ -50,17 +55,18 @@ impl ReviewStore {
         self.reviewed.notified()
     }
 
-    /// The first reviews whose label does not count yet, in the order in which they supersede one another. One whose
-    /// alert is not there, as while alerts are made again, waits for it.
+    /// The first reviews after a place whose label does not count yet, in the order in which they supersede one another.
+    /// One whose alert is not there, as while alerts are made again, waits for it.
     ///
     /// # Errors
     /// When the file cannot be read, or a row is damaged.
-    pub(in super::super) async fn unlabelled(&self, most: u32) -> Result<Vec<Unlabelled>, ReviewError> {
+    pub(in super::super) async fn unlabelled(&self, after: Place, most: u32) -> Result<Vec<Unlabelled>, ReviewError> {
         let statement = "SELECT review_id, at_ms, alert_reviews.status AS said, transaction_id, user_id \
              FROM alert_reviews JOIN alerts USING (alert_id) \
-             WHERE unlabelled = 1 AND alert_reviews.status <> 'in_review' ORDER BY at_ms, review_id LIMIT ?";
+             WHERE unlabelled = 1 AND alert_reviews.status <> 'in_review' AND (at_ms, review_id) > (?, ?) \
+             ORDER BY at_ms, review_id LIMIT ?";
         let mut reviews = self.reviews.lock().await;
-        let rows = sqlx::query(statement).bind(most).fetch_all(&mut *reviews).await;
+        let rows = sqlx::query(statement).bind(after.0).bind(after.1).bind(most).fetch_all(&mut *reviews).await;
         drop(reviews);
         let rows = rows.map_err(|error| self.failed(&error))?;
         let mut found = Vec::with_capacity(rows.len());
@@ -77,7 +83,8 @@ impl ReviewStore {
                     at: Timestamp::from_millis(row.try_get("at_ms")?),
                     amount_lost: None,
                 };
-                Ok(Unlabelled { review_id: row.try_get("review_id")?, label })
+                let review_id = row.try_get("review_id")?;
+                Ok(Unlabelled { review_id, place: (label.at.as_millis(), review_id), label })
             };
             found.push(read().map_err(|error: sqlx::Error| self.failed(&error))?);
         }
@@ -98,4 +105,9 @@ impl ReviewStore {
         let mut reviews = self.reviews.lock().await;
         statement.build().execute(&mut *reviews).await.map(|_| ()).map_err(|error| self.failed(&error))
     }
+}
+
+/// Whether the trigger `review_in_time` refused a row: the file is sound, the time is not.
+fn is_ahead(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.message().starts_with("expected at_ms"))
 }

@@ -101,6 +101,10 @@ async fn a_slip_at_the_prompt_is_refused_in_words() {
         let message = by_hand(dir.path(), &sql).await.expect_err(&sql);
         assert!(message.contains(expected), "{sql}: {message}");
     }
+    // What the trigger refuses is no fault of the file, nor of the service.
+    let ahead =
+        store.review(id_of(&alerts[0]), says(ReviewStatus::InReview), Timestamp::from_millis(9_999_999_999_999));
+    assert!(matches!(ahead.await, Err(ReviewError::Ahead)));
     by_hand(dir.path(), &insert("alert_id, status", &format!("'{id}', 'confirmed_fraud'"))).await.expect("inserts");
     assert_eq!(with_status(&store, ReviewStatus::ConfirmedFraud).await, ["t-0-0"]);
     let message = by_hand(dir.path(), "UPDATE alert_reviews SET status = 'false_positive'").await.expect_err("kept");
@@ -125,7 +129,7 @@ async fn reviews_outlive_the_alerts_that_they_speak_of() {
     let page = AlertFilter { limit: 2, ..AlertFilter::default() };
     let cursor = store.alerts(&page).await.expect("a page").next_cursor.expect("another page");
     by_hand(dir.path(), "DELETE FROM alerts; DELETE FROM positions").await.expect("wiped");
-    assert_eq!(store.unlabelled(9).await.expect("reads"), []);
+    assert_eq!(store.unlabelled((0, 0), 9).await.expect("reads"), []);
     let after = Some(page.read_cursor(&cursor).expect("a cursor"));
     let error = store.alerts(&AlertFilter { after, ..page.clone() }).await.expect_err("nothing to go on after");
     assert!(matches!(error, ReviewError::UnknownCursor(id) if id == id_of(&alerts[1])), "{error}");
@@ -134,7 +138,7 @@ async fn reviews_outlive_the_alerts_that_they_speak_of() {
     assert_eq!(with_status(&store, ReviewStatus::ConfirmedFraud).await, ["t-0-0"]);
     assert_eq!(with_status(&store, ReviewStatus::FalsePositive).await, ["t-0-2"]);
     assert_eq!(with_status(&store, ReviewStatus::Open).await, ["t-0-1"]);
-    assert_eq!(store.unlabelled(9).await.expect("reads").len(), 2);
+    assert_eq!(store.unlabelled((0, 0), 9).await.expect("reads").len(), 2);
     // The cursor of before goes on where it stopped.
     let rest = store.alerts(&AlertFilter { after, ..page }).await.expect("a page");
     assert_eq!((rest.alerts[0].transaction_id.as_str(), rest.alerts.len(), rest.next_cursor), ("t-0-0", 1, None));

@@ -58,6 +58,7 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
     ListEntries { entries: 6 }.emit(&metrics);
     ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
     ReviewLabelled { labels: 3 }.emit(&metrics);
+    ReviewLabelsWaiting { labels: 4 }.emit(&metrics);
     AlertStreams { open: 2 }.emit(&metrics);
     AlertStreamCutOff.emit(&metrics);
     metrics.run_upkeep();
@@ -99,6 +100,9 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
         "verdict_model_left_alone_total 1",
         "verdict_in_flight_requests 5",
         "verdict_review_labels_total 3",
+        "verdict_in_flight_requests 5",
+        "verdict_review_labels_total 3",
+        "verdict_review_labels_waiting 4",
         "verdict_alert_streams 2",
         "verdict_alert_streams_cut_off_total 1",
         "verdict_projection_lag_records{projection=\"alerts\"} 3",

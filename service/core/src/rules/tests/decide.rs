@@ -128,7 +128,9 @@ fn who_renews_the_block() {
     check(&[listed], ModelVerdict::Score(0.7), None);
     check(&[listed, ("amount", 2.0)], ModelVerdict::Absent, None);
     check(&[("speed_mph", 601.0)], ModelVerdict::Absent, Some("601.0 mph"));
-    check(&[listed, ("speed_mph", 601.0)], ModelVerdict::Absent, Some("On the block list"));
+    // A renewed entry keeps telling why, instead of saying for ever that the user was on the list.
+    check(&[listed, ("speed_mph", 601.0)], ModelVerdict::Absent, Some("601.0 mph"));
+    check(&[listed], ModelVerdict::Score(0.93), Some("Model score 0.93 is above 0.8"));
     check(&[], ModelVerdict::Score(0.93), Some("Model score 0.93 is above 0.8"));
     let set = compile(&SET.replace("  on_block: {list: user, ttl: 24h}\n", "")).expect("compiles");
     assert_eq!(decide_with(&set, &[], ModelVerdict::Score(0.9)).block_entry, None);

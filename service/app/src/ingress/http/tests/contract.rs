@@ -2,6 +2,7 @@
 
 use super::{Bench, Mood, send};
 use crate::ingress::http::{endpoints, operate::OPENAPI};
+use crate::telemetry::health::Audience;
 use crate::wire::testing::{context, rates};
 use crate::wire::{decision, label, line, list, login, review, transaction};
 use actix_web::http::Method;
@@ -119,7 +120,7 @@ fn described_answers_are_printed_answers() {
     out.clear();
     list::entry_to_json(&key, &entry, &mut out);
     check("ListEntry", &out);
-    let ready: Value = serde_json::from_str(&super::readiness().report().detail).expect("JSON");
+    let ready: Value = serde_json::from_str(&super::readiness().report(Audience::Anyone).detail).expect("JSON");
     assert_eq!(schema("Ready")["examples"][0], ready);
     out.clear();
     crate::wire::problem::Problem::new(404, "NOT_FOUND", "").to_json("/", &mut out);

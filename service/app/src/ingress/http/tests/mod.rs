@@ -3,6 +3,7 @@
 mod attacks;
 mod batches;
 mod contract;
+mod open;
 mod served;
 mod statuses;
 mod streams;
@@ -48,8 +49,8 @@ enum Mood {
     /// With a normal decision.
     #[default]
     Fine,
-    /// Without the model.
-    Degraded,
+    /// With this lack.
+    Degraded(Degradation),
     /// Before the record is durable.
     NotDurable,
     /// With a refusal.
@@ -99,7 +100,7 @@ impl Actors {
                     tokio::task::yield_now().await;
                 }
             }
-            Mood::Fine | Mood::Degraded | Mood::NotDurable => {}
+            Mood::Fine | Mood::Degraded(_) | Mood::NotDurable => {}
         }
         Ok(fine())
     }
@@ -111,9 +112,9 @@ impl Intake for Actors {
         let what = format!("decide {}", submission.event.transaction_id);
         Box::pin(self.reply(what, move || {
             let mut answer = answer_to(submission.event);
-            if matches!(self.mood, Mood::Degraded) {
+            if let Mood::Degraded(why) = self.mood {
                 let mut decided = (*answer.decided).clone();
-                decided.decision.degraded.push(Degradation::ModelTimeout);
+                decided.decision.degraded.push(why);
                 answer.decided = Arc::new(decided);
             }
             answer.durable = !matches!(self.mood, Mood::NotDurable);
@@ -302,7 +303,7 @@ impl Bench {
             limits: Limits::default(),
             clock: Clock::Given(Arc::new(Noon)),
             keys: KeyRing::default(),
-            readiness: Box::new(|| readiness().report()),
+            readiness: Box::new(|audience| readiness().report(audience)),
             metrics: Box::new(|| "verdict_alerts_total 0\n".to_owned()),
             alerts: Arc::clone(&alerts) as Arc<dyn AlertDesk>,
             streams,
@@ -341,7 +342,10 @@ impl Reply {
         }
         assert_eq!(problem["status"], self.status);
         assert!(problem["errors"].is_array(), "{problem}");
-        assert_eq!(self.header("retry-after").is_some(), matches!(self.status, 429 | 503), "{problem}");
+        // Some of what is not normal is decided for good, and no better later.
+        if problem["code"] != "NOT_NORMAL" {
+            assert_eq!(self.header("retry-after").is_some(), matches!(self.status, 429 | 503), "{problem}");
+        }
         problem["code"].as_str().unwrap_or_default().to_owned()
     }
 }

@@ -29,7 +29,7 @@ async fn exchange(address: SocketAddr, request: &[u8]) -> String {
 }
 
 fn request(method: &str, uri: &str, headers: &str, body: &str) -> Vec<u8> {
-    format!("{method} {uri} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n{body}").into_bytes()
+    format!("{method} {uri} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n{body}").into_bytes()
 }
 
 #[actix_web::test]

@@ -5,7 +5,6 @@ use crate::actors::messages::Refusal;
 use crate::config::{ApiKeyConfig, RateConfig, Scope};
 use crate::ingress::http::{HttpState, KeyRing};
 use crate::telemetry::clock::{self, Clock, TimeSource};
-use crate::telemetry::health::Readiness;
 use crate::wire::alert_query::AlertFilter;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -17,6 +16,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
+use verdict_core::decision::Degradation;
 use verdict_core::money::{ConversionError, Currency};
 use verdict_core::time::Timestamp;
 
@@ -26,7 +26,7 @@ fn reviews(number: u128) -> String {
     format!("/v1/alerts/{}/reviews", Uuid::from_u128(number))
 }
 
-async fn check(state: &Data<HttpState>, request: TestRequest, status: u16, code: &str) -> Reply {
+pub(super) async fn check(state: &Data<HttpState>, request: TestRequest, status: u16, code: &str) -> Reply {
     let reply = send(state, request).await;
     assert_eq!((reply.status, reply.code().as_str()), (status, code), "{:?}", reply.body);
     reply
@@ -237,13 +237,21 @@ async fn deadlines() {
 #[actix_web::test]
 async fn the_reject_fallback() {
     let rejecting = TRANSACTION.replace('}', ",\"fallback\":\"reject\"}");
-    for (mood, status, code, mode) in [
-        (Mood::Fine, 200, "", "normal"),
-        (Mood::Degraded, 503, "NOT_NORMAL", "degraded"),
-        (Mood::NotDurable, 503, "NOT_NORMAL", "normal"),
+    for (mood, status, code, mode, retry_after) in [
+        (Mood::Fine, 200, "", "normal", None),
+        (Mood::Degraded(Degradation::WindowApproximate), 200, "", "normal", None),
+        // It is decided: no retry makes it another answer.
+        (Mood::Degraded(Degradation::ModelTimeout), 503, "NOT_NORMAL", "degraded", None),
+        (Mood::NotDurable, 503, "NOT_NORMAL", "normal", Some("1")),
     ] {
         let state = Data::new(Bench::new(mood).state);
-        check(&state, post("/v1/decide", rejecting.clone()), status, code).await;
+        let refused = check(&state, post("/v1/decide", rejecting.clone()), status, code).await;
+        assert_eq!(refused.header("retry-after"), retry_after);
+        let detail = refused.json()["detail"].to_string();
+        assert_eq!(
+            (detail.contains("retry"), detail.contains("for good")),
+            (retry_after.is_some(), mode == "degraded")
+        );
         let reply = check(&state, post("/v1/decide", TRANSACTION), 200, "").await;
         assert_eq!(reply.json()["mode"], mode);
     }
@@ -385,17 +393,4 @@ async fn headers_that_are_too_large() {
     let many =
         (0..400).fold(get("/v1/alerts"), |request, at| request.append_header((format!("x-{at}"), "x".repeat(90))));
     check(&state, many, 431, "HEADERS_TOO_LARGE").await;
-}
-
-#[actix_web::test]
-async fn not_ready() {
-    let mut bench = Bench::new(Mood::Fine);
-    let readiness = Readiness::new(2);
-    readiness.set_shard(1, true);
-    readiness.set_journal(Some("the disk is full".into()));
-    bench.state.readiness = Box::new(move || readiness.report());
-    let rejected = bench.rejected.clone();
-    let reply = check(&Data::new(bench.state), get("/readyz"), 503, "NOT_READY").await;
-    assert_eq!(reply.json()["detail"], "1 of 2 shards have recovered their profiles; the disk is full");
-    assert!(rejected.lock().expect("no panic").is_empty());
 }
