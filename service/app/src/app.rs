@@ -35,6 +35,7 @@ use actix::Arbiter;
 use actix_web::web::Data;
 use alerts::Desk;
 use anyhow::{Context as _, bail};
+use futures_util::future::join_all;
 use reload::{RatesInForce, Reloader};
 use std::net::TcpListener;
 use std::path::Path;
@@ -42,6 +43,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 use verdict_core::features::schema_version;
 use verdict_core::profile::Retention;
@@ -215,7 +217,7 @@ pub struct Service {
     /// The files of rules and model before they were read.
     looked: Look,
     hangups: Signal,
-    /// Held until the service ends.
+    /// Held until the service ends; by the journal's writer until that has ended, whoever still holds the journal.
     _lock: DirLock,
 }
 
@@ -233,7 +235,7 @@ impl Service {
         let lock = DirLock::acquire(dir)?;
         deciding.archive(dir)?;
         let metrics = Metrics::new();
-        let journal = Arc::new(LogJournal::open(dir, config.data.partitions).await?);
+        let journal = Arc::new(LogJournal::open(lock.clone(), config.data.partitions).await?);
         let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
         let reviews = Arc::new(ReviewStore::open(dir).await?);
         let listen = config.http.listen;
@@ -329,9 +331,10 @@ impl Service {
             () = stopped => info!("stopped; everything answered is in the journal"),
             signal = stop_signal() => warn!(signal = signal?, "stopping at once; the journal has everything answered"),
         }
-        for task in [reloading, upkeep, projection, labels, feed] {
-            task.abort();
-        }
+        let tasks = [reloading, upkeep, projection, labels, feed];
+        tasks.iter().for_each(JoinHandle::abort);
+        // Only then have they let go of the journal, which closes with the last who holds it.
+        drop(join_all(tasks).await);
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Longest content of the lock file that is read: a process id.
@@ -35,10 +36,11 @@ pub enum LockError {
     },
 }
 
-/// Holds the directory until it is dropped.
-#[derive(Debug)]
+/// Holds the directory until it and all of its clones are dropped.
+#[derive(Clone, Debug)]
 pub struct DirLock {
-    _file: File,
+    dir: PathBuf,
+    _file: Arc<File>,
 }
 
 impl DirLock {
@@ -58,7 +60,13 @@ impl DirLock {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { dir: dir.to_owned(), _file: Arc::new(file) })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 /// Opening or replaying must be refused, at this batch of this file and with these words.
 async fn expect_damage(dir: &Path, file: &Path, batch: u64, what: &str) {
-    let found = match LogJournal::open_now(dir, 2, Layout::default()) {
+    let found = match LogJournal::open_now(lock(dir), 2, Layout::default()) {
         Ok(journal) => replay(&journal, &[(0, 0), (1, 0)]).await.map(|records| records.len()),
         Err(error) => Err(error),
     };
@@ -132,7 +132,7 @@ async fn a_file_that_is_no_segment_is_refused() {
     let dir = ten_batches().await;
     std::fs::write(file_in(dir.path()), "not a journal, but long enough to be one. ".repeat(200)).expect("writes");
     for error in [
-        LogJournal::open(dir.path(), 2).await.expect_err("refused").to_string(),
+        LogJournal::open(lock(dir.path()), 2).await.expect_err("refused").to_string(),
         JournalObserver::open(dir.path()).await.expect_err("refused").to_string(),
     ] {
         assert!(
@@ -233,7 +233,7 @@ proptest! {
                     // Only the mark of the clean stop itself, the last batch of all, holds nothing that anybody needs.
                     let last = *batches(found.last().expect("one")).last().expect("one");
                     let mark = Arc::ptr_eq(segment, found.last().expect("one")) && place >= last.0;
-                    let read = match LogJournal::open_now(dir.path(), 2, layout()) {
+                    let read = match LogJournal::open_now(lock(dir.path()), 2, layout()) {
                         Ok(journal) => replay(&journal, &[(0, 0), (1, 0)]).await,
                         Err(error) => Err(error),
                     };
