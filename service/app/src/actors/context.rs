@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use verdict_core::event::Source;
+use verdict_core::event::{Source, Transaction};
 use verdict_core::features::FeatureVector;
 use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
@@ -363,9 +363,21 @@ impl ShardContext {
         }
     }
 
-    /// The decision in a record, if it is recent.
-    pub fn recent_decision(&self, partition: Partition, n: u64) -> Option<Arc<Decided>> {
-        self.recent.borrow().get(partition, n).cloned()
+    /// Answers a transaction that was decided in record `n`, once that is durable: from memory if it is recent, else from
+    /// the journal.
+    pub fn answer_again(
+        self: &Rc<Self>,
+        partition: Partition,
+        n: u64,
+        transaction: &Transaction,
+        ticket: Ticket<Settled>,
+    ) {
+        let recent = self.recent.borrow().get(partition, n).cloned();
+        match recent.map(|decided| first_answer(decided, partition, n, transaction)) {
+            Some(Ok(answer)) => self.after_commits(Completion::Decided(ticket, Answer { durable: false, ..answer })),
+            Some(Err(refusal)) => ticket.answer(Err(refusal)),
+            None => self.read_back(partition, n, transaction.clone(), ticket),
+        }
     }
 
     /// Remembers that a user's profile changed.
@@ -405,7 +417,7 @@ impl ShardContext {
     }
 
     /// Answers a duplicate from the journal; only so many at a time, so that they never crowd out decisions.
-    pub fn read_back(self: &Rc<Self>, partition: Partition, n: u64, ticket: Ticket<Settled>) {
+    fn read_back(self: &Rc<Self>, partition: Partition, n: u64, transaction: Transaction, ticket: Ticket<Settled>) {
         if self.reads.get() >= READS_AT_ONCE {
             return ticket.answer(Err(Refusal::OriginalUnavailable));
         }
@@ -416,9 +428,11 @@ impl ShardContext {
             context.reads.set(context.reads.get() - 1);
             let answer = match read {
                 Ok(Some(Record { body: Body::Decision(decided), .. })) => {
-                    Ok(Settled::Answer(Answer { decided, durable: true, duplicate: true }))
+                    first_answer(decided, partition, n, &transaction).map(Settled::Answer)
                 }
-                Ok(_) => Err(Refusal::OriginalUnavailable),
+                Ok(Some(_)) => Err(not_of_this_history(partition, n, &transaction)),
+                // Not durable yet, and no longer in memory.
+                Ok(None) => Err(Refusal::OriginalUnavailable),
                 Err(error) => {
                     tracing::error!(%error, partition, n, "cannot read a decision back");
                     Err(Refusal::OriginalUnavailable)
@@ -427,4 +441,30 @@ impl ShardContext {
             ticket.answer(answer);
         });
     }
+}
+
+/// The answer to a duplicate, from a durable record: never another customer's, whatever the profile says.
+fn first_answer(
+    decided: Arc<Decided>,
+    partition: Partition,
+    n: u64,
+    transaction: &Transaction,
+) -> Result<Answer, Refusal> {
+    let Transaction { user_id, transaction_id, .. } = &decided.transaction;
+    if (user_id, transaction_id) == (&transaction.user_id, &transaction.transaction_id) {
+        Ok(Answer { decided, durable: true, duplicate: true })
+    } else {
+        Err(not_of_this_history(partition, n, transaction))
+    }
+}
+
+/// A profile and a journal that contradict one another: a recovery refuses all such pairs that it can tell.
+fn not_of_this_history(partition: Partition, n: u64, transaction: &Transaction) -> Refusal {
+    let what = format!(
+        "it says that transaction {:?} was decided in record {n} of partition {partition}, found another event there; \
+         profiles.db is not of this journal: stop the service and move it away, profiles are made again from the journal",
+        transaction.transaction_id
+    );
+    tracing::error!(user_id = &*transaction.user_id, error = what, "a duplicate has no first answer");
+    Refusal::ProfileUnreadable(what.into())
 }

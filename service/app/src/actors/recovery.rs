@@ -9,7 +9,7 @@
 
 use super::dormant::Dormant;
 use super::replica::ListReplica;
-use crate::journal::checkpoint::{Checkpoints, ListSnapshot, ProfileSnapshot, Totals, check_against};
+use crate::journal::checkpoint::{Checkpoints, ListSnapshot, ProfileSnapshot, Totals, check_against, check_end};
 use crate::journal::profile::{self, ProfileError};
 use crate::journal::record::{Body, Record};
 use crate::journal::{Journal, JournalError, Partition, Tenure, Wanted};
@@ -70,8 +70,9 @@ pub async fn recover(
     let mut totals: HashMap<Partition, Totals> = partitions.iter().map(|p| (*p, Totals::default())).collect();
     let mut cursor: HashMap<Partition, u64> = partitions.iter().map(|p| (*p, 0)).collect();
     if let Some(store) = checkpoints {
+        let durable = journal.durable().borrow().clone();
         if let Some(marker) = store.marker().await? {
-            check_against(&marker, &journal.durable().borrow())?;
+            check_against(&marker, &durable)?;
             for mark in marker.marks.iter().filter(|mark| partitions.contains(&mark.partition)) {
                 cursor.insert(mark.partition, mark.next_n);
                 totals.insert(mark.partition, mark.totals);
@@ -80,6 +81,8 @@ pub async fn recover(
         store.lists().await?.into_iter().for_each(|saved| lists.start_from(saved));
         let mut snapshots = store.load(partitions);
         while let Some(snapshot) = snapshots.try_next().await? {
+            // It may be ahead of its mark, and would skip records that another journal is yet to get.
+            check_end(snapshot.partition, snapshot.n, &durable)?;
             replay.users.insert(dormant(&snapshot).map_err(|what| damaged(checkpoints, &snapshot.user_id, &what))?);
             lists.start_without(&snapshot);
         }

@@ -3,6 +3,7 @@
 mod deadlines;
 mod generations;
 mod lists;
+mod recoveries;
 
 use super::context::Judge;
 use super::gateway::Gateway;

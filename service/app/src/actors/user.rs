@@ -313,13 +313,7 @@ impl UserActor {
             self.shard.commit(self.partition, source, received_at, body, Completion::SeenBefore(ticket));
             return;
         }
-        match self.shard.recent_decision(self.partition, n) {
-            Some(decided) => {
-                let answer = Answer { decided, durable: false, duplicate: true };
-                self.shard.after_commits(Completion::Decided(ticket, answer));
-            }
-            None => self.shard.read_back(self.partition, n, ticket),
-        }
+        self.shard.answer_again(self.partition, n, transaction, ticket);
     }
 
     /// Takes what was held back, until something waits for the model again.

@@ -11,7 +11,7 @@ mod marker;
 mod tests;
 
 pub use lists::ListSnapshot;
-pub use marker::{Mark, Marker, SourceOffset, Totals, check_against};
+pub use marker::{Mark, Marker, SourceOffset, Totals, check_against, check_end};
 
 use super::{JournalError, Partition};
 use crate::sqlite::Layout;
@@ -46,7 +46,7 @@ pub struct ProfileSnapshot {
     pub user_id: Box<str>,
     /// The user's partition.
     pub partition: Partition,
-    /// Number of the last record that the profile reflects.
+    /// Number after the last record that the profile reflects.
     pub n: u64,
     /// The profile, as its owner encodes it.
     pub bytes: Vec<u8>,
