@@ -101,6 +101,29 @@ async fn a_reader_that_needs_nothing_of_a_damaged_batch_goes_on() {
     assert_eq!(good, 16);
 }
 
+/// A head that says too little of its batch would have it passed over with everything that is wanted of it.
+#[tokio::test]
+async fn the_last_batch_of_an_older_segment_is_not_passed_over() {
+    let disk = Arc::new(FaultyDisk::default());
+    let dir = ten_batches_with(small(&disk)).await;
+    let found = segments(dir.path());
+    let next = found[1].header.clone();
+    let (offset, _) = *batches(&found[0]).last().expect("one");
+    // Where the batch says how many records partition 0 has by then.
+    let last = next.counts[0] - 1;
+    change(&found[0].path, |bytes| bytes[offset + 24] = 0);
+    let journal = open_with(dir.path(), small(&disk));
+    for read in [replay(&journal, &[(0, last)]).await.map(|_| ()), journal.read(0, last).await.map(|_| ())] {
+        match read {
+            Err(JournalError::Damaged { file, batch, what }) => {
+                assert_eq!((&*file, batch), (found[0].path.display().to_string().as_str(), next.first - 1), "{what}");
+            }
+            other => panic!("expected damage, found {other:?}"),
+        }
+    }
+    assert!(replay(&journal, &[(0, last + 1)]).await.is_ok(), "nothing of it is needed");
+}
+
 #[tokio::test]
 async fn a_missing_segment_is_found() {
     let disk = Arc::new(FaultyDisk::default());
