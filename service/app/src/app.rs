@@ -312,6 +312,11 @@ impl Service {
         tokio::select! {
             signal = stop_signal() => info!(signal = signal?, "stopping: no new requests, finishing those in flight"),
             ended = &mut running => bail!("the HTTP server ended: {ended:?}"),
+            // What is in the journal is whole: the next start goes on from it, and serves all partitions again.
+            shard = self.readiness.lost_shard() => bail!(
+                "shard {shard} panicked, as the log says above: its users cannot be served; start the service again, and \
+                 please report it"
+            ),
         }
         self.readiness.stop();
         let followed = streams.open() > 0;

@@ -241,6 +241,8 @@ pub enum Wake {
     Score,
     /// Records wait for the journal.
     Append,
+    /// The context was closed: its epoch is to be recovered.
+    Recover,
 }
 
 impl ShardContext {
@@ -282,6 +284,16 @@ impl ShardContext {
         self.rows.take();
         for completion in self.outbox.take().completions {
             completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
+        }
+    }
+
+    /// Ends the epoch because the actor of a user has gone down. What it was doing may be in the journal and not in the
+    /// profile, or half in it: only the journal says (I2).
+    pub fn lose(&self, user_id: &str) {
+        if !self.is_closed() {
+            tracing::error!(user_id, "the actor of a user panicked; dropping state and recovering");
+            self.close(&Refusal::Recovering);
+            (self.wake)(Wake::Recover);
         }
     }
 

@@ -218,6 +218,17 @@ impl ShardActor {
     }
 }
 
+impl Drop for ShardActor {
+    fn drop(&mut self) {
+        // A shard whose handler panics is dropped while it unwinds. Its partitions have no owner any more, and none comes
+        // before the next start.
+        if std::thread::panicking() {
+            error!(shard = self.settings.shard, "a shard panicked; its partitions are not served until the next start");
+            self.settings.readiness.lose_shard(self.settings.shard);
+        }
+    }
+}
+
 impl Actor for ShardActor {
     type Context = Context<Self>;
 
@@ -329,6 +340,8 @@ impl Handler<Flush> for ShardActor {
         match wake {
             Wake::Score => scoring::score(&serving.context),
             Wake::Append => self.append(&serving.context, ctx),
+            Wake::Recover if serving.context.is_closed() => self.recover(ctx),
+            Wake::Recover => {}
         }
     }
 }

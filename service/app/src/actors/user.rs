@@ -330,6 +330,15 @@ impl Actor for UserActor {
     type Context = Context<Self>;
 }
 
+impl Drop for UserActor {
+    fn drop(&mut self) {
+        // An actor whose handler panics is dropped while it unwinds: before a checkpoint can copy what it has left.
+        if std::thread::panicking() {
+            self.shard.lose(&self.memory.user_id);
+        }
+    }
+}
+
 impl Handler<Work> for UserActor {
     type Result = ();
 

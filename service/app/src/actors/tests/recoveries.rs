@@ -1,4 +1,4 @@
-//! What a recovery takes from a checkpoint, and what it refuses.
+//! What a recovery takes from a checkpoint, what it refuses, and panics that are followed by one.
 
 use super::*;
 use crate::actors::partition::partition_of;
@@ -19,10 +19,13 @@ fn profile_with(decided: &Decided, n: u64) -> Profile {
 
 /// A checkpoint of the profile of one user, that reflects nothing else.
 async fn checkpoint_of(profile: &Profile) -> (tempfile::TempDir, Arc<CheckpointStore>) {
+    checkpoint_with(profile::encode(profile), profile.next_n()).await
+}
+
+async fn checkpoint_with(bytes: Vec<u8>, n: u64) -> (tempfile::TempDir, Arc<CheckpointStore>) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = CheckpointStore::open(dir.path()).await.expect("opens");
-    let (partition, bytes) = (partition_of(USER, 2), profile::encode(profile));
-    let snapshot = ProfileSnapshot { user_id: USER.into(), partition, n: profile.next_n(), bytes };
+    let snapshot = ProfileSnapshot { user_id: USER.into(), partition: partition_of(USER, 2), n, bytes };
     let mark = |partition| Mark { partition, next_n: 0, totals: Totals::default() };
     let marker = Marker { marks: vec![mark(0), mark(1)], sources: Vec::new() };
     store.save(&Checkpoint { profiles: vec![snapshot], marker, ..Checkpoint::default() }).await.expect("saves");
@@ -79,5 +82,83 @@ fn a_duplicate_is_never_answered_with_another_decision() {
         let said = refused.to_string();
         assert!(said.contains("\"t-2\"") && said.contains("move it away") && !said.contains("t-1"), "{said}");
         assert_eq!(&*known.transaction.transaction_id, "t-1");
+    });
+}
+
+/// A wall clock that panics when told to: a user's actor asks it when it decides.
+#[derive(Default)]
+struct Faulty(AtomicBool);
+
+impl clock::TimeSource for Faulty {
+    fn now(&self) -> Timestamp {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "told to panic");
+        NOON
+    }
+
+    fn instant(&self) -> std::time::Instant {
+        clock::instant()
+    }
+}
+
+/// What the actor of a user leaves behind when it panics is not believed, nor saved: the journal says what is so.
+#[test]
+fn a_user_whose_actor_panics_is_recovered_from_the_journal() {
+    actix::System::new().block_on(async {
+        let (journal, faulty) = (Moody::new(), Arc::new(Faulty::default()));
+        let settings = ShardSettings { clock: Clock::Given(faulty.clone()), ..settings(Arc::clone(&journal), 8) };
+        let readiness = settings.readiness.clone();
+        let (gateway, _) = start_with(settings, 8);
+        gateway.serving().await.expect("serving");
+        gateway.decide(payment("t-1", 100)).await.expect("an answer");
+        for id in ["t-2", "t-3"] {
+            faulty.0.store(true, Ordering::SeqCst);
+            let lost = gateway.decide(payment(id, 100)).await.expect_err("its actor is gone");
+            assert!(matches!(lost, Refusal::Recovering), "{lost}");
+            gateway.serving().await.expect("recovered");
+        }
+        let answer = gateway.decide(payment("t-2", 100)).await.expect("an answer");
+        assert_eq!((count(&answer), answer.duplicate), (2.0, false));
+        assert!(gateway.decide(payment("t-1", 100)).await.expect("an answer").duplicate);
+        assert!(readiness.is_ready());
+        assert_eq!((records(&journal).await.len(), gateway.in_flight()), (2, 0));
+    });
+}
+
+/// Nobody would serve its partitions again: the process must end, so that whoever watches over it starts it anew.
+#[test]
+fn a_shard_that_panics_is_not_ready_and_says_so() {
+    actix::System::new().block_on(async {
+        let journal = Moody::new();
+        let scorer = Fake(|_: &[&FeatureVector], _| -> Scores { panic!("told to panic") });
+        let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(Box::new(scorer)));
+        let settings = settings(Arc::clone(&journal), 8);
+        let (readiness, lists) = (settings.readiness.clone(), Arc::clone(&settings.lists));
+        let (address, start) = ShardActor::prepare(settings, judge);
+        start();
+        let gateway = Gateway::new(vec![address], 2, 8, lists);
+        gateway.serving().await.expect("serving");
+        assert!(readiness.is_ready());
+        let deadline = Some(clock::instant() + Duration::from_secs(60));
+        gateway.decide(Submission { deadline, ..payment("t-1", 100) }).await.expect_err("nobody decides it");
+        assert_eq!(readiness.lost_shard().await, 0);
+        assert!(!readiness.is_ready());
+        assert!(records(&journal).await.is_empty());
+    });
+}
+
+/// The end of a shard that was stopped, or that nobody knows any more, is no loss.
+#[test]
+fn a_shard_that_ends_is_no_loss() {
+    actix::System::new().block_on(async {
+        let settings = settings(Moody::new(), 8);
+        let readiness = settings.readiness.clone();
+        let (gateway, address) = start_with(settings, 8);
+        gateway.serving().await.expect("serving");
+        gateway.stop().await;
+        while address.connected() {
+            tokio::task::yield_now().await;
+        }
+        let lost = readiness.lost_shard();
+        assert!(futures_util::FutureExt::now_or_never(lost).is_none());
     });
 }
