@@ -2,7 +2,8 @@
 //!
 //! Profiles are loaded as the bytes that they are saved as; only those that the journal changes are decoded, a bounded
 //! number at a time. The checkpoint store has verified a checksum over each, so that one that does not decode later is
-//! no damage of the file but a fault of the version that wrote it: its user is refused, and nobody else (`users`).
+//! no damage of the file but a fault of the version that wrote it: its user is refused, and nobody else (`users`). Records
+//! of that user are passed over, and the bytes stay as they are: whoever moves the file away gets all of it again.
 //!
 //! What a profile says of its user's list entries is the truth, and the saved entries spare reading all profiles for them:
 //! users whose entries a record changed are read again once the replay is over, also where their profile was ahead of it.
@@ -17,6 +18,7 @@ use futures_util::TryStreamExt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use tracing::error;
 use verdict_core::lists::{List, ListChange, ListEntry, ListKey, ListKind};
 use verdict_core::profile::{Change, Profile, Retention};
 
@@ -93,8 +95,11 @@ pub async fn recover(
         replayed += 1;
         totals.entry(record.partition).or_default().count(&record);
         lists.apply(&record);
-        if let Some((user_id, change)) = record.body.change() {
-            replay.apply(user_id, change, record.n, retention).map_err(|what| damaged(checkpoints, user_id, &what))?;
+        if let Some((user_id, change)) = record.body.change()
+            && let Err(what) = replay.apply(user_id, change, record.n, retention)
+        {
+            let error = damaged(checkpoints, user_id, &what);
+            error!(%error, "a user's events are refused, and those in the journal are passed over");
         }
     }
     drop(records);
@@ -136,19 +141,27 @@ struct Replay {
     users: HashSet<Dormant>,
     decoded: HashMap<Rc<str>, Profile>,
     changed: HashSet<Rc<str>>,
+    /// Users whose profile does not decode.
+    unreadable: HashSet<Box<str>>,
 }
 
 impl Replay {
+    /// Applies a change to its user. The first one to a profile that does not decode is an error; such a user stays as it
+    /// is, which is not what the journal makes of it, and is refused for that.
     fn apply(&mut self, user_id: &str, change: Change<'_>, n: u64, retention: &Retention) -> Result<(), ProfileError> {
         if let Some(profile) = self.decoded.get_mut(user_id) {
             profile.apply(change, n, retention);
             return Ok(());
         }
-        let mut profile = match self.users.get(user_id.as_bytes()) {
+        if self.unreadable.contains(user_id) {
+            return Ok(());
+        }
+        let woken = match self.users.get(user_id.as_bytes()) {
             Some(dormant) if n < dormant.next_n()? => return Ok(()),
-            Some(dormant) => dormant.wake()?,
-            None => Profile::default(),
+            Some(dormant) => dormant.wake(),
+            None => Ok(Profile::default()),
         };
+        let mut profile = woken.inspect_err(|_| _ = self.unreadable.insert(user_id.into()))?;
         if self.decoded.len() >= DECODED_AT_ONCE {
             self.settle();
         }

@@ -85,6 +85,45 @@ fn a_duplicate_is_never_answered_with_another_decision() {
     });
 }
 
+/// Another user of the same partition as the one above.
+fn neighbour() -> String {
+    let same = |id: &String| partition_of(id, 2) == partition_of(USER, 2);
+    (2..).map(|number| format!("u-{number}")).find(same).expect("one of two")
+}
+
+#[test]
+fn records_of_a_profile_that_does_not_decode_stop_nobody_else() {
+    actix::System::new().block_on(async {
+        let journal = Moody::new();
+        decided(&journal, "t-1").await;
+        // A version and a number, and then nothing that makes sense.
+        let bytes = vec![2, 0, 0xff, 0xff];
+        let (_dir, store) = checkpoint_with(bytes.clone(), 0).await;
+        let start_again = || {
+            let checkpoints: Option<Arc<dyn crate::journal::checkpoint::Checkpoints>> = Some(store.clone());
+            start_with(ShardSettings { checkpoints, ..settings(Arc::clone(&journal), 8) }, 8).0
+        };
+        for id in ["t-2", "t-3"] {
+            let gateway = start_again();
+            gateway.serving().await.expect("its neighbours are served");
+            let refused = gateway.decide(payment(id, 100)).await.expect_err("unreadable").to_string();
+            assert!(refused.contains("profiles.db") && refused.contains("move it away"), "{refused}");
+            let other = payment(id, 100);
+            let event = Transaction { user_id: neighbour().into(), ..other.event };
+            assert!(gateway.decide(Submission { event, ..other }).await.expect("an answer").durable);
+            gateway.stop().await;
+            let saved: Vec<ProfileSnapshot> = store.load(&[0, 1]).try_collect().await.expect("loads");
+            let kept = saved.iter().find(|row| &*row.user_id == USER).expect("still there");
+            assert_eq!((kept.n, &kept.bytes), (0, &bytes), "what could not be read is not written over");
+            assert_eq!(saved.len(), 2);
+        }
+        // Without the file, everything comes from the journal.
+        let gateway = start(Arc::clone(&journal), 8);
+        gateway.serving().await.expect("serving");
+        assert_eq!(count(&gateway.decide(payment("t-2", 100)).await.expect("an answer")), 2.0);
+    });
+}
+
 /// A wall clock that panics when told to: a user's actor asks it when it decides.
 #[derive(Default)]
 struct Faulty(AtomicBool);
