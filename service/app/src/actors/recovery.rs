@@ -25,6 +25,12 @@ use verdict_core::profile::{Change, Profile, Retention};
 /// Profiles decoded at a time during a replay; encoding that many again takes some 20 ms of a shard that does not serve.
 const DECODED_AT_ONCE: usize = 8_192;
 
+/// Stored bytes of the profiles decoded at a time: twice as much and more once they are decoded.
+const DECODED_BYTES: usize = 64 << 20;
+
+/// About the stored bytes that a change adds to a profile.
+const CHANGE_BYTES: usize = 40;
+
 /// What a shard starts from.
 pub struct Recovered {
     /// The new epoch of every partition.
@@ -140,6 +146,8 @@ struct Replay {
     /// All but the decoded ones.
     users: HashSet<Dormant>,
     decoded: HashMap<Rc<str>, Profile>,
+    /// Their bytes as they would be stored, about.
+    decoded_bytes: usize,
     changed: HashSet<Rc<str>>,
     /// Users whose profile does not decode.
     unreadable: HashSet<Box<str>>,
@@ -151,20 +159,22 @@ impl Replay {
     fn apply(&mut self, user_id: &str, change: Change<'_>, n: u64, retention: &Retention) -> Result<(), ProfileError> {
         if let Some(profile) = self.decoded.get_mut(user_id) {
             profile.apply(change, n, retention);
+            self.decoded_bytes += CHANGE_BYTES;
             return Ok(());
         }
         if self.unreadable.contains(user_id) {
             return Ok(());
         }
-        let woken = match self.users.get(user_id.as_bytes()) {
+        let (woken, bytes) = match self.users.get(user_id.as_bytes()) {
             Some(dormant) if n < dormant.next_n()? => return Ok(()),
-            Some(dormant) => dormant.wake(),
-            None => Ok(Profile::default()),
+            Some(dormant) => (dormant.wake(), dormant.profile().len()),
+            None => (Ok(Profile::default()), 0),
         };
         let mut profile = woken.inspect_err(|_| _ = self.unreadable.insert(user_id.into()))?;
-        if self.decoded.len() >= DECODED_AT_ONCE {
+        if self.decoded.len() >= DECODED_AT_ONCE || self.decoded_bytes + bytes > DECODED_BYTES {
             self.settle();
         }
+        self.decoded_bytes += bytes + CHANGE_BYTES;
         profile.apply(change, n, retention);
         self.users.remove(user_id.as_bytes());
         let id = match self.changed.get(user_id) {
@@ -179,6 +189,7 @@ impl Replay {
     /// Encodes what is decoded.
     fn settle(&mut self) {
         self.users.extend(self.decoded.drain().map(|(id, profile)| Dormant::of(&id, &profile)));
+        self.decoded_bytes = 0;
     }
 }
 
