@@ -291,10 +291,15 @@ impl ShardContext {
     /// profile, or half in it: only the journal says (I2).
     pub fn lose(&self, user_id: &str) {
         if !self.is_closed() {
-            tracing::error!(user_id, "the actor of a user panicked; dropping state and recovering");
+            tracing::error!(user_id, "the actor of a user panicked");
             self.close(&Refusal::Recovering);
             (self.wake)(Wake::Recover);
         }
+    }
+
+    /// What is answered to all that comes, once its epochs have ended.
+    pub fn closed_with(&self) -> Option<Refusal> {
+        self.closed.borrow().clone()
     }
 
     /// Whether its epochs have ended.
