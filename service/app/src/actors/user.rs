@@ -236,7 +236,9 @@ impl UserActor {
         let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
         let (admission, event_id) = match &event {
             Event::Login(login) => (self.memory.profile().admit_login(login, &self.shard.retention), &login.login_id),
-            Event::Label(label) => (self.memory.profile().admit_label(label), &label.transaction_id),
+            Event::Label(label) => {
+                (self.memory.profile().admit_label(label, &self.shard.retention), &label.transaction_id)
+            }
             Event::Transaction(_) => return,
         };
         let refusal = match admission {
