@@ -51,7 +51,7 @@ impl DirLock {
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join("lock");
         let failed = |source| LockError::Io { path: path.clone(), source };
-        std::fs::create_dir_all(dir).map_err(failed)?;
+        create_durably(dir).map_err(failed)?;
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {
@@ -68,6 +68,19 @@ impl DirLock {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+}
+
+/// Makes a directory and whatever it lies in, with names that a power cut leaves: the journal in it is no safer than
+/// they are.
+fn create_durably(dir: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    std::fs::create_dir_all(dir)?;
+    for made in missing.into_iter().rev() {
+        // The parent of a name by itself is where the process runs.
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn read_pid(file: &File) -> Option<u32> {
