@@ -11,7 +11,7 @@ use super::replica::ListReader;
 use super::shard::ShardSettings;
 use super::user::UserActor;
 use crate::journal::checkpoint::{Mark, Totals};
-use crate::journal::record::{Body, Decided, Generation, Record};
+use crate::journal::record::{Body, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Score;
 use crate::telemetry::clock::Clock;
@@ -23,14 +23,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use verdict_core::event::{Source, Transaction};
+use verdict_core::event::Source;
 use verdict_core::features::FeatureVector;
 use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
 use verdict_core::time::Timestamp;
-
-/// Decisions read back from the journal at once, a shard.
-const READS_AT_ONCE: usize = 8;
 
 /// What decides: one generation of rules and model (I8).
 pub struct Judge {
@@ -161,7 +158,8 @@ impl Completion {
                 answered(ticket, metrics, clock);
             }
             Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics, clock),
-            Self::Decided(..) | Self::SeenBefore(_) | Self::Accepted(..) => events::DuplicateSeen.emit(metrics),
+            Self::Decided(ticket, _) | Self::SeenBefore(ticket) => answered_again(ticket, metrics, clock),
+            Self::Accepted(ticket, _) => answered_again(ticket, metrics, clock),
             Self::TransactionRefused(_, refusal) | Self::EventRefused(_, refusal) => {
                 events::DeadLettered { reason: refusal.code() }.emit(metrics);
             }
@@ -174,6 +172,11 @@ impl Completion {
 fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
     let seconds = clock.since(ticket.started).as_secs_f64();
     events::Answered { seconds }.emit(metrics);
+}
+
+pub(super) fn answered_again<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
+    events::DuplicateSeen.emit(metrics);
+    answered(ticket, metrics, clock);
 }
 
 /// A transaction that waits for its score.
@@ -213,7 +216,8 @@ pub struct ShardContext {
     pub lists: ListReader,
     /// Where counts go.
     pub metrics: Metrics,
-    journal: Arc<dyn Journal>,
+    /// Where records go.
+    pub(super) journal: Arc<dyn Journal>,
     /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
     ledger: RefCell<HashMap<Partition, Account>>,
@@ -221,8 +225,10 @@ pub struct ShardContext {
     dirty: RefCell<HashSet<Rc<str>>>,
     /// Partitions whose list entries changed since.
     dirty_lists: RefCell<HashSet<Partition>>,
-    recent: RefCell<RecentDecisions>,
-    reads: Cell<usize>,
+    /// The last decisions.
+    pub(super) recent: RefCell<RecentDecisions>,
+    /// Decisions that are being read back.
+    pub(super) reads: Cell<usize>,
     /// Says whether the append before the next one became durable.
     last_append: RefCell<Option<oneshot::Receiver<bool>>>,
     closed: RefCell<Option<Refusal>>,
@@ -271,7 +277,7 @@ impl ShardContext {
             ledger: RefCell::new(tenures.iter().map(|tenure| (tenure.partition, account(tenure))).collect()),
             dirty: RefCell::default(),
             dirty_lists: RefCell::default(),
-            recent: RefCell::default(),
+            recent: RefCell::new(RecentDecisions::new(settings.mailbox)),
             reads: Cell::new(0),
             last_append: RefCell::default(),
             closed: RefCell::new(None),
@@ -380,23 +386,6 @@ impl ShardContext {
         }
     }
 
-    /// Answers a transaction that was decided in record `n`, once that is durable: from memory if it is recent, else from
-    /// the journal.
-    pub fn answer_again(
-        self: &Rc<Self>,
-        partition: Partition,
-        n: u64,
-        transaction: &Transaction,
-        ticket: Ticket<Settled>,
-    ) {
-        let recent = self.recent.borrow().get(partition, n).cloned();
-        match recent.map(|decided| first_answer(decided, partition, n, transaction)) {
-            Some(Ok(answer)) => self.after_commits(Completion::Decided(ticket, Answer { durable: false, ..answer })),
-            Some(Err(refusal)) => ticket.answer(Err(refusal)),
-            None => self.read_back(partition, n, transaction.clone(), ticket),
-        }
-    }
-
     /// Remembers that a user's profile changed.
     pub fn mark_dirty(&self, user_id: &Rc<str>) {
         let mut dirty = self.dirty.borrow_mut();
@@ -432,56 +421,4 @@ impl ShardContext {
             })
             .collect()
     }
-
-    /// Answers a duplicate from the journal; only so many at a time, so that they never crowd out decisions.
-    fn read_back(self: &Rc<Self>, partition: Partition, n: u64, transaction: Transaction, ticket: Ticket<Settled>) {
-        if self.reads.get() >= READS_AT_ONCE {
-            return ticket.answer(Err(Refusal::OriginalUnavailable));
-        }
-        self.reads.set(self.reads.get() + 1);
-        let context = Rc::clone(self);
-        actix::spawn(async move {
-            let read = context.journal.read(partition, n).await;
-            context.reads.set(context.reads.get() - 1);
-            let answer = match read {
-                Ok(Some(Record { body: Body::Decision(decided), .. })) => {
-                    first_answer(decided, partition, n, &transaction).map(Settled::Answer)
-                }
-                Ok(Some(_)) => Err(not_of_this_history(partition, n, &transaction)),
-                // Not durable yet, and no longer in memory.
-                Ok(None) => Err(Refusal::OriginalUnavailable),
-                Err(error) => {
-                    tracing::error!(%error, partition, n, "cannot read a decision back");
-                    Err(Refusal::OriginalUnavailable)
-                }
-            };
-            ticket.answer(answer);
-        });
-    }
-}
-
-/// The answer to a duplicate, from a durable record: never another customer's, whatever the profile says.
-fn first_answer(
-    decided: Arc<Decided>,
-    partition: Partition,
-    n: u64,
-    transaction: &Transaction,
-) -> Result<Answer, Refusal> {
-    let Transaction { user_id, transaction_id, .. } = &decided.transaction;
-    if (user_id, transaction_id) == (&transaction.user_id, &transaction.transaction_id) {
-        Ok(Answer { decided, durable: true, duplicate: true })
-    } else {
-        Err(not_of_this_history(partition, n, transaction))
-    }
-}
-
-/// A profile and a journal that contradict one another: a recovery refuses all such pairs that it can tell.
-fn not_of_this_history(partition: Partition, n: u64, transaction: &Transaction) -> Refusal {
-    let what = format!(
-        "it says that transaction {:?} was decided in record {n} of partition {partition}, found another event there; \
-         profiles.db is not of this journal: stop the service and move it away, profiles are made again from the journal",
-        transaction.transaction_id
-    );
-    tracing::error!(user_id = &*transaction.user_id, error = what, "a duplicate has no first answer");
-    Refusal::ProfileUnreadable(what.into())
 }

@@ -286,6 +286,7 @@ async fn in_time<T>(
         Some((deadline, claim)) => match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(answered) => answered,
             Err(_) if claim.give_up() => return Err(Refusal::DeadlineExceeded),
+            Err(_) if claim.is_decided_before() => return Err(Refusal::OriginalUnavailable),
             Err(_) => return Err(Refusal::JournalLate),
         },
     };
