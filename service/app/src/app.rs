@@ -290,7 +290,8 @@ impl Service {
         let streams = Streams::new(MAX_STREAMS, move || AlertStreamCutOff.emit(&metrics));
         let rates = RatesInForce::of(&self.deciding);
         let (workers, wanted) = (self.config.http.workers, self.config.http.max_connections);
-        let connections = open_files::make_room(wanted);
+        let own_files = open_files::own_files(self.config.actors.shards, workers);
+        let connections = open_files::make_room(wanted, own_files);
         let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
         let server = http::serve(self.listener.try_clone()?, workers, connections, state, seat(starts, workers))?;
         let handle = server.handle();
