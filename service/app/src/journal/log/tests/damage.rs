@@ -252,9 +252,9 @@ proptest! {
             for segment in &found {
                 let length = std::fs::metadata(&segment.path).unwrap().len() as usize;
                 if place < length {
-                    change(&segment.path, |bytes| bytes[place] ^= 1_u8 << bit);
                     // Only the mark of the clean stop itself, the last batch of all, holds nothing that anybody needs.
                     let last = *batches(found.last().expect("one")).last().expect("one");
+                    change(&segment.path, |bytes| bytes[place] ^= 1_u8 << bit);
                     let mark = Arc::ptr_eq(segment, found.last().expect("one")) && place >= last.0;
                     let read = match LogJournal::open_now(lock(dir.path()), 2, layout()) {
                         Ok(journal) => replay(&journal, &[(0, 0), (1, 0)]).await,
