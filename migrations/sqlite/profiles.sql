@@ -1,7 +1,7 @@
 -- Checkpoints: profiles as they were at a position of the journal. Everything here can be made again from the journal.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
--- n: the last record that the profile reflects. checksum: CRC-32 of partition, user, n and bytes.
+-- n: the number after the last record that the profile reflects. checksum: CRC-32 of partition, user, n and bytes.
 -- Clustered by partition, which is how they are loaded.
 CREATE TABLE profiles (
     partition INTEGER NOT NULL,

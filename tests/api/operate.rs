@@ -70,7 +70,7 @@ fn metrics_have_their_fixed_names_and_move() {
     assert_eq!(after["verdict_rejected_total{reason=\"AMOUNT_TOO_SMALL\"}"], 1.0);
     assert_eq!(after["verdict_rejected_total{reason=\"NOT_JSON\"}"], 1.0);
     assert_eq!(after["verdict_decide_seconds_count"], 2.0);
-    assert_eq!(after["verdict_end_to_end_seconds_count"], 3.0, "two decisions and a login");
+    assert_eq!(after["verdict_end_to_end_seconds_count"], 4.0, "two decisions, one of them twice, and a login");
     assert_eq!(after["verdict_journal_records_total"], 3.0);
     assert!(after["verdict_decide_seconds_sum"] > 0.0);
 }

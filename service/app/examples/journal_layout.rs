@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use verdict::journal::checkpoint::{Checkpoint, CheckpointStore, ProfileSnapshot};
 use verdict::journal::record::Record;
-use verdict::journal::{Journal, LogJournal, Wanted, codec};
+use verdict::journal::{DirLock, Journal, LogJournal, Wanted, codec};
 
 const RECORDS: u64 = 32_768;
 const PROFILES: usize = 1_000_000;
@@ -41,7 +41,7 @@ fn report(name: &str, batch: u64, mut commits: Vec<Duration>, cpu: Duration) -> 
 }
 
 async fn log(dir: &Path, batch: u64) -> Result<()> {
-    let journal = LogJournal::open(dir, 12).await?;
+    let journal = LogJournal::open(DirLock::acquire(dir)?, 12).await?;
     let epoch = journal.take_over(vec![0]).await?[0].epoch;
     let generation = sample::generation();
     let records: Vec<Record> = (0..count(batch)).map(|n| sample::record(&generation, 0, epoch, n)).collect();
@@ -91,7 +91,7 @@ async fn connect(path: &Path) -> Result<SqliteConnection> {
 }
 
 async fn reading(dir: &Path) -> Result<()> {
-    let journal = LogJournal::open(dir, 12).await?;
+    let journal = LogJournal::open(DirLock::acquire(dir)?, 12).await?;
     let records = journal.durable().borrow()[0];
     let start = Instant::now();
     let found = journal

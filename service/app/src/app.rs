@@ -37,6 +37,7 @@ use actix::Arbiter;
 use actix_web::web::Data;
 use alerts::Desk;
 use anyhow::{Context as _, bail};
+use futures_util::future::join_all;
 use reload::{RatesInForce, Reloader};
 use std::net::TcpListener;
 use std::path::Path;
@@ -45,6 +46,7 @@ use std::time::Duration;
 use stopping::{Progress, Step, Stopping};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 use verdict_core::features::schema_version;
 use verdict_core::profile::Retention;
@@ -219,7 +221,7 @@ pub struct Service {
     /// The files of rules and model before they were read.
     looked: Look,
     hangups: Signal,
-    /// Held until the service ends.
+    /// Held until the service ends; by the journal's writer until that has ended, whoever still holds the journal.
     _lock: DirLock,
 }
 
@@ -235,7 +237,7 @@ impl Service {
         let deciding = Deciding::load(&config)?;
         let dir = &config.data.dir;
         let lock = DirLock::acquire(dir)?;
-        let journal = Arc::new(LogJournal::open(dir, config.data.partitions).await?);
+        let journal = Arc::new(LogJournal::open(lock.clone(), config.data.partitions).await?);
         base_currency::check(deciding.rules().rates().base(), dir, &*journal).await?;
         deciding.archive(dir)?;
         let metrics = Metrics::new();
@@ -296,7 +298,8 @@ impl Service {
         let streams = Streams::new(MAX_STREAMS, move || AlertStreamCutOff.emit(&metrics));
         let rates = RatesInForce::of(&self.deciding);
         let (workers, wanted) = (self.config.http.workers, self.config.http.max_connections);
-        let connections = open_files::make_room(wanted);
+        let own_files = open_files::own_files(self.config.actors.shards, workers);
+        let connections = open_files::make_room(wanted, own_files);
         let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
         let server = http::serve(self.listener.try_clone()?, workers, connections, state, seat(starts, workers))?;
         let handle = server.handle();
@@ -318,6 +321,11 @@ impl Service {
         tokio::select! {
             asked = stopping.asked() => drop(asked?),
             ended = &mut running => bail!("the HTTP server ended: {ended:?}"),
+            // What is in the journal is whole: the next start goes on from it, and serves all partitions again.
+            shard = self.readiness.lost_shard() => bail!(
+                "shard {shard} panicked, as the log says above: its users cannot be served; start the service again, and \
+                 please report it"
+            ),
         }
         self.readiness.stop();
         let followed = streams.open() > 0;
@@ -332,9 +340,10 @@ impl Service {
         if tokio::time::timeout(patience, handle.stop(true)).await.is_err() {
             info!("some callers did not read their last answers");
         }
-        for task in [reloading, upkeep, projection, labels, feed] {
-            task.abort();
-        }
+        let tasks = [reloading, upkeep, projection, labels, feed];
+        tasks.iter().for_each(JoinHandle::abort);
+        // Only then have they let go of the journal, which closes with the last who holds it.
+        drop(join_all(tasks).await);
         progress.at(Step::Files);
         Ok(())
     }

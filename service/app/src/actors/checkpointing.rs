@@ -16,12 +16,18 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::vec;
 use tokio::sync::oneshot;
 use tracing::error;
 use verdict_core::lists::{ListEntry, ListKey};
 
-/// Profiles encoded between two turns of the shard: some 100 us of its time.
+/// Profiles encoded between two turns of the shard, and bytes of them: some 100 us of its time. The largest profile has
+/// 700 KB, and a turn of its own.
 const COPIES_PER_TURN: usize = 64;
+const BYTES_PER_TURN: usize = 64 << 10;
+
+/// Bytes of profiles in a part, beyond which the last may go.
+const BYTES_PER_PART: usize = 4 << 20;
 
 /// Saves the profiles of these users, the list entries of these partitions, and the position that they reflect, which was
 /// taken before them; `false` when that failed and is to be tried again.
@@ -44,8 +50,7 @@ pub(super) async fn save(
     let copies = stream::iter(by_partition).flat_map(|(partition, mut ids)| {
         // In the order of the file; a partition at a time, so that the shard is not held up for long.
         ids.sort_unstable();
-        let parts: Vec<Vec<&Rc<str>>> = ids.chunks(ROWS_PER_STATEMENT).map(<[_]>::to_vec).collect();
-        stream::iter(parts).then(move |ids| copy(users, partition, ids))
+        stream::unfold(ids.into_iter(), move |ids| copy(users, partition, ids))
     });
     let given_up = stream::once(durable(&context)).filter_map(|durable| ready((!durable).then_some(None)));
     let count = changed.len() as u64;
@@ -87,19 +92,33 @@ async fn list_snapshots(context: &ShardContext, changed: &HashSet<Partition>) ->
     }
 }
 
-/// Profiles of one partition as they are stored.
-async fn copy(users: &RefCell<Users>, partition: Partition, ids: Vec<&Rc<str>>) -> Vec<ProfileSnapshot> {
-    let mut snapshots = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(COPIES_PER_TURN) {
-        let copied = ids.iter().filter_map(|id| {
-            // Hot or dormant by now: a profile holds every record that was numbered, at any moment between two turns.
-            let (n, bytes) = users.borrow().stored(id)?;
-            Some(ProfileSnapshot { user_id: (&***id).into(), partition, n, bytes })
-        });
-        snapshots.extend(copied);
-        tokio::task::yield_now().await;
+/// The next part of the profiles of one partition as they are stored, with those that are left; `None` at the end.
+async fn copy<'a>(
+    users: &RefCell<Users>,
+    partition: Partition,
+    mut ids: vec::IntoIter<&'a Rc<str>>,
+) -> Option<(Vec<ProfileSnapshot>, vec::IntoIter<&'a Rc<str>>)> {
+    if ids.len() == 0 {
+        return None;
     }
-    snapshots
+    let (mut snapshots, mut part_bytes) = (Vec::with_capacity(ids.len().min(ROWS_PER_STATEMENT)), 0);
+    let (mut turn_copies, mut turn_bytes) = (0, 0);
+    while snapshots.len() < ROWS_PER_STATEMENT
+        && part_bytes < BYTES_PER_PART
+        && let Some(id) = ids.next()
+    {
+        // Hot or dormant by now: a profile holds every record that was numbered, at any moment between two turns.
+        let Some((n, bytes)) = users.borrow().stored(id) else { continue };
+        part_bytes += bytes.len();
+        (turn_copies, turn_bytes) = (turn_copies + 1, turn_bytes + bytes.len());
+        snapshots.push(ProfileSnapshot { user_id: (&**id).into(), partition, n, bytes });
+        if turn_copies >= COPIES_PER_TURN || turn_bytes >= BYTES_PER_TURN {
+            tokio::task::yield_now().await;
+            (turn_copies, turn_bytes) = (0, 0);
+        }
+    }
+    tokio::task::yield_now().await;
+    Some((snapshots, ids))
 }
 
 /// Whether everything that was committed until now became durable.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
 const GIVEN_UP: u8 = 2;
+const DECIDED_BEFORE: u8 = 3;
 
 /// One side's hold on an event; the clone is the other's.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,17 @@ impl Claim {
     #[must_use]
     pub fn begin(&self) -> bool {
         self.take(BEGUN)
+    }
+
+    /// The shard has found that its record was durable before it came: all that may be late now is the answer.
+    pub fn was_decided_before(&self) {
+        self.0.store(DECIDED_BEFORE, Ordering::Release);
+    }
+
+    /// Whether the shard has found that.
+    #[must_use]
+    pub fn is_decided_before(&self) -> bool {
+        self.0.load(Ordering::Acquire) == DECIDED_BEFORE
     }
 
     /// The caller gives the event up; `false` when it has been begun, and leaves a record.
@@ -39,7 +51,9 @@ mod tests {
         let (shard, other) = (Claim::default(), Claim::default());
         let caller = shard.clone();
         assert!(shard.begin());
-        assert!(!caller.give_up() && !shard.begin());
+        assert!(!caller.give_up() && !shard.begin() && !caller.is_decided_before());
+        shard.was_decided_before();
+        assert!(!caller.give_up() && !shard.begin() && caller.is_decided_before());
         assert!(other.clone().give_up());
         assert!(!other.begin() && !other.give_up());
     }

@@ -12,7 +12,7 @@ use super::replica::ListReader;
 use super::shard::ShardSettings;
 use super::user::UserActor;
 use crate::journal::checkpoint::{Mark, Totals};
-use crate::journal::record::{Body, Decided, Generation, Record};
+use crate::journal::record::{Body, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Score;
 use crate::telemetry::clock::Clock;
@@ -29,9 +29,6 @@ use verdict_core::features::FeatureVector;
 use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
 use verdict_core::time::Timestamp;
-
-/// Decisions read back from the journal at once, a shard.
-const READS_AT_ONCE: usize = 8;
 
 /// What decides: one generation of rules and model (I8).
 pub struct Judge {
@@ -164,7 +161,8 @@ impl Completion {
                 answered(ticket, metrics, clock);
             }
             Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics, clock),
-            Self::Decided(..) | Self::SeenBefore(_) | Self::Accepted(..) => events::DuplicateSeen.emit(metrics),
+            Self::Decided(ticket, _) | Self::SeenBefore(ticket) => answered_again(ticket, metrics, clock),
+            Self::Accepted(ticket, _) => answered_again(ticket, metrics, clock),
             Self::TransactionRefused(_, refusal) | Self::EventRefused(_, refusal) => {
                 events::DeadLettered { reason: refusal.code() }.emit(metrics);
             }
@@ -177,6 +175,11 @@ impl Completion {
 fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
     let seconds = clock.since(ticket.started).as_secs_f64();
     events::Answered { seconds }.emit(metrics);
+}
+
+pub(super) fn answered_again<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
+    events::DuplicateSeen.emit(metrics);
+    answered(ticket, metrics, clock);
 }
 
 /// A transaction that waits for its score.
@@ -218,7 +221,8 @@ pub struct ShardContext {
     pub lists: ListReader,
     /// Where counts go.
     pub metrics: Metrics,
-    journal: Arc<dyn Journal>,
+    /// Where records go.
+    pub(super) journal: Arc<dyn Journal>,
     /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
     ledger: RefCell<HashMap<Partition, Account>>,
@@ -226,8 +230,10 @@ pub struct ShardContext {
     dirty: RefCell<HashSet<Rc<str>>>,
     /// Partitions whose list entries changed since.
     dirty_lists: RefCell<HashSet<Partition>>,
-    recent: RefCell<RecentDecisions>,
-    reads: Cell<usize>,
+    /// The last decisions.
+    pub(super) recent: RefCell<RecentDecisions>,
+    /// Decisions that are being read back.
+    pub(super) reads: Cell<usize>,
     /// Says whether the append before the next one became durable.
     last_append: RefCell<Option<oneshot::Receiver<bool>>>,
     closed: RefCell<Option<Refusal>>,
@@ -246,6 +252,8 @@ pub enum Wake {
     Score,
     /// Records wait for the journal.
     Append,
+    /// The context was closed: its epoch is to be recovered.
+    Recover,
 }
 
 impl ShardContext {
@@ -275,7 +283,7 @@ impl ShardContext {
             ledger: RefCell::new(tenures.iter().map(|tenure| (tenure.partition, account(tenure))).collect()),
             dirty: RefCell::default(),
             dirty_lists: RefCell::default(),
-            recent: RefCell::default(),
+            recent: RefCell::new(RecentDecisions::new(settings.mailbox)),
             reads: Cell::new(0),
             last_append: RefCell::default(),
             closed: RefCell::new(None),
@@ -289,6 +297,21 @@ impl ShardContext {
         for completion in self.outbox.take().completions {
             completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
         }
+    }
+
+    /// Ends the epoch because the actor of a user has gone down. What it was doing may be in the journal and not in the
+    /// profile, or half in it: only the journal says (I2).
+    pub fn lose(&self, user_id: &str) {
+        if !self.is_closed() {
+            tracing::error!(user_id, "the actor of a user panicked");
+            self.close(&Refusal::Recovering);
+            (self.wake)(Wake::Recover);
+        }
+    }
+
+    /// What is answered to all that comes, once its epochs have ended.
+    pub fn closed_with(&self) -> Option<Refusal> {
+        self.closed.borrow().clone()
     }
 
     /// Whether its epochs have ended.
@@ -369,11 +392,6 @@ impl ShardContext {
         }
     }
 
-    /// The decision in a record, if it is recent.
-    pub fn recent_decision(&self, partition: Partition, n: u64) -> Option<Arc<Decided>> {
-        self.recent.borrow().get(partition, n).cloned()
-    }
-
     /// Remembers that a user's profile changed.
     pub fn mark_dirty(&self, user_id: &Rc<str>) {
         let mut dirty = self.dirty.borrow_mut();
@@ -408,29 +426,5 @@ impl ShardContext {
                 totals: *totals,
             })
             .collect()
-    }
-
-    /// Answers a duplicate from the journal; only so many at a time, so that they never crowd out decisions.
-    pub fn read_back(self: &Rc<Self>, partition: Partition, n: u64, ticket: Ticket<Settled>) {
-        if self.reads.get() >= READS_AT_ONCE {
-            return ticket.answer(Err(Refusal::OriginalUnavailable));
-        }
-        self.reads.set(self.reads.get() + 1);
-        let context = Rc::clone(self);
-        actix::spawn(async move {
-            let read = context.journal.read(partition, n).await;
-            context.reads.set(context.reads.get() - 1);
-            let answer = match read {
-                Ok(Some(Record { body: Body::Decision(decided), .. })) => {
-                    Ok(Settled::Answer(Answer { decided, durable: true, duplicate: true }))
-                }
-                Ok(_) => Err(Refusal::OriginalUnavailable),
-                Err(error) => {
-                    tracing::error!(%error, partition, n, "cannot read a decision back");
-                    Err(Refusal::OriginalUnavailable)
-                }
-            };
-            ticket.answer(answer);
-        });
     }
 }

@@ -83,10 +83,10 @@ impl Gateway {
     /// # Errors
     /// [`Refusal`] says what to tell the caller.
     pub async fn profile(&self, user_id: &str) -> Result<Option<ProfileView>, Refusal> {
-        let _permit = self.permit()?;
+        let permit = self.permit()?;
         let (reply, answer) = oneshot::channel();
         let shard = self.shard(partition_of(user_id, self.partitions));
-        if shard.try_send(View { user_id: user_id.into(), reply }).is_err() {
+        if shard.try_send(View { user_id: user_id.into(), reply, permit }).is_err() {
             return Err(Refusal::Stopping);
         }
         answer.await.unwrap_or(Err(Refusal::Stopping))
@@ -296,6 +296,7 @@ async fn in_time<T>(
         Some((deadline, claim)) => match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(answered) => answered,
             Err(_) if claim.give_up() => return Err(Refusal::DeadlineExceeded),
+            Err(_) if claim.is_decided_before() => return Err(Refusal::OriginalUnavailable),
             Err(_) => return Err(Refusal::JournalLate),
         },
     };

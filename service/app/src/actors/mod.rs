@@ -12,6 +12,7 @@ pub mod dormant;
 pub mod gateway;
 mod listing;
 pub mod messages;
+pub mod originals;
 pub mod partition;
 mod recent;
 pub mod recovery;

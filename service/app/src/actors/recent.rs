@@ -5,22 +5,27 @@ use crate::journal::record::Decided;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Decisions whose whole answer is kept for duplicates; far above what can be in flight, so that a duplicate of one that
-/// is not durable yet is always found here.
+/// Decisions whose whole answer is kept for duplicates, at least: more would be kept where more can be in flight, so that
+/// a duplicate of one that is not durable yet is always found here.
 const RECENT_DECISIONS: usize = 16_384;
 
 /// The last decisions of a shard, oldest out first. A partition's numbers come in order, so that none needs a look-up.
-#[derive(Default)]
 pub(super) struct RecentDecisions {
+    most: usize,
     decisions: HashMap<Partition, VecDeque<(u64, Arc<Decided>)>>,
     order: VecDeque<Partition>,
 }
 
 impl RecentDecisions {
+    /// Room for as many as can be in flight, and for no fewer than is of use to retries.
+    pub(super) fn new(in_flight: usize) -> Self {
+        Self { most: in_flight.max(RECENT_DECISIONS), decisions: HashMap::new(), order: VecDeque::new() }
+    }
+
     pub(super) fn put(&mut self, partition: Partition, n: u64, decided: Arc<Decided>) {
         self.decisions.entry(partition).or_default().push_back((n, decided));
         self.order.push_back(partition);
-        if self.order.len() > RECENT_DECISIONS
+        if self.order.len() > self.most
             && let Some(oldest) = self.order.pop_front().and_then(|partition| self.decisions.get_mut(&partition))
         {
             oldest.pop_front();

@@ -2,14 +2,15 @@
 //!
 //! Profiles are loaded as the bytes that they are saved as; only those that the journal changes are decoded, a bounded
 //! number at a time. The checkpoint store has verified a checksum over each, so that one that does not decode later is
-//! no damage of the file but a fault of the version that wrote it: its user is refused, and nobody else (`users`).
+//! no damage of the file but a fault of the version that wrote it: its user is refused, and nobody else (`users`). Records
+//! of that user are passed over, and the bytes stay as they are: whoever moves the file away gets all of it again.
 //!
 //! What a profile says of its user's list entries is the truth, and the saved entries spare reading all profiles for them:
 //! users whose entries a record changed are read again once the replay is over, also where their profile was ahead of it.
 
 use super::dormant::Dormant;
 use super::replica::ListReplica;
-use crate::journal::checkpoint::{Checkpoints, ListSnapshot, ProfileSnapshot, Totals, check_against};
+use crate::journal::checkpoint::{Checkpoints, ListSnapshot, ProfileSnapshot, Totals, check_against, check_end};
 use crate::journal::profile::{self, ProfileError};
 use crate::journal::record::{Body, Record};
 use crate::journal::{Journal, JournalError, Partition, Tenure, Wanted};
@@ -17,11 +18,18 @@ use futures_util::TryStreamExt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use tracing::error;
 use verdict_core::lists::{List, ListChange, ListEntry, ListKey, ListKind};
 use verdict_core::profile::{Change, Profile, Retention};
 
 /// Profiles decoded at a time during a replay; encoding that many again takes some 20 ms of a shard that does not serve.
 const DECODED_AT_ONCE: usize = 8_192;
+
+/// Stored bytes of the profiles decoded at a time: twice as much and more once they are decoded.
+const DECODED_BYTES: usize = 64 << 20;
+
+/// About the stored bytes that a change adds to a profile.
+const CHANGE_BYTES: usize = 40;
 
 /// What a shard starts from.
 pub struct Recovered {
@@ -70,8 +78,9 @@ pub async fn recover(
     let mut totals: HashMap<Partition, Totals> = partitions.iter().map(|p| (*p, Totals::default())).collect();
     let mut cursor: HashMap<Partition, u64> = partitions.iter().map(|p| (*p, 0)).collect();
     if let Some(store) = checkpoints {
+        let durable = journal.durable().borrow().clone();
         if let Some(marker) = store.marker().await? {
-            check_against(&marker, &journal.durable().borrow())?;
+            check_against(&marker, &durable)?;
             for mark in marker.marks.iter().filter(|mark| partitions.contains(&mark.partition)) {
                 cursor.insert(mark.partition, mark.next_n);
                 totals.insert(mark.partition, mark.totals);
@@ -80,6 +89,8 @@ pub async fn recover(
         store.lists().await?.into_iter().for_each(|saved| lists.start_from(saved));
         let mut snapshots = store.load(partitions);
         while let Some(snapshot) = snapshots.try_next().await? {
+            // It may be ahead of its mark, and would skip records that another journal is yet to get.
+            check_end(snapshot.partition, snapshot.n, &durable)?;
             replay.users.insert(dormant(&snapshot).map_err(|what| damaged(checkpoints, &snapshot.user_id, &what))?);
             lists.start_without(&snapshot);
         }
@@ -90,8 +101,11 @@ pub async fn recover(
         replayed += 1;
         totals.entry(record.partition).or_default().count(&record);
         lists.apply(&record);
-        if let Some((user_id, change)) = record.body.change() {
-            replay.apply(user_id, change, record.n, retention).map_err(|what| damaged(checkpoints, user_id, &what))?;
+        if let Some((user_id, change)) = record.body.change()
+            && let Err(what) = replay.apply(user_id, change, record.n, retention)
+        {
+            let error = damaged(checkpoints, user_id, &what);
+            error!(%error, "a user's events are refused, and those in the journal are passed over");
         }
     }
     drop(records);
@@ -132,23 +146,35 @@ struct Replay {
     /// All but the decoded ones.
     users: HashSet<Dormant>,
     decoded: HashMap<Rc<str>, Profile>,
+    /// Their bytes as they would be stored, about.
+    decoded_bytes: usize,
     changed: HashSet<Rc<str>>,
+    /// Users whose profile does not decode.
+    unreadable: HashSet<Box<str>>,
 }
 
 impl Replay {
+    /// Applies a change to its user. The first one to a profile that does not decode is an error; such a user stays as it
+    /// is, which is not what the journal makes of it, and is refused for that.
     fn apply(&mut self, user_id: &str, change: Change<'_>, n: u64, retention: &Retention) -> Result<(), ProfileError> {
         if let Some(profile) = self.decoded.get_mut(user_id) {
             profile.apply(change, n, retention);
+            self.decoded_bytes += CHANGE_BYTES;
             return Ok(());
         }
-        let mut profile = match self.users.get(user_id.as_bytes()) {
+        if self.unreadable.contains(user_id) {
+            return Ok(());
+        }
+        let (woken, bytes) = match self.users.get(user_id.as_bytes()) {
             Some(dormant) if n < dormant.next_n()? => return Ok(()),
-            Some(dormant) => dormant.wake()?,
-            None => Profile::default(),
+            Some(dormant) => (dormant.wake(), dormant.profile().len()),
+            None => (Ok(Profile::default()), 0),
         };
-        if self.decoded.len() >= DECODED_AT_ONCE {
+        let mut profile = woken.inspect_err(|_| _ = self.unreadable.insert(user_id.into()))?;
+        if self.decoded.len() >= DECODED_AT_ONCE || self.decoded_bytes + bytes > DECODED_BYTES {
             self.settle();
         }
+        self.decoded_bytes += bytes + CHANGE_BYTES;
         profile.apply(change, n, retention);
         self.users.remove(user_id.as_bytes());
         let id = match self.changed.get(user_id) {
@@ -163,6 +189,7 @@ impl Replay {
     /// Encodes what is decoded.
     fn settle(&mut self) {
         self.users.extend(self.decoded.drain().map(|(id, profile)| Dormant::of(&id, &profile)));
+        self.decoded_bytes = 0;
     }
 }
 

@@ -5,7 +5,7 @@ use super::messages::{Accepted, ListChanged, ProfileView, Refusal};
 use super::user::Work;
 use crate::journal::Partition;
 use actix::Message;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use verdict_core::lists::ListChange;
 
 /// An event for one of the shard's users.
@@ -54,6 +54,8 @@ pub struct View {
     pub user_id: Box<str>,
     /// The way back.
     pub reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
+    /// Bounds what is in flight, whether or not anybody still waits for the answer.
+    pub permit: OwnedSemaphorePermit,
 }
 
 /// Saves every changed profile; answers `false` when that failed.
@@ -85,11 +87,8 @@ pub struct Tick;
 pub struct Stop;
 
 impl View {
-    /// A caller that has gone away is no error.
-    pub(super) fn answer(
-        reply: oneshot::Sender<Result<Option<ProfileView>, Refusal>>,
-        found: Result<Option<ProfileView>, Refusal>,
-    ) {
-        let _ = reply.send(found);
+    /// Gives the permit back with the answer. A caller that has gone away is no error.
+    pub(super) fn answer(self, found: Result<Option<ProfileView>, Refusal>) {
+        let _ = self.reply.send(found);
     }
 }

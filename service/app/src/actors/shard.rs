@@ -94,11 +94,6 @@ struct Flush(Wake);
 #[rtype(result = "()")]
 struct Sweep(usize);
 
-/// An append failed; its context is closed.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct AppendFailed(Refusal);
-
 impl ShardActor {
     /// A shard that recovers as soon as it is started.
     pub fn new(settings: ShardSettings, judge: Judge) -> Self {
@@ -179,12 +174,25 @@ impl ShardActor {
         self.settings.readiness.set_shard(self.settings.shard, true);
     }
 
+    /// Recovers if the epoch has ended.
+    fn recover_if_closed(&mut self, ctx: &mut Context<Self>) {
+        let Some(refusal) = self.serving.as_ref().and_then(|serving| serving.context.closed_with()) else { return };
+        error!(shard = self.settings.shard, error = %refusal, "dropping state and recovering");
+        if let Refusal::JournalUnavailable(_) = refusal {
+            self.settings.readiness.set_journal(Some(refusal.to_string().into()));
+        }
+        self.recover(ctx);
+    }
+
     /// Hands what waits to the journal and tells everybody when it is durable.
-    fn append(&self, context: &Rc<ShardContext>, ctx: &Context<Self>) {
+    fn append(&self, context: &Rc<ShardContext>) {
         let Outbox { records, completions } = context.outbox.take();
+        if completions.is_empty() {
+            return;
+        }
         let (written, started) = (records.len() as u64, context.clock.instant());
         let appended = self.settings.journal.append(records);
-        let (context, address, (before, told)) = (Rc::clone(context), ctx.address(), context.line_up());
+        let (context, (before, told)) = (Rc::clone(context), context.line_up());
         actix::spawn(async move {
             let (metrics, clock) = (&context.metrics, &context.clock);
             let mut appended = appended.await;
@@ -211,12 +219,22 @@ impl ShardActor {
                         .for_each(|completion| completion.complete(Err(refusal.clone()), metrics, clock));
                     if !context.is_closed() {
                         context.close(&refusal);
-                        // A shard that stopped meanwhile has nothing to recover.
-                        let _ = address.send(AppendFailed(refusal)).await;
+                        context.wake(Wake::Recover);
                     }
                 }
             }
         });
+    }
+}
+
+impl Drop for ShardActor {
+    fn drop(&mut self) {
+        // A shard whose handler panics is dropped while it unwinds. Its partitions have no owner any more, and none comes
+        // before the next start.
+        if std::thread::panicking() {
+            error!(shard = self.settings.shard, "a shard panicked; its partitions are not served until the next start");
+            self.settings.readiness.lose_shard(self.settings.shard);
+        }
     }
 }
 
@@ -251,6 +269,13 @@ impl Handler<Tick> for ShardActor {
         let Some(serving) = &self.serving else { return };
         let due = serving.users.borrow_mut().tick();
         ctx.notify(Sweep(due));
+        // Whatever became of their wake-up, nothing waits for longer than this.
+        let context = Rc::clone(&serving.context);
+        if !context.rows.borrow().is_empty() {
+            scoring::score(&context);
+        }
+        self.append(&context);
+        self.recover_if_closed(ctx);
     }
 }
 
@@ -294,12 +319,12 @@ impl Handler<Relist> for ShardActor {
 impl Handler<View> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, View { user_id, reply }: View, _: &mut Context<Self>) {
+    fn handle(&mut self, view: View, _: &mut Context<Self>) {
         let viewed = match &self.serving {
-            Some(serving) => serving.users.borrow().view(&user_id),
+            Some(serving) => serving.users.borrow().view(&view.user_id),
             None => Err(Refusal::Recovering),
         };
-        View::answer(reply, viewed);
+        view.answer(viewed);
     }
 }
 
@@ -330,19 +355,8 @@ impl Handler<Flush> for ShardActor {
         let Some(serving) = &self.serving else { return };
         match wake {
             Wake::Score => scoring::score(&serving.context),
-            Wake::Append => self.append(&serving.context, ctx),
-        }
-    }
-}
-
-impl Handler<AppendFailed> for ShardActor {
-    type Result = ();
-
-    fn handle(&mut self, AppendFailed(refusal): AppendFailed, ctx: &mut Context<Self>) {
-        if self.serving.as_ref().is_some_and(|serving| serving.context.is_closed()) {
-            error!(shard = self.settings.shard, error = %refusal, "dropping state and recovering");
-            self.settings.readiness.set_journal(Some(refusal.to_string().into()));
-            self.recover(ctx);
+            Wake::Append => self.append(&serving.context),
+            Wake::Recover => self.recover_if_closed(ctx),
         }
     }
 }

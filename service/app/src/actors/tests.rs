@@ -5,6 +5,7 @@ mod deadlines;
 mod generations;
 mod hanging;
 mod lists;
+mod recoveries;
 
 use super::context::Judge;
 use super::gateway::Gateway;
@@ -54,6 +55,8 @@ pub(super) struct Moody {
     pub(super) fails: AtomicBool,
     epoch_ended: AtomicBool,
     pub(super) held: watch::Sender<bool>,
+    /// Whether single records are read, or wait.
+    reads_held: watch::Sender<bool>,
 }
 
 impl Moody {
@@ -63,6 +66,7 @@ impl Moody {
             fails: AtomicBool::new(false),
             epoch_ended: AtomicBool::new(false),
             held: watch::Sender::new(false),
+            reads_held: watch::Sender::new(false),
         })
     }
 }
@@ -97,7 +101,12 @@ impl Journal for Moody {
     }
 
     fn read(&self, partition: Partition, n: u64) -> BoxFuture<'_, Result<Option<Record>, JournalError>> {
-        self.inner.read(partition, n)
+        let (read, mut held) = (self.inner.read(partition, n), self.reads_held.subscribe());
+        Box::pin(async move {
+            // The sender lives as long as the test.
+            let _ = held.wait_for(|held| !held).await;
+            read.await
+        })
     }
 
     fn durable(&self) -> watch::Receiver<Vec<u64>> {

@@ -236,7 +236,9 @@ impl UserActor {
         let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
         let (admission, event_id) = match &event {
             Event::Login(login) => (self.memory.profile().admit_login(login, &self.shard.retention), &login.login_id),
-            Event::Label(label) => (self.memory.profile().admit_label(label), &label.transaction_id),
+            Event::Label(label) => {
+                (self.memory.profile().admit_label(label, &self.shard.retention), &label.transaction_id)
+            }
             Event::Transaction(_) => return,
         };
         let refusal = match admission {
@@ -313,13 +315,7 @@ impl UserActor {
             self.shard.commit(self.partition, source, received_at, body, Completion::SeenBefore(ticket));
             return;
         }
-        match self.shard.recent_decision(self.partition, n) {
-            Some(decided) => {
-                let answer = Answer { decided, durable: false, duplicate: true };
-                self.shard.after_commits(Completion::Decided(ticket, answer));
-            }
-            None => self.shard.read_back(self.partition, n, ticket),
-        }
+        self.shard.answer_again(self.partition, n, transaction, ticket);
     }
 
     /// Takes what was held back, until something waits for the model again.
@@ -334,6 +330,15 @@ impl UserActor {
 
 impl Actor for UserActor {
     type Context = Context<Self>;
+}
+
+impl Drop for UserActor {
+    fn drop(&mut self) {
+        // An actor whose handler panics is dropped while it unwinds: before a checkpoint can copy what it has left.
+        if std::thread::panicking() {
+            self.shard.lose(&self.memory.user_id);
+        }
+    }
 }
 
 impl Handler<Work> for UserActor {

@@ -96,7 +96,7 @@ impl Users {
         let woken = match self.entries.get(user_id.as_bytes()) {
             Some(User::Hot(hot)) => {
                 hot.memory.use_again();
-                return hot.send(work, self.now);
+                return hot.send(work, self.now, &self.context);
             }
             Some(User::Dormant(dormant)) => Some(dormant.wake()),
             None => None,
@@ -109,7 +109,7 @@ impl Users {
         };
         let hot = self.start(user_id.into(), partition, profile);
         // Busy from now on, so that the hand does not take the place that is being made.
-        hot.send(work, self.now);
+        hot.send(work, self.now, &self.context);
         self.ring.push_back(Rc::clone(&hot.memory));
         self.entries.replace(User::Hot(Box::new(hot)));
         let metrics = &self.context.metrics;
@@ -220,14 +220,19 @@ fn count(users: usize) -> i64 {
 }
 
 impl Hot {
-    fn send(&self, work: Work, now: u32) {
+    fn send(&self, work: Work, now: u32, context: &ShardContext) {
         self.memory.sent(now);
-        if let Err(refused) = self.address.try_send(work) {
-            self.memory.finished();
-            let work = match refused {
-                SendError::Full(work) | SendError::Closed(work) => work,
-            };
-            work.refuse(Refusal::Overloaded { limit: USER_MAILBOX });
+        match self.address.try_send(work) {
+            Ok(()) => {}
+            Err(SendError::Full(work)) => {
+                self.memory.finished();
+                work.refuse(Refusal::Overloaded { limit: USER_MAILBOX });
+            }
+            // Only a panic ends an actor whose address is held.
+            Err(SendError::Closed(work)) => {
+                context.lose(self.memory.user_id());
+                work.refuse(Refusal::Recovering);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::record::Record;
 use super::simulated::{Disk, SimJournal};
-use super::{AppendError, Journal, LogJournal, MemoryJournal, Partition, Wanted, samples};
+use super::{AppendError, DirLock, Journal, LogJournal, MemoryJournal, Partition, Wanted, samples};
 use crate::traffic::dice::Dice;
 use futures_util::TryStreamExt;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ struct Subject {
 
 async fn subjects() -> Vec<Subject> {
     let dir = tempfile::tempdir().expect("a directory");
-    let log = LogJournal::open(dir.path(), PARTITIONS).await.expect("opens");
+    let lock = DirLock::acquire(dir.path()).expect("free");
+    let log = LogJournal::open(lock, PARTITIONS).await.expect("opens");
     vec![
         Subject { journal: Arc::new(MemoryJournal::new(PARTITIONS, true)), _dir: None },
         Subject { journal: Arc::new(SimJournal::open(Disk::new(PARTITIONS, Dice::new(0, 0, 0)))), _dir: None },

@@ -71,6 +71,11 @@ impl Ledger {
     /// Takes the records of one append, all or none; they must follow their predecessors, and be of current epochs.
     pub(super) fn admit(&mut self, keys: &[Key]) -> Result<(), AppendError> {
         self.check_epochs(keys)?;
+        self.follow(keys)
+    }
+
+    /// Takes the records of one append whose epochs were checked, all or none; they must follow their predecessors.
+    pub(super) fn follow(&mut self, keys: &[Key]) -> Result<(), AppendError> {
         for (taken, key) in keys.iter().enumerate() {
             let expected = self.next[usize::from(key.partition)];
             if key.n != expected {

@@ -5,6 +5,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Longest content of the lock file that is read: a process id.
@@ -35,10 +36,11 @@ pub enum LockError {
     },
 }
 
-/// Holds the directory until it is dropped.
-#[derive(Debug)]
+/// Holds the directory until it and all of its clones are dropped.
+#[derive(Clone, Debug)]
 pub struct DirLock {
-    _file: File,
+    dir: PathBuf,
+    _file: Arc<File>,
 }
 
 impl DirLock {
@@ -49,7 +51,7 @@ impl DirLock {
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join("lock");
         let failed = |source| LockError::Io { path: path.clone(), source };
-        std::fs::create_dir_all(dir).map_err(failed)?;
+        create_durably(dir).map_err(failed)?;
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {
@@ -58,8 +60,27 @@ impl DirLock {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { dir: dir.to_owned(), _file: Arc::new(file) })
     }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// Makes a directory and whatever it lies in, with names that a power cut leaves: the journal in it is no safer than
+/// they are.
+fn create_durably(dir: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    std::fs::create_dir_all(dir)?;
+    for made in missing.into_iter().rev() {
+        // The parent of a name by itself is where the process runs.
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn read_pid(file: &File) -> Option<u32> {

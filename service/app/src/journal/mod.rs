@@ -149,7 +149,7 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Writes records (of any partitions, each partition's in order); resolves when all of them are durable.
     /// The records are queued when this returns, before the future is first polled. An empty append resolves when
-    /// everything queued before it is durable.
+    /// everything queued before it is durable or has failed: it is of no epoch, so its `Ok` does not say which.
     fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), AppendError>>;
 
     /// Streams the durable records from the cursor on, up to what was durable when it was called.

@@ -4,6 +4,7 @@
 use super::events::{Event, Pool};
 use super::service::AGES;
 use crate::actors::messages::Answer;
+use crate::actors::originals::READS_AT_ONCE;
 use crate::journal::record::{Body, Decided, Record};
 use crate::journal::simulated::Disk;
 use crate::wire;
@@ -256,7 +257,8 @@ impl Clients {
                 let refused = self.disk.last_read_refused().is_some_and(|refused| refused >= sent.at);
                 // The first decision of a line is not kept for whoever asks again before it is durable.
                 let line = self.sent.iter().any(|other| other.event == sent.event && other.line.is_some());
-                (503, refused || line)
+                let many = now.in_flight >= READS_AT_ONCE;
+                (503, refused || line || many || late && self.record_of(event).is_some())
             }
             "ID_REUSED" => (409, others().any(|other| other.shares_id(event) && other != event)),
             "TOO_OLD" => {

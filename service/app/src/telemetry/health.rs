@@ -4,11 +4,14 @@
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// The shared state; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     state: Arc<Mutex<State>>,
+    /// A shard that is gone for good.
+    lost: watch::Sender<Option<u16>>,
 }
 
 #[derive(Debug)]
@@ -75,13 +78,30 @@ impl Readiness {
             deciding: None,
             reload_failure: None,
         };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), lost: watch::Sender::new(None) }
     }
 
     /// A shard serves, or recovers again. Unknown shards are ignored.
     pub fn set_shard(&self, shard: u16, recovered: bool) {
         if let Some(slot) = self.lock().shards.get_mut(usize::from(shard)) {
             *slot = recovered;
+        }
+    }
+
+    /// A shard has ended and will not come back: nothing is ready from now on, and the process should end.
+    pub fn lose_shard(&self, shard: u16) {
+        self.lost.send_replace(Some(shard));
+    }
+
+    /// Waits until a shard has ended that should not have, and says which.
+    pub async fn lost_shard(&self) -> u16 {
+        let mut lost = self.lost.subscribe();
+        loop {
+            if let Some(shard) = *lost.borrow_and_update() {
+                return shard;
+            }
+            // This holds the sender.
+            let _ = lost.changed().await;
         }
     }
 
@@ -114,14 +134,15 @@ impl Readiness {
     /// Whether everything that must be is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.lock().is_ready()
+        self.lock().is_ready() && self.lost.borrow().is_none()
     }
 
     /// The answer of `/readyz`.
     #[must_use]
     pub fn report(&self, audience: Audience) -> ReadinessReport {
         let state = self.lock();
-        let ready = state.is_ready();
+        let lost = *self.lost.borrow();
+        let ready = state.is_ready() && lost.is_none();
         let recovered = state.shards.iter().filter(|recovered| **recovered).count();
         let mut journal = json!({"ready": state.journal_failure.is_none()});
         if let Some(failure) = state.journal_failure(audience) {
@@ -139,14 +160,18 @@ impl Readiness {
         let detail = json!({
             "ready": ready,
             "components": {
-                "shards": {"ready": recovered == state.shards.len(), "recovered": recovered, "of": state.shards.len()},
+                "shards": {"ready": recovered == state.shards.len() && lost.is_none(), "recovered": recovered, "of": state.shards.len()},
                 "journal": journal,
                 "projections": projections,
                 "deciding": deciding,
                 "stopping": state.stopping,
             }
         });
-        ReadinessReport { ready, detail: detail.to_string(), waiting_for: state.waiting_for(audience) }
+        let waiting_for = match lost {
+            Some(shard) => format!("shard {shard} panicked, restart the service"),
+            None => state.waiting_for(audience),
+        };
+        ReadinessReport { ready, detail: detail.to_string(), waiting_for }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -210,6 +235,11 @@ mod tests {
         assert!(readiness.is_ready() && readiness.report(Audience::Operator).ready);
         readiness.set_shard(0, false);
         assert!(!readiness.is_ready());
+        readiness.set_shard(0, true);
+        readiness.clone().lose_shard(1);
+        let report = readiness.report(Audience::Operator);
+        assert!(!readiness.is_ready() && !report.ready);
+        assert_eq!(report.waiting_for, "shard 1 panicked, restart the service");
     }
 
     #[test]

@@ -1,4 +1,9 @@
 //! What was learned of a user's transactions: one label per transaction and source, the latest timestamp wins.
+//!
+//! Beyond the bound the oldest is forgotten, so the oldest of a full set is never older than any that was: a label at or
+//! below it that is not known may be one that was forgotten, or an older one of the same subject. It says nothing new,
+//! however often it comes. Nothing more need be remembered for that: a set that is full stays full, and its oldest never
+//! gets older.
 
 use super::{Admission, Retention};
 use crate::event::{Label, LabelSource, id_hash};
@@ -46,11 +51,17 @@ impl Labels {
     }
 
     /// A label older than the one known says nothing new; of two at one instant the later arrival wins.
-    pub(super) fn admit(&self, label: &Label) -> Admission {
-        match self.position(label).map(|index| self.0[index]) {
-            Some(known) if known.at > label.at || known == LabelEntry::from(label) => Admission::Duplicate { n: 0 },
-            _ => Admission::New,
-        }
+    pub(super) fn admit(&self, label: &Label, retention: &Retention) -> Admission {
+        let says_nothing = match self.position(label).map(|index| self.0[index]) {
+            Some(known) => known.at > label.at || known == LabelEntry::from(label),
+            None => self.oldest_when_full(retention).is_some_and(|oldest| label.at <= oldest),
+        };
+        if says_nothing { Admission::Duplicate { n: 0 } } else { Admission::New }
+    }
+
+    fn oldest_when_full(&self, retention: &Retention) -> Option<Timestamp> {
+        let full = self.0.len() >= retention.max_labels;
+        full.then(|| self.0.iter().map(|known| known.at).min())?
     }
 
     pub(super) fn insert(&mut self, label: &Label, retention: &Retention) {

@@ -136,10 +136,11 @@ impl Profile {
         self.logins.admit(login, self.login_floor(retention))
     }
 
-    /// Whether a label says anything new; an older one than is known of the same source counts as a duplicate.
+    /// Whether a label says anything new; an older one than is known of the same source counts as a duplicate, and so
+    /// does one that is not newer than the oldest of as many as are kept.
     #[must_use]
-    pub fn admit_label(&self, label: &Label) -> Admission {
-        self.labels.admit(label)
+    pub fn admit_label(&self, label: &Label, retention: &Retention) -> Admission {
+        self.labels.admit(label, retention)
     }
 
     /// The user's own list entries that bind a decision at `now`.

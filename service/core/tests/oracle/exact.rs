@@ -77,7 +77,7 @@ impl Pair {
                 Ok(found == Answer::New)
             }
             Event::Tell(label) => {
-                let found = Answer::from(self.profile.admit_label(label));
+                let found = Answer::from(self.profile.admit_label(label, &self.retention));
                 prop_assert_eq!(found, self.history.admit_label(label), "{:?}", event);
                 Ok(found == Answer::New)
             }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::journal::record::{Body, Decided};
 use actix::Arbiter;
+use futures_util::FutureExt;
 use std::sync::mpsc;
 use verdict_core::decision::Degradation;
 use verdict_core::event::Login;
@@ -96,6 +97,45 @@ fn what_a_shard_has_not_begun_in_time_is_never_begun() {
         assert_eq!(count(&again), 1.0);
         assert_eq!(records(&journal).await.len(), 2);
         assert_eq!(gateway.in_flight(), 0);
+    });
+}
+
+#[test]
+fn a_view_that_nobody_waits_for_holds_its_permit_as_long_as_its_place() {
+    actix::System::new().block_on(async {
+        let (gateway, start) = prepare(Moody::new(), 1, judge_by(rules(), None), &Metrics::new());
+        assert!(gateway.profile("u-1").now_or_never().is_none(), "nothing takes the shard's messages");
+        assert_eq!(gateway.in_flight(), 1, "it waits in the mailbox still");
+        let refused = gateway.profile("u-1").await.expect_err("one waits");
+        assert!(matches!(refused, Refusal::Overloaded { limit: 1 }), "{refused}");
+        start();
+        gateway.serving().await.expect("serving");
+        assert_eq!(gateway.in_flight(), 0);
+        assert!(gateway.profile("u-1").await.expect("a view").is_none());
+    });
+}
+
+#[test]
+fn a_decision_that_is_read_back_counts_and_may_be_late() {
+    actix::System::new().block_on(async {
+        let (journal, metrics) = (Moody::new(), Metrics::new());
+        let before = start(Arc::clone(&journal), 8);
+        before.serving().await.expect("serving");
+        let first = before.decide(payment("t-1", 100)).await.expect("an answer");
+        before.stop().await;
+        let (gateway, start) = prepare(Arc::clone(&journal), 8, judge_by(rules(), None), &metrics);
+        start();
+        gateway.serving().await.expect("serving");
+        let again = gateway.decide(within(payment("t-1", 100), 60_000)).await.expect("an answer");
+        assert!(again.duplicate && again.durable && again.decided == first.decided);
+        assert_count(&metrics, "verdict_duplicates_total 1");
+        assert_count(&metrics, "verdict_end_to_end_seconds_count 1");
+        journal.reads_held.send_replace(true);
+        let late = gateway.decide(within(payment("t-1", 100), 30)).await.expect_err("it is not read in time");
+        assert!(matches!(late, Refusal::OriginalUnavailable), "its record is durable: {late}");
+        journal.reads_held.send_replace(false);
+        assert!(gateway.decide(payment("t-1", 100)).await.expect("an answer").duplicate);
+        assert_eq!(records(&journal).await.len(), 1);
     });
 }
 

@@ -128,12 +128,17 @@ impl Marker {
 /// # Errors
 /// Names the first such partition; `durable` is what [`super::super::Journal::durable`] says at recovery.
 pub fn check_against(marker: &Marker, durable: &[u64]) -> Result<(), JournalError> {
-    for mark in &marker.marks {
-        let journal = durable.get(usize::from(mark.partition)).copied().unwrap_or(0);
-        if mark.next_n > journal {
-            let (partition, checkpoint) = (mark.partition, mark.next_n);
-            return Err(JournalError::CheckpointAhead { partition, checkpoint, journal });
-        }
+    marker.marks.iter().try_for_each(|mark| check_end(mark.partition, mark.next_n, durable))
+}
+
+/// Refuses what reflects records of a partition before `next_n` that the journal does not have.
+///
+/// # Errors
+/// When it does; `durable` is what [`super::super::Journal::durable`] says at recovery.
+pub fn check_end(partition: Partition, next_n: u64, durable: &[u64]) -> Result<(), JournalError> {
+    let journal = durable.get(usize::from(partition)).copied().unwrap_or(0);
+    if next_n > journal {
+        return Err(JournalError::CheckpointAhead { partition, checkpoint: next_n, journal });
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ mod marker;
 mod tests;
 
 pub use lists::ListSnapshot;
-pub use marker::{Mark, Marker, SourceOffset, Totals, check_against};
+pub use marker::{Mark, Marker, SourceOffset, Totals, check_against, check_end};
 
 use super::{JournalError, Partition};
 use crate::sqlite::Layout;
@@ -36,8 +36,10 @@ const LAYOUT: Layout = Layout {
 
 /// Profiles in one statement: a statement costs about as much as binding 50 rows; SQLite allows 32,766 parameters.
 pub const ROWS_PER_STATEMENT: usize = 256;
-/// Profiles read with one statement.
-const ROWS_PER_PAGE: i64 = 4_096;
+/// Profiles read with one statement; all of them may wait between SQLite's thread and the caller.
+const ROWS_PER_PAGE: i64 = 1_024;
+/// Bytes of profiles read with one statement; the largest profile has 700 KB.
+const BYTES_PER_PAGE: i64 = 16 << 20;
 
 /// A profile at a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub struct ProfileSnapshot {
     pub user_id: Box<str>,
     /// The user's partition.
     pub partition: Partition,
-    /// Number of the last record that the profile reflects.
+    /// Number after the last record that the profile reflects.
     pub n: u64,
     /// The profile, as its owner encodes it.
     pub bytes: Vec<u8>,
@@ -280,13 +282,22 @@ impl Load<'_> {
 
     async fn page_of(&mut self, partition: Partition) -> Result<Vec<ProfileSnapshot>, JournalError> {
         let store = self.store;
+        let after = self.after.as_deref().unwrap_or_default();
+        // As if all of a page were as long as its longest; lengths are found without reading what is that long.
+        let sql = "SELECT max(size) FROM (SELECT length(bytes) AS size FROM profiles WHERE partition = ? AND \
+                   user_id > ? ORDER BY user_id LIMIT ?)";
+        let longest = sqlx::query_scalar::<_, Option<i64>>(sql)
+            .bind(i64::from(partition))
+            .bind(after)
+            .bind(ROWS_PER_PAGE)
+            .fetch_one(&mut self.connection)
+            .await;
+        let longest = longest.map_err(|error| store.failed(&error))?.unwrap_or(0);
+        let rows = (BYTES_PER_PAGE / longest.max(1)).clamp(1, ROWS_PER_PAGE);
         // No user id is empty, so that all of them come after the empty one.
         let sql = "SELECT user_id, n, checksum, bytes FROM profiles WHERE partition = ? AND user_id > ? \
                    ORDER BY user_id LIMIT ?";
-        let query = sqlx::query(sql)
-            .bind(i64::from(partition))
-            .bind(self.after.as_deref().unwrap_or_default())
-            .bind(ROWS_PER_PAGE);
+        let query = sqlx::query(sql).bind(i64::from(partition)).bind(after).bind(rows);
         let mut rows = query.fetch(&mut self.connection);
         let mut page = Vec::new();
         while let Some(row) = rows.try_next().await.map_err(|error| store.failed(&error))? {

@@ -96,6 +96,16 @@ async fn the_last_checkpoint_of_every_shard_comes_back() {
 }
 
 #[tokio::test]
+async fn long_profiles_come_back_a_few_at_a_time() {
+    let long = |user: usize| ProfileSnapshot { bytes: vec![user as u8; 700_000], ..profile(0, user, 5) };
+    let mut profiles: Vec<ProfileSnapshot> =
+        (0..60).map(|user| if user % 2 == 0 { long(user) } else { profile(0, user, 5) }).collect();
+    profiles.sort_by(|a, b| a.user_id.cmp(&b.user_id));
+    let (_dir, store) = saved(&Checkpoint { profiles: profiles.clone(), ..Checkpoint::default() }).await;
+    assert_eq!(load(&store, &[0]).await.expect("reads"), profiles);
+}
+
+#[tokio::test]
 async fn list_entries_are_replaced_partition_by_partition() {
     let (dir, store) = saved(&Checkpoint { lists: vec![listed(0), listed(3)], ..Checkpoint::default() }).await;
     let emptied = ListSnapshot { partition: 0, entries: Vec::new() };

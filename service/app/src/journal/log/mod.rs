@@ -19,7 +19,7 @@ mod writer;
 pub use observer::JournalObserver;
 
 use super::record::Record;
-use super::{AppendError, Cursor, Journal, JournalError, Partition, Tenure, Wanted};
+use super::{AppendError, Cursor, DirLock, Journal, JournalError, Partition, Tenure, Wanted};
 use disk::{Disk, RealDisk, explain};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -150,17 +150,17 @@ impl Log {
 }
 
 impl LogJournal {
-    /// Opens the journal of a data directory; creates both where missing. The number of partitions is fixed when it is
-    /// created. Take the directory's [`super::DirLock`] first.
+    /// Opens the journal of a data directory; creates it where missing. The number of partitions is fixed when it is
+    /// created. The writer holds the directory until it has written its last byte, whoever else lets go of it.
     ///
     /// # Errors
     /// When it cannot be opened, has another number of partitions, or its last segment is damaged.
-    pub async fn open(dir: &Path, partitions: Partition) -> Result<Self, JournalError> {
-        let dir = dir.to_owned();
-        reader::blocking(move || Self::open_now(&dir, partitions, Layout::default())).await
+    pub async fn open(lock: DirLock, partitions: Partition) -> Result<Self, JournalError> {
+        reader::blocking(move || Self::open_now(lock, partitions, Layout::default())).await
     }
 
-    fn open_now(dir: &Path, partitions: Partition, layout: Layout) -> Result<Self, JournalError> {
+    fn open_now(lock: DirLock, partitions: Partition, layout: Layout) -> Result<Self, JournalError> {
+        let dir = lock.dir();
         if !(1..=MAX_PARTITIONS).contains(&partitions) {
             let what = format!("expected 1 to {MAX_PARTITIONS} partitions, found {partitions}");
             return Err(JournalError::Store(what.into()));
@@ -199,6 +199,7 @@ impl LogJournal {
         let start = move || {
             never_preempt();
             writer.run();
+            drop(lock);
         };
         let writer = thread.spawn(start).map_err(failed)?;
         Ok(Self { queue: Some(queue), shared, writer: Some(writer) })

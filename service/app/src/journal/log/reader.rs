@@ -139,11 +139,17 @@ impl Walk {
         Ok(())
     }
 
-    /// Goes to the first batch with a wanted record, or the end. It believes the heads on its way. Gives the place of the
-    /// batch before, if there is one in this segment that it went over.
+    /// Goes to the first batch with a wanted record, or the end. It believes the heads on its way, but not that nothing is
+    /// wanted in this whole segment when its successor says that something is. Gives the place of the batch before, if
+    /// there is one that it went over.
     fn skip_unwanted(&mut self, floors: &Floors) -> Result<Option<(u64, u64)>, JournalError> {
         let (mut before, mut ends) = (None, Vec::new());
+        let at = self.at;
         while let Some(head) = self.head()? {
+            if self.at > at {
+                let what = "expected it to end with the records that the next file follows, found fewer";
+                return Err(damaged(&self.segments[at].path, self.seq - 1, what));
+            }
             let partitions = self.partitions();
             copy_ends(self.window.at(self.offset, Head::with_ends(partitions))?, &mut ends, partitions);
             if floors.within(&ends) {
@@ -218,10 +224,7 @@ impl Scan {
     fn start(log: Arc<Log>, from: &Cursor, wanted: Wanted, last_seq: u64) -> Result<Self, JournalError> {
         let floors = log.floors(from)?;
         let mut walk = Walk::start(log, &floors, last_seq, SCAN_BYTES)?;
-        let at = walk.at;
-        if let Some((offset, seq)) = walk.skip_unwanted(&floors)?
-            && at == walk.at
-        {
+        if let Some((offset, seq)) = walk.skip_unwanted(&floors)? {
             (walk.offset, walk.seq) = (offset, seq);
         }
         Ok(Self { walk, floors, wanted, decoder: Decoder::default() })

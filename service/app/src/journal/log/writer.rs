@@ -192,7 +192,7 @@ impl Writer {
             // A barrier writes nothing, so it needs no certainty about the file.
             Ok(()) if queued.keys.is_empty() => Ok(()),
             Ok(()) => match self.settle() {
-                Ok(()) => self.ledger.admit(&queued.keys),
+                Ok(()) => self.ledger.follow(&queued.keys),
                 Err(error) => {
                     self.ledger.fail(&queued.keys);
                     Err(AppendError::Store(error))
@@ -351,10 +351,10 @@ impl Writer {
 
     /// Says in the log that it ends here, and leaves nothing behind it.
     fn close(&mut self) -> Result<(), Arc<str>> {
+        self.settle()?;
         if self.closed {
             return Ok(());
         }
-        self.settle()?;
         self.write(Kind::Closed)?;
         let place = &self.place;
         self.layout.disk.cut(&place.file, place.end).map_err(|error| explain(&place.segment.path, &error))

@@ -100,8 +100,6 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
         "verdict_model_left_alone_total 1",
         "verdict_in_flight_requests 5",
         "verdict_review_labels_total 3",
-        "verdict_in_flight_requests 5",
-        "verdict_review_labels_total 3",
         "verdict_review_labels_waiting 4",
         "verdict_alert_streams 2",
         "verdict_alert_streams_cut_off_total 1",

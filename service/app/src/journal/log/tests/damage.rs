@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 /// Opening or replaying must be refused, at this batch of this file and with these words.
 async fn expect_damage(dir: &Path, file: &Path, batch: u64, what: &str) {
-    let found = match LogJournal::open_now(dir, 2, Layout::default()) {
+    let found = match LogJournal::open_now(lock(dir), 2, Layout::default()) {
         Ok(journal) => replay(&journal, &[(0, 0), (1, 0)]).await.map(|records| records.len()),
         Err(error) => Err(error),
     };
@@ -101,6 +101,29 @@ async fn a_reader_that_needs_nothing_of_a_damaged_batch_goes_on() {
     assert_eq!(good, 16);
 }
 
+/// A head that says too little of its batch would have it passed over with everything that is wanted of it.
+#[tokio::test]
+async fn the_last_batch_of_an_older_segment_is_not_passed_over() {
+    let disk = Arc::new(FaultyDisk::default());
+    let dir = ten_batches_with(small(&disk)).await;
+    let found = segments(dir.path());
+    let next = found[1].header.clone();
+    let (offset, _) = *batches(&found[0]).last().expect("one");
+    // Where the batch says how many records partition 0 has by then.
+    let last = next.counts[0] - 1;
+    change(&found[0].path, |bytes| bytes[offset + 24] = 0);
+    let journal = open_with(dir.path(), small(&disk));
+    for read in [replay(&journal, &[(0, last)]).await.map(|_| ()), journal.read(0, last).await.map(|_| ())] {
+        match read {
+            Err(JournalError::Damaged { file, batch, what }) => {
+                assert_eq!((&*file, batch), (found[0].path.display().to_string().as_str(), next.first - 1), "{what}");
+            }
+            other => panic!("expected damage, found {other:?}"),
+        }
+    }
+    assert!(replay(&journal, &[(0, last + 1)]).await.is_ok(), "nothing of it is needed");
+}
+
 #[tokio::test]
 async fn a_missing_segment_is_found() {
     let disk = Arc::new(FaultyDisk::default());
@@ -132,7 +155,7 @@ async fn a_file_that_is_no_segment_is_refused() {
     let dir = ten_batches().await;
     std::fs::write(file_in(dir.path()), "not a journal, but long enough to be one. ".repeat(200)).expect("writes");
     for error in [
-        LogJournal::open(dir.path(), 2).await.expect_err("refused").to_string(),
+        LogJournal::open(lock(dir.path()), 2).await.expect_err("refused").to_string(),
         JournalObserver::open(dir.path()).await.expect_err("refused").to_string(),
     ] {
         assert!(
@@ -229,11 +252,11 @@ proptest! {
             for segment in &found {
                 let length = std::fs::metadata(&segment.path).unwrap().len() as usize;
                 if place < length {
-                    change(&segment.path, |bytes| bytes[place] ^= 1_u8 << bit);
                     // Only the mark of the clean stop itself, the last batch of all, holds nothing that anybody needs.
                     let last = *batches(found.last().expect("one")).last().expect("one");
+                    change(&segment.path, |bytes| bytes[place] ^= 1_u8 << bit);
                     let mark = Arc::ptr_eq(segment, found.last().expect("one")) && place >= last.0;
-                    let read = match LogJournal::open_now(dir.path(), 2, layout()) {
+                    let read = match LogJournal::open_now(lock(dir.path()), 2, layout()) {
                         Ok(journal) => replay(&journal, &[(0, 0), (1, 0)]).await,
                         Err(error) => Err(error),
                     };

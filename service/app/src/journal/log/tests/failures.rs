@@ -52,6 +52,18 @@ async fn a_full_disk_ends_the_epochs_of_what_it_failed_and_heals() {
 }
 
 #[tokio::test]
+async fn what_failed_is_gone_also_if_nothing_was_written_since_the_journal_was_opened() {
+    let dir = ten_batches().await;
+    let (disk, journal) = faulty(dir.path());
+    disk.set(|faults| faults.syncs = 1);
+    assert!(journal.take_over(vec![0]).await.is_err());
+    assert_eq!(batches(&segments(dir.path())[0]).len(), 13, "it is in the file");
+    drop(journal);
+    assert_eq!(batches(&segments(dir.path())[0]).len(), 12, "it was never confirmed");
+    assert_eq!(*open(dir.path()).await.durable().borrow(), [30, 10]);
+}
+
+#[tokio::test]
 async fn a_full_disk_takes_what_still_fits() {
     let dir = tempfile::tempdir().expect("a directory");
     let disk = Arc::new(FaultyDisk::default());

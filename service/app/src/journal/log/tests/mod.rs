@@ -12,7 +12,7 @@ use super::segment::{self, Segment};
 use super::{Layout, LogJournal, folder_in};
 use crate::journal::contract::own;
 use crate::journal::record::Record;
-use crate::journal::{Journal, JournalError, Partition, Wanted, samples};
+use crate::journal::{DirLock, Journal, JournalError, Partition, Wanted, samples};
 use futures_util::TryStreamExt;
 use std::fs::File;
 use std::io;
@@ -147,12 +147,16 @@ fn small(disk: &Arc<FaultyDisk>) -> Layout {
     Layout { segment_bytes: 7_500, space_bytes: 2_000, disk: Arc::clone(disk) as Arc<dyn Disk> }
 }
 
+fn lock(dir: &Path) -> DirLock {
+    DirLock::acquire(dir).expect("free")
+}
+
 fn open_with(dir: &Path, layout: Layout) -> LogJournal {
-    LogJournal::open_now(dir, 2, layout).expect("opens")
+    LogJournal::open_now(lock(dir), 2, layout).expect("opens")
 }
 
 async fn open(dir: &Path) -> LogJournal {
-    LogJournal::open(dir, 2).await.expect("opens")
+    LogJournal::open(lock(dir), 2).await.expect("opens")
 }
 
 /// A closed journal: batch 1 gives epochs, 2 to 11 have three records in partition 0 and one in partition 1, 12 closes.

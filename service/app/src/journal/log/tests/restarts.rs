@@ -139,17 +139,17 @@ async fn space_is_made_ahead_and_used() {
 #[tokio::test]
 async fn another_number_of_partitions_is_refused() {
     let dir = ten_batches().await;
-    let error = LogJournal::open(dir.path(), 12).await.expect_err("refused").to_string();
+    let error = LogJournal::open(lock(dir.path()), 12).await.expect_err("refused").to_string();
     let expected = "was created with 2 partitions, the configuration says 12; set data.partitions = 2, or use another";
     assert!(error.contains(expected), "{error}");
-    let error = LogJournal::open(dir.path(), 0).await.expect_err("refused").to_string();
+    let error = LogJournal::open(lock(dir.path()), 0).await.expect_err("refused").to_string();
     assert!(error.contains("expected 1 to 1024 partitions, found 0"), "{error}");
     let most = tempfile::tempdir().expect("a directory");
-    let journal = LogJournal::open(most.path(), 1_024).await.expect("opens");
+    let journal = LogJournal::open(lock(most.path()), 1_024).await.expect("opens");
     let epoch = journal.take_over(vec![1_023]).await.expect("takes over")[0].epoch;
     journal.append(vec![samples::login(1_023, epoch, 0)]).await.expect("durable");
     drop(journal);
-    let journal = LogJournal::open(most.path(), 1_024).await.expect("opens");
+    let journal = LogJournal::open(lock(most.path()), 1_024).await.expect("opens");
     assert!(journal.read(1_023, 0).await.expect("reads").is_some());
 }
 
@@ -158,7 +158,7 @@ async fn a_journal_of_the_older_layout_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("journal.db"), "SQLite format 3").expect("writes");
     for error in [
-        LogJournal::open(dir.path(), 2).await.expect_err("refused"),
+        LogJournal::open(lock(dir.path()), 2).await.expect_err("refused"),
         JournalObserver::open(dir.path()).await.expect_err("refused"),
     ] {
         let error = error.to_string();
@@ -231,9 +231,28 @@ async fn a_reader_never_holds_up_the_writer() {
 async fn a_missing_directory_is_made_and_its_lock_is_exclusive() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("a/b");
-    let _lock = DirLock::acquire(&data).expect("free");
-    drop(open(&data).await);
+    let journal = open(&data).await;
     assert!(DirLock::acquire(&data).is_err());
-    let error = LogJournal::open(Path::new("/proc/verdict-test"), 2).await.expect_err("refused").to_string();
-    assert!(error.contains("expected a directory that this user may write to at /proc/verdict-test"), "{error}");
+    drop(journal);
+    lock(&data);
+}
+
+/// A service that starts while another one closes the journal would cut off what that writes, or write over it.
+#[test]
+fn the_directory_is_held_until_the_journal_has_been_closed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = Arc::new(FaultyDisk::default());
+    let journal = open_with(dir.path(), Layout { disk: Arc::clone(&disk) as Arc<dyn Disk>, ..Layout::default() });
+    let written = || std::fs::read(file_in(dir.path())).expect("reads");
+    disk.set(|faults| faults.held = true);
+    let before = written();
+    let closing = std::thread::spawn(move || drop(journal));
+    while written() == before {
+        std::thread::yield_now();
+    }
+    let error = DirLock::acquire(dir.path()).expect_err("its end is not on the disk yet").to_string();
+    assert!(error.contains("is used by process"), "{error}");
+    disk.set(|faults| faults.held = false);
+    closing.join().expect("no panic");
+    lock(dir.path());
 }

@@ -1,0 +1,89 @@
+//! The first answer to a transaction that comes again: from memory if it was decided lately, else read back from the
+//! journal. Refuses to give anybody the answer to another transaction, whatever a profile says.
+
+use super::claim::Claim;
+use super::context::{Completion, ShardContext, Ticket, answered_again};
+use super::messages::{Answer, Refusal, Settled};
+use crate::journal::Partition;
+use crate::journal::record::{Body, Decided, Record};
+use std::rc::Rc;
+use std::sync::Arc;
+use verdict_core::event::Transaction;
+
+/// Decisions read back from the journal at once, a shard.
+pub const READS_AT_ONCE: usize = 8;
+
+impl ShardContext {
+    /// Answers a transaction that was decided in record `n`, once that is durable: from memory if it is recent, else from
+    /// the journal.
+    pub fn answer_again(
+        self: &Rc<Self>,
+        partition: Partition,
+        n: u64,
+        transaction: &Transaction,
+        ticket: Ticket<Settled>,
+    ) {
+        let recent = self.recent.borrow().get(partition, n).cloned();
+        match recent.map(|decided| first_answer(decided, partition, n, transaction)) {
+            Some(Ok(answer)) => self.after_commits(Completion::Decided(ticket, Answer { durable: false, ..answer })),
+            Some(Err(refusal)) => ticket.answer(Err(refusal)),
+            None => self.read_back(partition, n, transaction.clone(), ticket),
+        }
+    }
+
+    /// Answers a duplicate from the journal; only so many at a time, so that they never crowd out decisions.
+    fn read_back(self: &Rc<Self>, partition: Partition, n: u64, transaction: Transaction, ticket: Ticket<Settled>) {
+        if self.reads.get() >= READS_AT_ONCE {
+            return ticket.answer(Err(Refusal::OriginalUnavailable));
+        }
+        self.reads.set(self.reads.get() + 1);
+        ticket.claim.iter().for_each(Claim::was_decided_before);
+        let context = Rc::clone(self);
+        actix::spawn(async move {
+            let read = context.journal.read(partition, n).await;
+            context.reads.set(context.reads.get() - 1);
+            let answer = match read {
+                Ok(Some(Record { body: Body::Decision(decided), .. })) => {
+                    first_answer(decided, partition, n, &transaction).map(Settled::Answer)
+                }
+                Ok(Some(_)) => Err(not_of_this_history(partition, n, &transaction)),
+                // Not durable yet, and no longer in memory.
+                Ok(None) => Err(Refusal::OriginalUnavailable),
+                Err(error) => {
+                    tracing::error!(%error, partition, n, "cannot read a decision back");
+                    Err(Refusal::OriginalUnavailable)
+                }
+            };
+            if answer.is_ok() {
+                answered_again(&ticket, &context.metrics, &context.clock);
+            }
+            ticket.answer(answer);
+        });
+    }
+}
+
+/// The answer to a duplicate, from a durable record: never another customer's, whatever the profile says.
+fn first_answer(
+    decided: Arc<Decided>,
+    partition: Partition,
+    n: u64,
+    transaction: &Transaction,
+) -> Result<Answer, Refusal> {
+    let Transaction { user_id, transaction_id, .. } = &decided.transaction;
+    if (user_id, transaction_id) == (&transaction.user_id, &transaction.transaction_id) {
+        Ok(Answer { decided, durable: true, duplicate: true })
+    } else {
+        Err(not_of_this_history(partition, n, transaction))
+    }
+}
+
+/// A profile and a journal that contradict one another: a recovery refuses all such pairs that it can tell.
+fn not_of_this_history(partition: Partition, n: u64, transaction: &Transaction) -> Refusal {
+    let what = format!(
+        "it says that transaction {:?} was decided in record {n} of partition {partition}, found another event there; \
+         profiles.db is not of this journal: stop the service and move it away, profiles are made again from the journal",
+        transaction.transaction_id
+    );
+    tracing::error!(user_id = &*transaction.user_id, error = what, "a duplicate has no first answer");
+    Refusal::ProfileUnreadable(what.into())
+}
