@@ -58,10 +58,14 @@ pub fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let args: Vec<S> = args.into_iter().collect();
     let mut command = Command::new(verdict());
     without_settings(&mut command);
-    command.args(&args).current_dir(workspace()).stdin(Stdio::null());
-    if args.first().is_some_and(|first| CONFIGURED.iter().any(|name| *name == first.as_ref())) {
-        command.args(no_config(&args));
+    command.current_dir(workspace()).stdin(Stdio::null());
+    // Right after the subcommand: whoever asked for the command may go on with its last argument.
+    let (subcommand, rest) = args.split_at(args.len().min(1));
+    command.args(subcommand);
+    if subcommand.iter().any(|name| CONFIGURED.iter().any(|known| *known == name.as_ref())) {
+        command.args(no_config(rest));
     }
+    command.args(rest);
     command
 }
 
