@@ -3,8 +3,11 @@
 //! The library parses everything that it has read, up to 128 KiB of pipelined requests at about 200 times their size, and
 //! times only the first head of a connection. So: nothing is read ahead while a request is worked on, unless it is that
 //! request's body; nothing is read from a client that does not read its answers; a head on its way, answers that are not
-//! read, and silence each have their time, after which the connection ends. Understands no HTTP.
+//! read, and silence each have their time, after which the connection ends. What begins a request waits its turn before
+//! the worker's [`Turnstile`]. Understands no HTTP but its first letter.
 
+use super::line::Turn;
+use super::turnstile::{Inside, Place, Turnstile};
 use actix_web::rt::net::TcpStream;
 use actix_web::rt::time::{Sleep, sleep};
 use std::cell::{Cell, RefCell};
@@ -28,16 +31,24 @@ const HEAD_BEHIND_STREAM_TICKS: u32 = 300;
 const UNREAD_TICKS: u32 = 15;
 /// Ticks without a byte in either direction while nothing is worked on: a little over the keep-alive of 75 s.
 const SILENT_TICKS: u32 = 38;
+/// The first letter of POST, PUT and PATCH. What only reads is let through at any load: an orchestrator that hears nothing
+/// from `/healthz` would stop the service just when it is needed.
+const BRINGS_SOMETHING: u8 = b'P';
 
 /// What a client is told whose head does not come.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// What a connection and the request on it know of each other; both live on one thread.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Gate(Rc<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    turnstile: Turnstile,
+    /// How long what was read last waited before the turnstile.
+    waited: Cell<Duration>,
+    /// It waited too long.
+    too_late: Cell<bool>,
     /// A request is worked on.
     running: Cell<bool>,
     /// It reads its body.
@@ -53,6 +64,47 @@ struct State {
 }
 
 impl Gate {
+    fn new(turnstile: Turnstile) -> Self {
+        Self(Rc::new(State {
+            turnstile,
+            waited: Cell::default(),
+            too_late: Cell::default(),
+            running: Cell::default(),
+            reading_body: Cell::default(),
+            streaming: Cell::default(),
+            begun: Cell::default(),
+            active: Cell::default(),
+            waiting: RefCell::default(),
+        }))
+    }
+
+    /// Whether the request waited so long that it is not to be begun.
+    pub(super) fn too_late(&self) -> bool {
+        self.0.too_late.get()
+    }
+
+    /// How long the request waited before it was read.
+    pub(super) fn waited(&self) -> Duration {
+        self.0.waited.get()
+    }
+
+    /// Takes the request's event in, unless there is no room by far.
+    pub(super) fn enter(&self) -> Option<Inside> {
+        self.0.turnstile.enter()
+    }
+
+    /// Whether what comes begins a request.
+    fn between_requests(&self) -> bool {
+        let state = &self.0;
+        !state.running.get() && !state.reading_body.get() && !state.begun.get()
+    }
+
+    fn note(&self, turn: Turn) {
+        let waited = if let Turn::Enter(waited) = turn { waited } else { Duration::ZERO };
+        self.0.waited.set(waited);
+        self.0.too_late.set(turn == Turn::TooLate);
+    }
+
     /// A request starts.
     pub(super) fn start(&self) {
         self.0.running.set(true);
@@ -100,6 +152,8 @@ impl Drop for ReadingBody {
 pub(super) struct Connection {
     io: TcpStream,
     gate: Gate,
+    /// Where it waits to read a request that has come.
+    place: Option<Place>,
     /// Where bytes are read to, as the library's buffer has room for more than is to be read at once.
     piece: Box<[u8; READ_BYTES]>,
     /// The last read filled the piece: others come first before the next.
@@ -115,10 +169,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(io: TcpStream) -> Self {
+    pub(super) fn new(io: TcpStream, turnstile: Turnstile) -> Self {
         Self {
             io,
-            gate: Gate::default(),
+            gate: Gate::new(turnstile),
+            place: None,
             piece: Box::new([0; READ_BYTES]),
             paused: false,
             blocked: false,
@@ -172,6 +227,26 @@ impl Connection {
         Ok(())
     }
 
+    /// Waits until a request that has come may be read.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let turn = match &self.place {
+            Some(place) => ready!(place.poll(cx.waker())),
+            None if self.gate.0.turnstile.is_open() => Turn::Enter(Duration::ZERO),
+            None => {
+                let mut first = [0];
+                ready!(self.io.poll_peek(cx, &mut ReadBuf::new(&mut first)))?;
+                if first == [BRINGS_SOMETHING] {
+                    self.place = Some(self.gate.0.turnstile.wait(cx.waker()));
+                    return Poll::Pending;
+                }
+                Turn::Enter(Duration::ZERO)
+            }
+        };
+        self.place = None;
+        self.gate.note(turn);
+        Poll::Ready(Ok(()))
+    }
+
     fn note_written(&mut self, written: &Poll<io::Result<usize>>) {
         self.blocked = written.is_pending();
         if !self.blocked {
@@ -201,6 +276,9 @@ impl AsyncRead for Connection {
         if std::mem::take(&mut this.paused) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if this.gate.between_requests() {
+            ready!(this.poll_turn(cx))?;
         }
         let room = buffer.remaining().min(READ_BYTES);
         let mut piece = ReadBuf::new(&mut this.piece[..room]);

@@ -1,6 +1,7 @@
 //! The server: workers, connections and their bounds, around the routes. Knows no route.
 
 use super::connection::{Connection, Gate};
+use super::turnstile::Turnstile;
 use super::{HttpState, configure};
 use actix_http::body::{BodySize, MessageBody};
 use actix_http::{HttpService, Request};
@@ -44,6 +45,7 @@ pub fn serve(
         .disable_signals()
         .listen("http", listener, move || {
             on_worker();
+            let turnstile = Turnstile::new(&state.limits, state.clock.clone());
             let (state, stopping) = (state.clone(), stopping.clone());
             let app = App::new().configure(move |config| configure(config, state));
             let app = map_config(app, |()| AppConfig::default());
@@ -75,11 +77,11 @@ pub fn serve(
                     data.insert(connection.gate());
                 })
                 .h1(app.map_err(|error: actix_web::Error| error.error_response()));
-            fn_service(|io: TcpStream| {
+            fn_service(move |io: TcpStream| {
                 let peer = io.peer_addr().ok();
                 // Only a delay is lost without it.
                 let _ = io.set_nodelay(true);
-                ready(Ok((Connection::new(io), peer)))
+                ready(Ok((Connection::new(io, turnstile.clone()), peer)))
             })
             .and_then(http)
         })?;

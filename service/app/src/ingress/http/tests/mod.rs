@@ -6,6 +6,7 @@ mod contract;
 mod served;
 mod statuses;
 mod streams;
+mod turnstile;
 
 use super::{AlertDesk, AlertError, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, Streams, configure};
 use crate::actors::messages::{Accepted, Answer, ProfileView, Refusal, Submission};
@@ -54,6 +55,8 @@ enum Mood {
     Refusing(Refusal),
     /// Never.
     Silent,
+    /// One for every permit.
+    Held(Arc<Semaphore>),
     /// After being polled more often the earlier they came, so that the last would finish first.
     Backwards,
 }
@@ -92,6 +95,7 @@ impl Actors {
         match &self.mood {
             Mood::Refusing(refusal) => return Err(refusal.clone()),
             Mood::Silent => std::future::pending::<()>().await,
+            Mood::Held(answers) => answers.acquire().await.expect("never closed").forget(),
             Mood::Backwards => {
                 for _ in 0..100_usize.saturating_sub(place) {
                     tokio::task::yield_now().await;
