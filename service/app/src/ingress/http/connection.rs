@@ -93,10 +93,11 @@ impl Gate {
         self.0.turnstile.enter()
     }
 
-    /// Whether what comes begins a request.
+    /// Whether what comes begins a request. Behind an answer that is streamed nothing waits: a client that does not read
+    /// it could be called, and never come.
     fn between_requests(&self) -> bool {
         let state = &self.0;
-        !state.running.get() && !state.reading_body.get() && !state.begun.get()
+        ![&state.running, &state.reading_body, &state.begun, &state.streaming].into_iter().any(Cell::get)
     }
 
     fn note(&self, turn: Turn) {

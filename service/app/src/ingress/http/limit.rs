@@ -42,7 +42,7 @@ impl Limit {
     pub(super) fn new(target: Duration, ceiling: usize) -> Self {
         let within = |count: usize| count.min(ceiling).max(1);
         let (value, floor, ceiling) = (within(START), within(FLOOR), within(ceiling));
-        Self { value, floor, ceiling, target, round: Round::default(), last: Duration::ZERO }
+        Self { value, floor, ceiling, target, round: Round::default() }
     }
 
     /// Events that may be on their way now.
