@@ -1,7 +1,7 @@
 //! A connection that a client cannot abuse: what the HTTP library leaves open, bounded at the socket.
 //!
 //! The library parses everything that it has read, up to 128 KiB of pipelined requests at about 200 times their size, and
-//! times only the first head of a connection. So: nothing is read ahead while a request is worked on, unless it is that
+//! would time only the first head of a connection. So: nothing is read ahead while a request is worked on, unless it is that
 //! request's body; nothing is read from a client that does not read its answers; a head on its way, answers that are not
 //! read, and silence each have their time, after which the connection ends. What begins a request waits its turn before
 //! the worker's [`Turnstile`]. Understands no HTTP but its first letter.
@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const READ_BYTES: usize = 4 * 1024;
 /// How often a connection is looked at. Times below are counted in it, so that no request needs a timer of its own.
 const TICK: Duration = Duration::from_secs(2);
-/// Ticks that a head may take: 10 s, as for the first of a connection.
+/// Ticks that a head may take, the first of a connection from its start: 10 s.
 const HEAD_TICKS: u32 = 5;
 /// Ticks that a head may take that was sent while an answer was still streamed: as long as the longest batch.
 const HEAD_BEHIND_STREAM_TICKS: u32 = 300;
@@ -157,6 +157,8 @@ pub(super) struct Connection {
     place: Option<Place>,
     /// Where bytes are read to, as the library's buffer has room for more than is to be read at once.
     piece: Box<[u8; READ_BYTES]>,
+    /// Nothing was read yet.
+    fresh: bool,
     /// The last read filled the piece: others come first before the next.
     paused: bool,
     /// The client does not take what it is sent.
@@ -176,6 +178,7 @@ impl Connection {
             gate: Gate::new(turnstile),
             place: None,
             piece: Box::new([0; READ_BYTES]),
+            fresh: true,
             paused: false,
             blocked: false,
             tick: Box::pin(sleep(TICK)),
@@ -209,7 +212,9 @@ impl Connection {
         let more = |ticks: u32, holds: bool| if holds { ticks + 1 } else { 0 };
         self.unread_ticks = more(self.unread_ticks, self.blocked && !active);
         let idle = !self.blocked && !state.running.get();
-        self.head_ticks = more(self.head_ticks, idle && state.begun.get());
+        // A head that waits before the turnstile is there.
+        let head_due = (state.begun.get() || self.fresh) && self.place.is_none();
+        self.head_ticks = more(self.head_ticks, idle && head_due);
         self.silent_ticks = more(self.silent_ticks, idle && !active);
         let head_may_take = if state.streaming.get() { HEAD_BEHIND_STREAM_TICKS } else { HEAD_TICKS };
         if self.head_ticks > head_may_take {
@@ -287,6 +292,7 @@ impl AsyncRead for Connection {
         let read = piece.filled();
         if !read.is_empty() {
             buffer.put_slice(read);
+            this.fresh = false;
             this.paused = read.len() == room;
             this.gate.0.begun.set(!this.gate.0.running.get());
             this.gate.0.active.set(true);

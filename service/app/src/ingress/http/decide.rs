@@ -22,8 +22,8 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload, state: web
 
 async fn answer(request: &HttpRequest, payload: web::Payload, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Decide])?;
-    respond::in_time(request)?;
     let body = body::read(request, payload, state, Kind::Event).await?;
+    respond::in_time(request)?;
     let (parsed, received_at) = state.parse(|context| transaction::parse(&body, context));
     let parsed = parsed?;
     let (inside, started) = respond::enter(request, state)?;

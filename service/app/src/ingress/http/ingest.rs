@@ -21,8 +21,8 @@ pub(super) async fn post_login(
 
 async fn take_login(request: &HttpRequest, payload: web::Payload, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Ingest])?;
-    respond::in_time(request)?;
     let body = body::read(request, payload, state, Kind::Event).await?;
+    respond::in_time(request)?;
     let (parsed, received_at) = state.parse(|context| login::parse(&body, context));
     let login = parsed?;
     let login_id = login.login_id.clone();
@@ -50,8 +50,8 @@ pub(super) async fn post_label(
 
 async fn take_label(request: &HttpRequest, payload: web::Payload, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Ingest])?;
-    respond::in_time(request)?;
     let body = body::read(request, payload, state, Kind::Event).await?;
+    respond::in_time(request)?;
     let (parsed, received_at) = state.parse(|context| label::parse(&body, context));
     let label = parsed?;
     let (transaction_id, user_id, source) = (label.transaction_id.clone(), label.user_id.clone(), label.source);

@@ -16,8 +16,6 @@ use std::time::Duration;
 
 /// How long a quiet connection is kept; longer than the 60 s that load balancers commonly keep theirs.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long the head of a connection's first request may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may take to close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long open requests may take to end once the server stops.
@@ -71,7 +69,8 @@ pub fn serve(
                     async move { stopping.notified().await }
                 })
                 .keep_alive(KEEP_ALIVE)
-                .client_request_timeout(HEAD_TIMEOUT)
+                // The connection itself times heads, without the time that they wait before the turnstile.
+                .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                 .on_connect_ext(|connection: &Connection, data| {
                     data.insert(connection.gate());
