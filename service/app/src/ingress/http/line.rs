@@ -119,7 +119,9 @@ impl<W> Line<W> {
     pub(super) fn leave(&mut self, took: Duration) {
         self.limit.answered(took, !self.is_open());
         self.inside -= 1;
-        self.owe(1);
+        // With room that nobody in time can use, a refusal costs no answer, and brings back a caller.
+        let spare = self.waiting.last_key_value().is_none_or(|(number, _)| *number < self.late_below);
+        self.owe(if spare { ANSWERS_A_REFUSAL } else { 1 });
         self.quiet_ticks = 0;
     }
 
