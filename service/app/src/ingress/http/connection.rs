@@ -235,10 +235,10 @@ impl Connection {
 
     /// Waits until a request that has come may be read.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let turn = match &self.place {
-            Some(place) => ready!(place.poll(cx.waker())),
-            None if self.gate.0.turnstile.is_open() => Turn::Enter(Duration::ZERO),
-            None => {
+        let turn = match (&self.place, self.gate.0.turnstile.straight_in()) {
+            (Some(place), _) => ready!(place.poll(cx.waker())),
+            (None, Some(turn)) => turn,
+            (None, None) => {
                 let mut first = [0];
                 ready!(self.io.poll_peek(cx, &mut ReadBuf::new(&mut first)))?;
                 if first == [BRINGS_SOMETHING] {

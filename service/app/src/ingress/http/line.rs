@@ -20,6 +20,9 @@ const DOUBLINGS: u32 = 6;
 /// Most that are turned away in a tick without an answer.
 const REFUSALS_A_TICK: u32 = 1 << DOUBLINGS;
 
+/// With so many events on their way, or fewer, the thread is looked after by nobody.
+const FEW: usize = 32;
+
 /// What a place in the line is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -47,6 +50,8 @@ pub(super) struct Line<W> {
     turning_away: usize,
     /// Answers since somebody was turned away.
     owed: u32,
+    /// How late the thread does now what is due: what it will see next has waited that long unseen.
+    lag: Duration,
     /// Ticks since the last answer.
     quiet_ticks: u32,
 }
@@ -70,6 +75,7 @@ impl<W> Line<W> {
             called: 0,
             turning_away: 0,
             owed: 0,
+            lag: Duration::ZERO,
             quiet_ticks: 0,
         }
     }
@@ -84,11 +90,22 @@ impl<W> Line<W> {
         self.waiting.is_empty()
     }
 
+    /// Whether ticks are of use.
+    pub(super) fn is_busy(&self) -> bool {
+        self.inside > FEW || !self.is_empty()
+    }
+
+    /// How long whoever comes now has waited unseen.
+    pub(super) const fn lag(&self) -> Duration {
+        self.lag
+    }
+
     /// Takes the last place, and gives its number.
     pub(super) fn wait(&mut self, now: Instant, who: W) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        self.waiting.insert(number, Waiting { since: now, who });
+        let since = now.checked_sub(self.lag).unwrap_or(now);
+        self.waiting.insert(number, Waiting { since, who });
         number
     }
 
@@ -117,7 +134,7 @@ impl<W> Line<W> {
 
     /// An event that took so long is answered.
     pub(super) fn leave(&mut self, took: Duration) {
-        self.limit.answered(took, !self.is_open());
+        self.limit.answered(self.lag + took, !self.is_open());
         self.inside -= 1;
         // With room that nobody in time can use, a refusal costs no answer, and brings back a caller.
         let spare = self.waiting.last_key_value().is_none_or(|(number, _)| *number < self.late_below);
@@ -125,8 +142,9 @@ impl<W> Line<W> {
         self.quiet_ticks = 0;
     }
 
-    /// Some time has passed.
-    pub(super) fn tick(&mut self) {
+    /// Some time has passed, and the thread came to this so much too late.
+    pub(super) fn tick(&mut self, lag: Duration) {
+        self.lag = lag;
         // Those of the last tick may be what holds up the answers.
         if self.turning_away > 0 {
             return;

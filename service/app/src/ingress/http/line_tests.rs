@@ -82,7 +82,7 @@ impl Machine {
                 self.send();
             } else {
                 self.tick = self.now + TICK;
-                self.line.tick();
+                self.line.tick(Duration::ZERO);
                 self.call();
             }
             if self.busy_until.is_none()
@@ -249,7 +249,7 @@ fn those_who_are_late_are_told_so_where_nothing_is_answered() {
     assert!(line.enter());
     (0..200).for_each(|who| _ = line.wait(start, who));
     let told = |line: &mut Line<u32>| {
-        line.tick();
+        line.tick(Duration::ZERO);
         std::iter::from_fn(|| line.call(start + 2 * PATIENCE))
             .inspect(|(_, turn)| assert_eq!(*turn, Turn::TooLate))
             .count()
@@ -259,6 +259,27 @@ fn those_who_are_late_are_told_so_where_nothing_is_answered() {
         assert!(expected == 0 || told(&mut line) == 0, "the last ones are still on their way");
         (0..expected).for_each(|_| line.arrived(Turn::TooLate));
     }
+}
+
+#[test]
+fn what_the_thread_is_behind_counts_as_time_that_was_waited() {
+    let start = clock::instant() + PATIENCE;
+    let mut line = Line::new(Limit::new(TARGET, 64), PATIENCE);
+    let mut answer = |line: &mut Line<()>, lag: Duration| {
+        line.tick(lag);
+        for _ in 0..64 {
+            while line.enter() {}
+            line.leave(Duration::from_millis(1));
+        }
+        line.limit.get()
+    };
+    assert_eq!(answer(&mut line, TARGET / 2), 64);
+    assert_eq!(answer(&mut line, TARGET * 2), 32, "the queue is in the thread, not in what is inside");
+    line.wait(start, ());
+    while line.inside > 0 {
+        line.leave(Duration::ZERO);
+    }
+    assert_eq!(line.call(start), Some(((), Turn::Enter(TARGET * 2))));
 }
 
 proptest! {

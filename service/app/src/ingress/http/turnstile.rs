@@ -68,9 +68,10 @@ impl Turnstile {
         Self(Rc::new(State { clock, line: RefCell::new(line), ticking: Cell::new(false) }))
     }
 
-    /// Whether whoever comes may go straight through.
-    pub(super) fn is_open(&self) -> bool {
-        self.0.line.borrow().is_open()
+    /// The turn of whoever comes, if there is room.
+    pub(super) fn straight_in(&self) -> Option<Turn> {
+        let line = self.0.line.borrow();
+        line.is_open().then(|| Turn::Enter(line.lag()))
     }
 
     /// Takes a place.
@@ -83,7 +84,12 @@ impl Turnstile {
 
     /// Takes an event in, unless there is no room by far.
     pub(super) fn enter(&self) -> Option<Inside> {
-        let entered = self.0.line.borrow_mut().enter();
+        let mut line = self.0.line.borrow_mut();
+        let (entered, busy) = (line.enter(), line.is_busy());
+        drop(line);
+        if busy {
+            self.keep_ticking();
+        }
         entered.then(|| Inside { turnstile: self.clone(), since: self.0.clock.instant() })
     }
 
@@ -96,18 +102,22 @@ impl Turnstile {
         }
     }
 
-    /// Answers call the next; this does it where none come.
+    /// Answers call the next; this does it where none come. It also sees how far the thread is behind: what it is about to
+    /// read has waited as long in the thread's own queue as this has, before anybody could see it.
     fn keep_ticking(&self) {
         if self.0.ticking.replace(true) {
             return;
         }
         let turnstile = self.clone();
         spawn(async move {
-            while !turnstile.0.line.borrow().is_empty() {
+            while turnstile.0.line.borrow().is_busy() {
+                let due = turnstile.0.clock.instant() + TICK;
                 sleep(TICK).await;
-                turnstile.0.line.borrow_mut().tick();
-                turnstile.call(turnstile.0.clock.instant());
+                let now = turnstile.0.clock.instant();
+                turnstile.0.line.borrow_mut().tick(now.saturating_duration_since(due));
+                turnstile.call(now);
             }
+            turnstile.0.line.borrow_mut().tick(Duration::ZERO);
             turnstile.0.ticking.set(false);
         });
     }
