@@ -265,7 +265,7 @@ fn those_who_are_late_are_told_so_where_nothing_is_answered() {
 fn what_the_thread_is_behind_counts_as_time_that_was_waited() {
     let start = clock::instant() + PATIENCE;
     let mut line = Line::new(Limit::new(TARGET, 64), PATIENCE);
-    let mut answer = |line: &mut Line<()>, lag: Duration| {
+    let answer = |line: &mut Line<()>, lag: Duration| {
         line.tick(lag);
         for _ in 0..64 {
             while line.enter() {}
