@@ -1,10 +1,13 @@
 //! A connection that a client cannot abuse: what the HTTP library leaves open, bounded at the socket.
 //!
 //! The library parses everything that it has read, up to 128 KiB of pipelined requests at about 200 times their size, and
-//! times only the first head of a connection. So: nothing is read ahead while a request is worked on, unless it is that
+//! would time only the first head of a connection. So: nothing is read ahead while a request is worked on, unless it is that
 //! request's body; nothing is read from a client that does not read its answers; a head on its way, answers that are not
-//! read, and silence each have their time, after which the connection ends. Understands no HTTP.
+//! read, and silence each have their time, after which the connection ends. What begins a request waits its turn before
+//! the worker's [`Turnstile`]. Understands no HTTP but its first letter.
 
+use super::line::Turn;
+use super::turnstile::{Inside, Place, Turnstile};
 use actix_web::rt::net::TcpStream;
 use actix_web::rt::time::{Sleep, sleep};
 use std::cell::{Cell, RefCell};
@@ -20,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const READ_BYTES: usize = 4 * 1024;
 /// How often a connection is looked at. Times below are counted in it, so that no request needs a timer of its own.
 const TICK: Duration = Duration::from_secs(2);
-/// Ticks that a head may take: 10 s, as for the first of a connection.
+/// Ticks that a head may take, the first of a connection from its start: 10 s.
 const HEAD_TICKS: u32 = 5;
 /// Ticks that a head may take that was sent while an answer was still streamed: as long as the longest batch.
 const HEAD_BEHIND_STREAM_TICKS: u32 = 300;
@@ -28,16 +31,24 @@ const HEAD_BEHIND_STREAM_TICKS: u32 = 300;
 const UNREAD_TICKS: u32 = 15;
 /// Ticks without a byte in either direction while nothing is worked on: a little over the keep-alive of 75 s.
 const SILENT_TICKS: u32 = 38;
+/// The first letter of POST, PUT and PATCH. What only reads is let through at any load: an orchestrator that hears nothing
+/// from `/healthz` would stop the service just when it is needed.
+const BRINGS_SOMETHING: u8 = b'P';
 
 /// What a client is told whose head does not come.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// What a connection and the request on it know of each other; both live on one thread.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Gate(Rc<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    turnstile: Turnstile,
+    /// How long what was read last waited before the turnstile.
+    waited: Cell<Duration>,
+    /// It waited too long.
+    too_late: Cell<bool>,
     /// A request is worked on.
     running: Cell<bool>,
     /// It reads its body.
@@ -53,6 +64,48 @@ struct State {
 }
 
 impl Gate {
+    fn new(turnstile: Turnstile) -> Self {
+        Self(Rc::new(State {
+            turnstile,
+            waited: Cell::default(),
+            too_late: Cell::default(),
+            running: Cell::default(),
+            reading_body: Cell::default(),
+            streaming: Cell::default(),
+            begun: Cell::default(),
+            active: Cell::default(),
+            waiting: RefCell::default(),
+        }))
+    }
+
+    /// Whether the request waited so long that it is not to be begun.
+    pub(super) fn too_late(&self) -> bool {
+        self.0.too_late.get()
+    }
+
+    /// How long the request waited before it was read.
+    pub(super) fn waited(&self) -> Duration {
+        self.0.waited.get()
+    }
+
+    /// Takes the request's event in, unless there is no room by far.
+    pub(super) fn enter(&self) -> Option<Inside> {
+        self.0.turnstile.enter()
+    }
+
+    /// Whether what comes begins a request. Behind an answer that is streamed nothing waits: a client that does not read
+    /// it could be called, and never come.
+    fn between_requests(&self) -> bool {
+        let state = &self.0;
+        ![&state.running, &state.reading_body, &state.begun, &state.streaming].into_iter().any(Cell::get)
+    }
+
+    fn note(&self, turn: Turn) {
+        let waited = if let Turn::Enter(waited) = turn { waited } else { Duration::ZERO };
+        self.0.waited.set(waited);
+        self.0.too_late.set(turn == Turn::TooLate);
+    }
+
     /// A request starts.
     pub(super) fn start(&self) {
         self.0.running.set(true);
@@ -100,8 +153,12 @@ impl Drop for ReadingBody {
 pub(super) struct Connection {
     io: TcpStream,
     gate: Gate,
+    /// Where it waits to read a request that has come.
+    place: Option<Place>,
     /// Where bytes are read to, as the library's buffer has room for more than is to be read at once.
     piece: Box<[u8; READ_BYTES]>,
+    /// Nothing was read yet.
+    fresh: bool,
     /// The last read filled the piece: others come first before the next.
     paused: bool,
     /// The client does not take what it is sent.
@@ -115,11 +172,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(io: TcpStream) -> Self {
+    pub(super) fn new(io: TcpStream, turnstile: Turnstile) -> Self {
         Self {
             io,
-            gate: Gate::default(),
+            gate: Gate::new(turnstile),
+            place: None,
             piece: Box::new([0; READ_BYTES]),
+            fresh: true,
             paused: false,
             blocked: false,
             tick: Box::pin(sleep(TICK)),
@@ -153,7 +212,9 @@ impl Connection {
         let more = |ticks: u32, holds: bool| if holds { ticks + 1 } else { 0 };
         self.unread_ticks = more(self.unread_ticks, self.blocked && !active);
         let idle = !self.blocked && !state.running.get();
-        self.head_ticks = more(self.head_ticks, idle && state.begun.get());
+        // A head that waits before the turnstile is there.
+        let head_due = (state.begun.get() || self.fresh) && self.place.is_none();
+        self.head_ticks = more(self.head_ticks, idle && head_due);
         self.silent_ticks = more(self.silent_ticks, idle && !active);
         let head_may_take = if state.streaming.get() { HEAD_BEHIND_STREAM_TICKS } else { HEAD_TICKS };
         if self.head_ticks > head_may_take {
@@ -170,6 +231,26 @@ impl Connection {
             return Err(ended("nothing came for long"));
         }
         Ok(())
+    }
+
+    /// Waits until a request that has come may be read.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let turn = match (&self.place, self.gate.0.turnstile.straight_in()) {
+            (Some(place), _) => ready!(place.poll(cx.waker())),
+            (None, Some(turn)) => turn,
+            (None, None) => {
+                let mut first = [0];
+                ready!(self.io.poll_peek(cx, &mut ReadBuf::new(&mut first)))?;
+                if first == [BRINGS_SOMETHING] {
+                    self.place = Some(self.gate.0.turnstile.wait(cx.waker()));
+                    return Poll::Pending;
+                }
+                Turn::Enter(Duration::ZERO)
+            }
+        };
+        self.place = None;
+        self.gate.note(turn);
+        Poll::Ready(Ok(()))
     }
 
     fn note_written(&mut self, written: &Poll<io::Result<usize>>) {
@@ -202,12 +283,16 @@ impl AsyncRead for Connection {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if this.gate.between_requests() {
+            ready!(this.poll_turn(cx))?;
+        }
         let room = buffer.remaining().min(READ_BYTES);
         let mut piece = ReadBuf::new(&mut this.piece[..room]);
         ready!(Pin::new(&mut this.io).poll_read(cx, &mut piece))?;
         let read = piece.filled();
         if !read.is_empty() {
             buffer.put_slice(read);
+            this.fresh = false;
             this.paused = read.len() == room;
             this.gate.0.begun.set(!this.gate.0.running.get());
             this.gate.0.active.set(true);

@@ -8,7 +8,7 @@ use crate::wire::problem::Problem;
 use crate::wire::transaction::{Fallback, ParsedTransaction};
 use crate::wire::{decision, transaction};
 use actix_web::{HttpRequest, HttpResponse, web};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use verdict_core::event::Source;
 use verdict_core::time::Timestamp;
 
@@ -23,20 +23,24 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload, state: web
 async fn answer(request: &HttpRequest, payload: web::Payload, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Decide])?;
     let body = body::read(request, payload, state, Kind::Event).await?;
+    respond::in_time(request)?;
     let (parsed, received_at) = state.parse(|context| transaction::parse(&body, context));
-    let answer = submit(state, parsed?, received_at).await?;
+    let parsed = parsed?;
+    let (inside, started) = respond::enter(request, state)?;
+    let answer = submit(state, parsed, received_at, started).await?;
+    drop(inside);
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     decision::to_json(&answer, &mut json);
     Ok(json)
 }
 
-/// Has a transaction decided within its deadline.
+/// Has a transaction decided within its deadline, which counts from `started`.
 pub(super) async fn submit(
     state: &HttpState,
     parsed: ParsedTransaction,
     received_at: Timestamp,
+    started: Instant,
 ) -> Result<Answer, Problem> {
-    let started = state.clock.instant();
     let allowed = parsed.deadline_ms.map_or(state.limits.decide_deadline, Duration::from_millis);
     let submission = Submission {
         event: parsed.transaction,

@@ -41,6 +41,7 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload, state: web
 
 async fn open(request: &HttpRequest, payload: web::Payload, state: &web::Data<HttpState>) -> Result<Batch, Problem> {
     let caller = respond::admit(request, state, &[Scope::Ingest])?;
+    respond::in_time(request)?;
     let permit = state.batches.clone().try_acquire_owned().map_err(|_| {
         let detail = format!("expected at most {MAX_BATCHES} batches at a time, found as many; retry later");
         Problem::new(429, "OVERLOADED", detail).retry_after(1)
@@ -173,7 +174,8 @@ async fn take(state: &HttpState, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), 
     let (parsed, received_at) = state.parse(|context| line::parse_request(bytes, context));
     match parsed? {
         RequestLine::Transaction(parsed) => {
-            decision::to_json(&decide::submit(state, parsed, received_at).await?, out);
+            let started = state.clock.instant();
+            decision::to_json(&decide::submit(state, parsed, received_at, started).await?, out);
         }
         RequestLine::Login(login) => {
             let login_id = login.login_id.clone();

@@ -22,10 +22,13 @@ pub(super) async fn post_login(
 async fn take_login(request: &HttpRequest, payload: web::Payload, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Ingest])?;
     let body = body::read(request, payload, state, Kind::Event).await?;
+    respond::in_time(request)?;
     let (parsed, received_at) = state.parse(|context| login::parse(&body, context));
     let login = parsed?;
     let login_id = login.login_id.clone();
+    let (inside, _) = respond::enter(request, state)?;
     let accepted = submit_login(state, login, received_at).await?;
+    drop(inside);
     let mut json = Vec::new();
     login::accepted_to_json(&login_id, accepted.duplicate, &mut json);
     Ok(json)
@@ -48,10 +51,13 @@ pub(super) async fn post_label(
 async fn take_label(request: &HttpRequest, payload: web::Payload, state: &HttpState) -> Result<Vec<u8>, Problem> {
     respond::admit(request, state, &[Scope::Ingest])?;
     let body = body::read(request, payload, state, Kind::Event).await?;
+    respond::in_time(request)?;
     let (parsed, received_at) = state.parse(|context| label::parse(&body, context));
     let label = parsed?;
     let (transaction_id, user_id, source) = (label.transaction_id.clone(), label.user_id.clone(), label.source);
+    let (inside, _) = respond::enter(request, state)?;
     let accepted = state.intake.label(submission(state, label, received_at)).await?;
+    drop(inside);
     let mut json = Vec::new();
     label::accepted_to_json((&transaction_id, &user_id, source), accepted.duplicate, &mut json);
     Ok(json)

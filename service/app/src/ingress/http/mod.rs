@@ -13,6 +13,8 @@ mod docs;
 mod events;
 mod ingest;
 pub mod intake;
+mod limit;
+mod line;
 mod lists;
 mod local;
 mod operate;
@@ -24,6 +26,7 @@ mod serve;
 pub mod streams;
 #[cfg(test)]
 mod tests;
+mod turnstile;
 
 pub use access::KeyRing;
 pub use alerts::{AlertDesk, AlertError};
@@ -85,6 +88,8 @@ pub struct Limits {
     pub ingest_deadline: Duration,
     /// Time for a profile or a page of alerts.
     pub read_deadline: Duration,
+    /// Events in flight together, at any time.
+    pub max_in_flight: usize,
     /// Lines of one batch in flight together.
     pub batch_window: usize,
     /// How long a client may leave the answers to its batch unread before the rest is given up.
@@ -109,6 +114,7 @@ impl Default for Limits {
             decide_deadline: Duration::from_millis(200),
             ingest_deadline: Duration::from_secs(5),
             read_deadline: Duration::from_secs(5),
+            max_in_flight: 4_096,
             batch_window: 256,
             batch_stall: Duration::from_secs(30),
             // Proxies commonly close what is silent for 60 s.
@@ -124,7 +130,8 @@ impl Limits {
     #[must_use]
     pub fn within(max_in_flight: usize) -> Self {
         let default = Self::default();
-        Self { batch_window: (max_in_flight / 2 / MAX_BATCHES).clamp(1, default.batch_window), ..default }
+        let batch_window = (max_in_flight / 2 / MAX_BATCHES).clamp(1, default.batch_window);
+        Self { max_in_flight, batch_window, ..default }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::HttpState;
 use super::access::Caller;
+use super::connection::Gate;
 use super::local;
+use super::turnstile::Inside;
 use crate::actors::messages::Refusal;
 use crate::wire::problem::{MEDIA_TYPE, Problem};
 use crate::wire::{Fault, FaultCode, time};
@@ -12,7 +14,7 @@ use actix_web::http::header::{
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use verdict_core::money::ConversionError;
 
 /// The media type of answers.
@@ -44,6 +46,29 @@ pub(super) fn admit(
         local::check(request.headers())?;
     }
     state.keys.admit(request.headers().get(AUTHORIZATION), any_of, || state.clock.instant())
+}
+
+/// Checks that a request did not wait too long before it was read. Without a worker's turnstile nothing waits. To be asked
+/// once the body of a single event is read: a connection with an unread body would have to be closed, and the next one
+/// costs more than the body did.
+pub(super) fn in_time(request: &HttpRequest) -> Result<(), Problem> {
+    match request.conn_data::<Gate>() {
+        Some(gate) if gate.too_late() => Err(overloaded()),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the event of a request in, until what is returned is dropped; and when it came, from which its deadline counts.
+pub(super) fn enter(request: &HttpRequest, state: &HttpState) -> Result<(Option<Inside>, Instant), Problem> {
+    let now = state.clock.instant();
+    let Some(gate) = request.conn_data::<Gate>() else { return Ok((None, now)) };
+    let inside = gate.enter().ok_or_else(overloaded)?;
+    Ok((Some(inside), now.checked_sub(gate.waited()).unwrap_or(now)))
+}
+
+fn overloaded() -> Problem {
+    let detail = "more requests come than can be answered in time; this one left no trace, retry it later";
+    Problem::new(429, "OVERLOADED", detail).retry_after(1)
 }
 
 /// Waits for what only reads, and may be asked for again at once. Events carry their deadline with them.

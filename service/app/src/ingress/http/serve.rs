@@ -1,6 +1,7 @@
 //! The server: workers, connections and their bounds, around the routes. Knows no route.
 
 use super::connection::{Connection, Gate};
+use super::turnstile::Turnstile;
 use super::{HttpState, configure};
 use actix_http::body::{BodySize, MessageBody};
 use actix_http::{HttpService, Request};
@@ -15,8 +16,6 @@ use std::time::Duration;
 
 /// How long a quiet connection is kept; longer than the 60 s that load balancers commonly keep theirs.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long the head of a connection's first request may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may take to close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long open requests may take to end once the server stops.
@@ -44,6 +43,7 @@ pub fn serve(
         .disable_signals()
         .listen("http", listener, move || {
             on_worker();
+            let turnstile = Turnstile::new(&state.limits, state.clock.clone());
             let (state, stopping) = (state.clone(), stopping.clone());
             let app = App::new().configure(move |config| configure(config, state));
             let app = map_config(app, |()| AppConfig::default());
@@ -69,17 +69,18 @@ pub fn serve(
                     async move { stopping.notified().await }
                 })
                 .keep_alive(KEEP_ALIVE)
-                .client_request_timeout(HEAD_TIMEOUT)
+                // The connection itself times heads, without the time that they wait before the turnstile.
+                .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                 .on_connect_ext(|connection: &Connection, data| {
                     data.insert(connection.gate());
                 })
                 .h1(app.map_err(|error: actix_web::Error| error.error_response()));
-            fn_service(|io: TcpStream| {
+            fn_service(move |io: TcpStream| {
                 let peer = io.peer_addr().ok();
                 // Only a delay is lost without it.
                 let _ = io.set_nodelay(true);
-                ready(Ok((Connection::new(io), peer)))
+                ready(Ok((Connection::new(io, turnstile.clone()), peer)))
             })
             .and_then(http)
         })?;

@@ -7,6 +7,7 @@ mod open;
 mod served;
 mod statuses;
 mod streams;
+mod turnstile;
 
 use super::{AlertDesk, AlertError, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, Streams, configure};
 use crate::actors::messages::{Accepted, Answer, ListChanged, ListPage, ListQuery, ProfileView, Refusal, Submission};
@@ -57,6 +58,8 @@ enum Mood {
     Refusing(Refusal),
     /// Never.
     Silent,
+    /// One for every permit.
+    Held(Arc<Semaphore>),
     /// After being polled more often the earlier they came, so that the last would finish first.
     Backwards,
 }
@@ -95,6 +98,7 @@ impl Actors {
         match &self.mood {
             Mood::Refusing(refusal) => return Err(refusal.clone()),
             Mood::Silent => std::future::pending::<()>().await,
+            Mood::Held(answers) => answers.acquire().await.expect("never closed").forget(),
             Mood::Backwards => {
                 for _ in 0..100_usize.saturating_sub(place) {
                     tokio::task::yield_now().await;

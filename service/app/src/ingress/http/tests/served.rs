@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Starts a server on a free port of the loopback.
-fn start(bench: Bench) -> (SocketAddr, actix_web::dev::ServerHandle) {
+pub(super) fn start(bench: Bench) -> (SocketAddr, actix_web::dev::ServerHandle) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     let server = serve(listener, 1, 100, Data::new(bench.state), || {}).expect("a server");
@@ -19,16 +19,21 @@ fn start(bench: Bench) -> (SocketAddr, actix_web::dev::ServerHandle) {
 }
 
 /// Sends bytes and reads until the server closes.
-async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+pub(super) async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.write_all(request).await.expect("sent");
+    read(stream).await
+}
+
+/// Reads until the server closes.
+pub(super) async fn read(mut stream: TcpStream) -> String {
     let mut reply = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut reply)).await;
     read.expect("an answer in time").expect("an answer");
     String::from_utf8(reply).expect("UTF-8")
 }
 
-fn request(method: &str, uri: &str, headers: &str, body: &str) -> Vec<u8> {
+pub(super) fn request(method: &str, uri: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("{method} {uri} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n{body}").into_bytes()
 }
 
