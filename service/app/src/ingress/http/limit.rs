@@ -13,7 +13,7 @@ const CUT: (f64, f64) = (0.5, 0.9);
 /// Part of it that a round in time adds: less than what the least cut takes.
 const GROWTH: usize = 16;
 
-/// Where it starts: enough for full batches of the model and of the journal on any disk that holds its deadline.
+/// Where it starts: room for four full batches of the model.
 const START: usize = 256;
 
 /// What it never falls below: with fewer, neither the model nor the journal would see a batch.

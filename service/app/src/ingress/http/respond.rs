@@ -49,8 +49,7 @@ pub(super) fn admit(
 }
 
 /// Checks that a request did not wait too long before it was read. Without a worker's turnstile nothing waits. To be asked
-/// once the body of a single event is read: a connection with an unread body would have to be closed, and the next one
-/// costs more than the body did.
+/// once the body of a single event is read: a connection with an unread body is closed, and another has to be set up.
 pub(super) fn in_time(request: &HttpRequest) -> Result<(), Problem> {
     match request.conn_data::<Gate>() {
         Some(gate) if gate.too_late() => Err(overloaded()),

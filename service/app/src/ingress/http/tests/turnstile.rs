@@ -41,7 +41,7 @@ async fn who_waits_too_long_is_refused_and_never_begun() {
     let (address, handle) = start(bench);
     let first = fill(address, &actors).await;
     for uri in ["/v1/decide", "/v1/logins", "/v1/labels"] {
-        // Twice on a connection, which is kept: to open another costs more than a refusal. Nothing is parsed for it.
+        // Twice on a connection, which is kept. Nothing is parsed for it.
         let closing = request("POST", uri, "Content-Length: 1\r\n", "{");
         let keeping = String::from_utf8_lossy(&closing).replace("Connection: close\r\n", "");
         let reply = exchange(address, &[keeping.as_bytes(), &closing].concat()).await.to_lowercase();
