@@ -6,6 +6,10 @@ use crate::actors::messages::Answer;
 use crate::journal::record::{Generation, ModelRef};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
 use uuid::Uuid;
 use verdict_core::decision::{Degradation, Reason};
 use verdict_core::features::{CATALOGUE, FeatureType, FeatureVector};
@@ -19,9 +23,9 @@ struct DecisionJson<'a> {
     score: Option<f32>,
     risk_level: &'static str,
     reasons: Reasons<'a>,
-    ruleset: RulesetJson<'a>,
-    model: Option<ModelJson<'a>>,
-    feature_schema: Hex<'a>,
+    ruleset: &'a RawValue,
+    model: &'a RawValue,
+    feature_schema: &'a RawValue,
     mode: &'static str,
     degraded: Causes<'a>,
     durable: bool,
@@ -34,15 +38,17 @@ struct DecisionJson<'a> {
 
 /// Appends an answer as one line of JSON without the newline.
 pub fn to_json(answer: &Answer, out: &mut Vec<u8>) {
-    append(&shape(answer, false), out);
+    let made_by = made_by(&answer.decided.generation);
+    append(&shape(answer, &made_by, false), out);
 }
 
 /// Appends an answer with `features`: what rules and model saw, by name, `null` where a feature has no value.
 pub fn to_json_with_features(answer: &Answer, out: &mut Vec<u8>) {
-    append(&shape(answer, true), out);
+    let made_by = made_by(&answer.decided.generation);
+    append(&shape(answer, &made_by, true), out);
 }
 
-fn shape(answer: &Answer, with_features: bool) -> DecisionJson<'_> {
+fn shape<'a>(answer: &'a Answer, made_by: &'a MadeBy, with_features: bool) -> DecisionJson<'a> {
     let decided = &*answer.decided;
     let (transaction, decision) = (&decided.transaction, &decided.decision);
     DecisionJson {
@@ -53,9 +59,9 @@ fn shape(answer: &Answer, with_features: bool) -> DecisionJson<'_> {
         score: decision.score,
         risk_level: decision.risk_level.name(),
         reasons: Reasons(&decision.reasons),
-        ruleset: RulesetJson::of(&decided.generation),
-        model: decided.generation.model.as_ref().map(ModelJson::of),
-        feature_schema: Hex(&decided.generation.feature_schema),
+        ruleset: &made_by.ruleset,
+        model: &made_by.model,
+        feature_schema: &made_by.feature_schema,
         mode: if decision.is_normal() { "normal" } else { "degraded" },
         degraded: Causes(&decision.degraded),
         durable: answer.durable,
@@ -64,6 +70,43 @@ fn shape(answer: &Answer, with_features: bool) -> DecisionJson<'_> {
         latency_us: decided.latency_us,
         features: with_features.then_some(Features(&decided.features)),
     }
+}
+
+/// A generation as answers name it.
+struct MadeBy {
+    ruleset: Box<RawValue>,
+    model: Box<RawValue>,
+    feature_schema: Box<RawValue>,
+}
+
+impl MadeBy {
+    fn of(generation: &Generation) -> Self {
+        Self {
+            ruleset: raw(&RulesetJson::of(generation)),
+            model: raw(&generation.model.as_ref().map(ModelJson::of)),
+            feature_schema: raw(&Hex(&generation.feature_schema)),
+        }
+    }
+}
+
+fn raw(value: &impl Serialize) -> Box<RawValue> {
+    // Strings and hashes alone: nothing in them can fail.
+    to_raw_value(value).unwrap_or_default()
+}
+
+/// The last generation that this thread named is named again without spelling its hashes: a third of the work of an answer.
+fn made_by(generation: &Arc<Generation>) -> Rc<MadeBy> {
+    thread_local! {
+        static LAST: RefCell<Option<(Arc<Generation>, Rc<MadeBy>)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((known, made_by)) if Arc::ptr_eq(known, generation) => Rc::clone(made_by),
+        _ => {
+            let made_by = Rc::new(MadeBy::of(generation));
+            *last = Some((Arc::clone(generation), Rc::clone(&made_by)));
+            made_by
+        }
+    })
 }
 
 /// A rule set as answers name it; its version is the hash of its files.

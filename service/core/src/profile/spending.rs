@@ -168,6 +168,10 @@ impl Spending {
             n,
         };
         let place = self.end_of(payment.at);
+        if self.recent.len() == self.recent.capacity() {
+            // Not twice as much, as it would grow by itself: most users in memory have few payments, and there are many.
+            self.recent.reserve_exact((self.recent.len() / 4).max(4));
+        }
         self.recent.insert(place, payment);
         let payments = Payments { older: &self.older, recent: &self.recent };
         if !self.index.0.as_mut().is_none_or(|index| index.inserted(self.older.len() + place, &payment, payments)) {
