@@ -2,8 +2,9 @@
 //! true at that moment, and a refusal must have its reason (I2, I6, I7).
 
 use super::events::{Event, Pool};
+use super::register::{Between, Moment, Register};
 use super::service::AGES;
-use crate::actors::messages::Answer;
+use crate::actors::messages::{Answer, ListChanged};
 use crate::journal::record::{Body, Decided, Record};
 use crate::journal::simulated::Disk;
 use crate::wire;
@@ -11,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
+use verdict_core::event::Transaction;
+use verdict_core::lists::{ListAction, ListChange, ListEntry, ListKey};
 use verdict_core::profile::Retention;
 use verdict_core::time::Timestamp;
 
@@ -23,6 +26,8 @@ pub(super) enum Outcome {
     Printed(Vec<u8>),
     /// A login or a label, and whether it was known.
     Accepted(bool),
+    /// A change of a list, and what it may have been.
+    Listed(&'static [ListChanged]),
     /// A line's transaction was known.
     SeenBefore,
     /// The code of a refusal, and its status over HTTP.
@@ -39,6 +44,7 @@ impl fmt::Display for Outcome {
             }
             Self::Printed(body) => write!(f, "{} bytes", body.len()),
             Self::Accepted(duplicate) => write!(f, "accepted{}", if *duplicate { " again" } else { "" }),
+            Self::Listed(told) => write!(f, "{told:?}"),
             Self::SeenBefore => write!(f, "seen before"),
             Self::Refused(code, status) => write!(f, "{code} {}", status.unwrap_or_default()),
         }
@@ -51,21 +57,50 @@ pub(super) struct Sent {
     /// The place of the event in the pool.
     pub(super) event: usize,
     pub(super) life: usize,
+    /// When it was sent, and answered.
+    pub(super) from: Moment,
+    pub(super) to: Option<Moment>,
     pub(super) at: Instant,
+    /// The wall clock then.
     pub(super) wall: Timestamp,
+    pub(super) answered_at: Option<Timestamp>,
     pub(super) deadline: Option<Instant>,
     /// Whether every shard served.
     pub(super) ready: bool,
     /// Its line, if it came from a file.
     pub(super) line: Option<u64>,
     pub(super) outcome: Option<Outcome>,
+    /// Its answer is the first to its transaction.
+    pub(super) made_it: bool,
     /// Nobody waits for an answer any more: the service is gone.
     pub(super) lost: bool,
+}
+
+impl Sent {
+    /// Whether it may have left a record, as far as its answer tells.
+    pub(super) fn may_have_begun(&self) -> bool {
+        match &self.outcome {
+            Some(Outcome::Refused(code, _)) => {
+                matches!(&**code, "JOURNAL_LATE" | "JOURNAL_UNAVAILABLE" | "RECOVERING" | "ORIGINAL_UNAVAILABLE")
+            }
+            _ => true,
+        }
+    }
+}
+
+/// A look at a list entry.
+#[derive(Debug)]
+pub(super) struct Peek {
+    pub(super) key: ListKey,
+    pub(super) between: Between,
+    pub(super) now: Timestamp,
+    pub(super) found: Option<ListEntry>,
 }
 
 /// How things stand when an answer comes.
 pub(super) struct Now {
     pub(super) instant: Instant,
+    pub(super) wall: Timestamp,
     pub(super) in_flight: usize,
     pub(super) limit: usize,
     pub(super) stopping: bool,
@@ -80,6 +115,11 @@ pub(super) struct Clients {
     pub(super) broken: Vec<String>,
     /// Refusals over HTTP in this life, by code.
     pub(super) refused: BTreeMap<String, u64>,
+    /// Looks at list entries that were not compared yet.
+    pub(super) peeks: Vec<Peek>,
+    /// Which rules were in force in this life (I8).
+    pub(super) reigns: Register<usize>,
+    moment: Moment,
     disk: Disk,
     retention: Retention,
     http: bool,
@@ -95,11 +135,31 @@ impl Clients {
             news: BTreeSet::new(),
             broken: Vec::new(),
             refused: BTreeMap::new(),
+            peeks: Vec::new(),
+            reigns: Register::new(0),
+            moment: 0,
             disk,
             retention,
             http,
             answered_first: BTreeSet::new(),
         }
+    }
+
+    /// The next moment.
+    pub(super) fn tick(&mut self) -> Moment {
+        self.moment += 1;
+        self.moment
+    }
+
+    /// Between which moments a transaction was decided, as far as those who sent it since request `first` know.
+    pub(super) fn made_between(&self, transaction: &Transaction, first: usize, now: Moment) -> Option<Between> {
+        let is_it = |event: &Event| matches!(event, Event::Pay(payment) if payment == transaction);
+        let place = self.pool.events.iter().position(is_it)?;
+        let senders = || self.sent[first..].iter().filter(|sent| sent.event == place);
+        if let Some(maker) = senders().find(|sent| sent.made_it) {
+            return Some((maker.from, maker.to.unwrap_or(now)));
+        }
+        senders().filter(|sent| sent.may_have_begun()).map(|sent| sent.from).min().map(|from| (from, now))
     }
 
     /// Requests of this life that wait for an answer.
@@ -159,6 +219,8 @@ impl Clients {
         if let Outcome::Refused(code, Some(_)) = &outcome {
             *self.refused.entry(code.clone()).or_default() += 1;
         }
+        self.sent[id].to = Some(self.tick());
+        self.sent[id].answered_at = Some(now.wall);
         if self.sent[id].outcome.replace(outcome).is_some() {
             self.broken.push(format!("request {id} was answered twice"));
         }
@@ -173,12 +235,12 @@ impl Clients {
                 if !answer.durable {
                     return Err("I2: answered before it is durable".to_owned());
                 }
-                self.check_decision(&sent, &event, answer.duplicate, |decided| *decided == *answer.decided)
+                self.check_decision(id, &event, answer.duplicate, |decided| *decided == *answer.decided)
             }
             (Outcome::Printed(body), Event::Pay(_)) => {
                 let json: serde_json::Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
                 let duplicate = json["duplicate"] == true;
-                self.check_decision(&sent, &event, duplicate, |decided| {
+                self.check_decision(id, &event, duplicate, |decided| {
                     let (mut expected, decided) = (Vec::new(), Arc::new(decided.clone()));
                     wire::decision::to_json(&Answer { decided, durable: true, duplicate }, &mut expected);
                     expected == *body
@@ -188,6 +250,7 @@ impl Clients {
                 Some(_) => Ok(()),
                 None => Err("I2: accepted, and in no record".to_owned()),
             },
+            (Outcome::Listed(told), Event::List(change)) => self.check_listed(sent.event, change, told),
             (Outcome::SeenBefore, Event::Pay(_)) if sent.line.is_some() => match self.record_of(&event) {
                 Some(_) => Ok(()),
                 None => Err("I2: seen before, and in no record".to_owned()),
@@ -213,7 +276,7 @@ impl Clients {
 
     fn check_decision(
         &mut self,
-        sent: &Sent,
+        id: usize,
         event: &Event,
         duplicate: bool,
         is_same: impl Fn(&Decided) -> bool,
@@ -227,11 +290,30 @@ impl Clients {
         if !duplicate && !self.answered_first.insert((partition, n)) {
             return Err(format!("I2: record {partition}/{n} was answered as new before"));
         }
-        let times_sent = self.sent.iter().filter(|other| other.event == sent.event).count();
+        self.sent[id].made_it = !duplicate;
+        let place = self.sent[id].event;
+        let times_sent = self.sent.iter().filter(|other| other.event == place).count();
         if duplicate && times_sent < 2 {
             return Err("answered as a duplicate, and sent once".to_owned());
         }
         Ok(())
+    }
+
+    /// I2: every change that is told to be done has a record of its own by then.
+    fn check_listed(&self, place: usize, change: &ListChange, told: &[ListChanged]) -> Result<(), String> {
+        let deletes = change.action == ListAction::Delete;
+        if told.iter().any(|told| (*told == ListChanged::Deleted) != deletes) {
+            return Err("an answer to another change".to_owned());
+        }
+        let done = |sent: &&Sent| {
+            let told = |told: &[ListChanged]| !told.contains(&ListChanged::Unchanged);
+            sent.event == place && matches!(&sent.outcome, Some(Outcome::Listed(listed)) if told(listed))
+        };
+        let done = self.sent.iter().filter(done).count() + usize::from(!told.contains(&ListChanged::Unchanged));
+        let records = self.disk.with_log(|log| {
+            log.iter().filter(|record| matches!(&record.body, Body::List(of_record) if of_record == change)).count()
+        });
+        if records >= done { Ok(()) } else { Err(format!("I2: told to be done {done} times, with {records} records")) }
     }
 
     /// A refusal has its reason.
@@ -246,6 +328,7 @@ impl Clients {
         let failed_since = self.disk.last_failure().is_some_and(|failed| failed >= sent.at);
         let late = sent.deadline.is_some_and(|deadline| now.instant >= deadline);
         let others = || self.sent.iter().map(|other| &self.pool.events[other.event]);
+        let at = event.at().unwrap_or(sent.wall);
         let (expected, holds) = match code {
             "OVERLOADED" => (429, now.in_flight >= now.limit),
             "DEADLINE_EXCEEDED" | "JOURNAL_LATE" => (503, late),
@@ -261,14 +344,18 @@ impl Clients {
             "ID_REUSED" => (409, others().any(|other| other.shares_id(event) && other != event)),
             "TOO_OLD" => {
                 let newest = others().filter(|other| other.user() == event.user() && !matches!(other, Event::Tell(_)));
-                let newest = newest.map(Event::at).max();
-                let forgotten = newest.is_some_and(|newest| event.at() <= newest - self.retention.dedupe_ms);
+                let newest = newest.filter_map(Event::at).max();
+                let forgotten = newest.is_some_and(|newest| at <= newest - self.retention.dedupe_ms);
                 // Over HTTP the wall clock bounds how old and how early an event may be as well (I9).
-                let age_ms = sent.wall - event.at();
+                let age_ms = sent.wall - at;
                 let bounded = self.http && !matches!(event, Event::Tell(_));
                 (422, forgotten || bounded && AGES.max_age_ms.is_some_and(|most| age_ms >= most))
             }
-            "TOO_EARLY" => (422, self.http && AGES.max_ahead_ms.is_some_and(|most| event.at() - sent.wall >= most)),
+            "TOO_EARLY" => (422, self.http && AGES.max_ahead_ms.is_some_and(|most| at - sent.wall >= most)),
+            // What was there is looked at when the journal is read.
+            "ENTRY_NOT_FOUND" => (404, event.at().is_none()),
+            "LISTS_FULL" => (422, event.at().is_none()),
+            "TIMESTAMP_INVALID" => (422, self.http && event.ends().is_some_and(|end| end <= sent.wall.max(now.wall))),
             _ => (0, false),
         };
         match status {

@@ -16,10 +16,12 @@ mod events;
 #[path = "../../../core/tests/oracle/history.rs"]
 #[expect(dead_code, reason = "the core's own tests ask more of it")]
 mod history;
+mod lists;
 #[path = "../../../core/tests/oracle/naive.rs"]
 mod naive;
 mod plan;
 mod ports;
+mod register;
 mod rest;
 mod senders;
 mod service;

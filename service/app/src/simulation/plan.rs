@@ -27,6 +27,9 @@ pub(super) struct Plan {
     pub(super) http: bool,
     /// Share of events that come as lines of a file; never with HTTP.
     pub(super) lines: f64,
+    /// Share of what is sent that changes a list, and how many entries may be asked for.
+    pub(super) listings: f64,
+    pub(super) max_listed: usize,
     pub(super) checkpoint_secs: u32,
     /// How many users of a shard are actors, and for how many seconds.
     pub(super) hot: HotBounds,
@@ -72,6 +75,8 @@ impl Plan {
             limit: limit as usize,
             http,
             lines: if http { 0.0 } else { share(dice, 0.3) },
+            listings: share(dice, 0.6),
+            max_listed: if dice.chance(0.2) { dice.count(1, 6) as usize } else { 100 },
             checkpoint_secs: dice.count(1, 20),
             hot: HotBounds { users: dice.count(0, 4) as usize, idle_ticks: dice.count(1, 6) },
             // An index must not change an answer, so half of the stories have one.

@@ -4,7 +4,7 @@ use super::clients::{Clients, Now, Outcome, Sent};
 use super::events::Event;
 use super::service::Service;
 use super::story::Story;
-use crate::actors::messages::{Accepted, Refusal, Settled};
+use crate::actors::messages::{Accepted, ListChanged, Refusal, Settled};
 use crate::telemetry::clock::virtual_now;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ const INGEST_DEADLINE: Duration = Duration::from_secs(5);
 /// Draws an event and sends it.
 pub(super) fn send(story: &mut Story<'_>, service: &Service) {
     let now = service.now();
-    let place = story.clients.borrow_mut().pool.draw(&mut story.dice, story.plan.users, now);
+    let place = story.clients.borrow_mut().pool.draw(&mut story.dice, &story.plan, now);
     let as_line = story.dice.chance(story.plan.lines);
     let deadline_ms = match story.dice.below(10) {
         0 => story.dice.count(1, 5),
@@ -32,8 +32,10 @@ pub(super) fn send_one(story: &mut Story<'_>, service: &Service, place: usize, d
     let event = story.clients.borrow().pool.events[place].clone();
     let deadline = match (&event, service.has_web()) {
         (_, false) | (Event::Pay(_), true) => deadline,
-        (Event::LogIn(_) | Event::Tell(_), true) => INGEST_DEADLINE,
+        (Event::LogIn(_) | Event::Tell(_) | Event::List(_), true) => INGEST_DEADLINE,
     };
+    // No file changes a list.
+    let as_line = as_line && !matches!(event, Event::List(_));
     story.line += u64::from(as_line);
     let line = as_line.then_some(story.line);
     let id = {
@@ -41,12 +43,16 @@ pub(super) fn send_one(story: &mut Story<'_>, service: &Service, place: usize, d
         let sent = Sent {
             event: place,
             life: story.life,
+            from: clients.tick(),
+            to: None,
             at: virtual_now(),
             wall: service.now(),
+            answered_at: None,
             deadline: (!as_line).then(|| virtual_now() + deadline),
             ready: service.readiness.report().ready,
             line,
             outcome: None,
+            made_it: false,
             lost: false,
         };
         clients.sent.push(sent);
@@ -59,7 +65,7 @@ pub(super) fn send_one(story: &mut Story<'_>, service: &Service, place: usize, d
         let outcome = if let Some(line) = line {
             by_line(&service, event, line).await
         } else if service.has_web() {
-            over_http(service.post(&event, base, deadline).await, &event)
+            over_http(service.send(&event, base, deadline).await, &event)
         } else {
             by_request(&service, event, deadline).await
         };
@@ -80,6 +86,7 @@ impl Reply {
         let gateway = &self.service.gateway;
         let now = Now {
             instant: virtual_now(),
+            wall: self.service.now(),
             in_flight: gateway.in_flight(),
             limit: self.limit,
             stopping: self.service.is_stopping(),
@@ -106,6 +113,13 @@ async fn by_request(service: &Service, event: Event, deadline: Duration) -> Outc
         }
         Event::LogIn(event) => accepted(gateway.login(service.submission(event, deadline)).await),
         Event::Tell(event) => accepted(gateway.label(service.submission(event, deadline)).await),
+        Event::List(event) => match gateway.change_list(service.submission(event, deadline)).await {
+            Ok(ListChanged::Created) => Outcome::Listed(&[ListChanged::Created]),
+            Ok(ListChanged::Replaced) => Outcome::Listed(&[ListChanged::Replaced]),
+            Ok(ListChanged::Unchanged) => Outcome::Listed(&[ListChanged::Unchanged]),
+            Ok(ListChanged::Deleted) => Outcome::Listed(&[ListChanged::Deleted]),
+            Err(refusal) => refused(&refusal),
+        },
     }
 }
 
@@ -132,12 +146,16 @@ async fn by_line(service: &Service, event: Event, line: u64) -> Outcome {
             let answer = gateway.send_label(service.line(event, line, original), permit).await;
             accepted(answer.unwrap_or(Err(Refusal::Recovering)))
         }
+        Event::List(_) => Outcome::Refused("no file changes a list".to_owned(), None),
     }
 }
 
 fn over_http((status, body): (u16, actix_web::web::Bytes), event: &Event) -> Outcome {
     let json = || serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
     match (status, event) {
+        (201, Event::List(_)) => Outcome::Listed(&[ListChanged::Created]),
+        (200, Event::List(_)) => Outcome::Listed(&[ListChanged::Replaced, ListChanged::Unchanged]),
+        (204, Event::List(_)) => Outcome::Listed(&[ListChanged::Deleted]),
         (200..=202, Event::Pay(_)) => Outcome::Printed(body.to_vec()),
         (200..=202, _) => Outcome::Accepted(json()["duplicate"] == true),
         _ => Outcome::Refused(json()["code"].as_str().unwrap_or("no problem object").to_owned(), Some(status)),

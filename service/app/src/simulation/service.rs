@@ -18,7 +18,9 @@ use crate::telemetry::health::Readiness;
 use crate::wire::alert::Arrival;
 use crate::wire::alert_query::{AlertFilter, AlertPage};
 use crate::wire::review::{NewReview, Review};
+use crate::wire::time::to_text;
 use crate::wire::{AgeBounds, label, login, transaction};
+use actix_web::http::Method;
 use actix_web::test::{self, TestRequest};
 use actix_web::web::{Bytes, Data};
 use actix_web::{App, dev};
@@ -31,25 +33,24 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
 use uuid::Uuid;
 use verdict_core::event::Source;
+use verdict_core::lists::{ListAction, ListChange};
 use verdict_core::money::Currency;
 use verdict_core::time::{DAY_MS, HOUR_MS, Timestamp};
 
 /// What the composition root adds to the permits.
 const MAILBOX_RESERVE: usize = 1_024;
 
-/// Most list entries that are asked for.
-const MAX_LISTED: usize = 100;
-
 /// How old an event may be over HTTP, and how early.
 pub(super) const AGES: AgeBounds = AgeBounds { max_age_ms: Some(7 * DAY_MS), max_ahead_ms: Some(24 * HOUR_MS) };
 
-/// An HTTP application: status and body of the answer to a body sent to a path.
-type Web = Rc<dyn Fn(&'static str, Vec<u8>) -> LocalBoxFuture<'static, (u16, Bytes)>>;
+/// An HTTP application: status and body of the answer to a method, a path and a body.
+type Web = Rc<dyn Fn(Method, String, Vec<u8>) -> LocalBoxFuture<'static, (u16, Bytes)>>;
 
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Service {
     pub(super) gateway: Gateway,
+    pub(super) lists: Arc<ListReplica>,
     pub(super) readiness: Readiness,
     pub(super) time: Arc<SimTime>,
     stopping: Rc<Cell<bool>>,
@@ -72,7 +73,7 @@ impl Service {
         let journal: Arc<dyn Journal> = Arc::new(SimJournal::open(disk.clone()));
         let checkpoints: Arc<dyn Checkpoints> = Arc::new(SimCheckpoints::open(disk.clone()));
         let readiness = Readiness::new(plan.shards.into());
-        let lists = ListReplica::new(plan.partitions, MAX_LISTED);
+        let lists = ListReplica::new(plan.partitions, plan.max_listed);
         let mut shards = Vec::new();
         for shard in 0..plan.shards {
             let settings = ShardSettings {
@@ -93,9 +94,17 @@ impl Service {
             start();
             shards.push(address);
         }
-        let gateway = Gateway::new(shards, plan.partitions, plan.limit, lists);
-        let mut service =
-            Self { gateway, readiness, time, stopping: Rc::default(), rejected: Arc::default(), clock, web: None };
+        let gateway = Gateway::new(shards, plan.partitions, plan.limit, Arc::clone(&lists));
+        let mut service = Self {
+            gateway,
+            lists,
+            readiness,
+            time,
+            stopping: Rc::default(),
+            rejected: Arc::default(),
+            clock,
+            web: None,
+        };
         if plan.http {
             service.web = Some(service.web(rules, plan.limit).await);
         }
@@ -123,10 +132,10 @@ impl Service {
             batches: Arc::new(Semaphore::new(http::MAX_BATCHES)),
         });
         let app = Rc::new(test::init_service(App::new().configure(|config| http::configure(config, state))).await);
-        Rc::new(move |path, body| {
+        Rc::new(move |method, path, body| {
             let app = Rc::clone(&app);
             Box::pin(async move {
-                let request = TestRequest::post().uri(path).set_payload(body).to_request();
+                let request = TestRequest::default().method(method).uri(&path).set_payload(body).to_request();
                 let response: dev::ServiceResponse<_> = test::call_service(&*app, request).await;
                 (response.status().as_u16(), test::read_body(response).await)
             })
@@ -172,27 +181,38 @@ impl Service {
         self.web.is_some()
     }
 
-    /// Posts an event, with a deadline if it is a transaction; without handlers there is no answer.
-    pub(super) async fn post(&self, event: &Event, base: Currency, deadline: Duration) -> (u16, Bytes) {
+    /// Sends an event, with a deadline if it is a transaction; without handlers there is no answer.
+    pub(super) async fn send(&self, event: &Event, base: Currency, deadline: Duration) -> (u16, Bytes) {
         let mut body = Vec::new();
-        let path = match event {
+        let (method, path) = match event {
             Event::Pay(payment) => {
                 transaction::to_json(payment, &mut body);
                 body.pop();
                 body.extend_from_slice(format!(",\"deadline_ms\":{}}}", deadline.as_millis()).as_bytes());
-                "/v1/decide"
+                (Method::POST, "/v1/decide".to_owned())
             }
             Event::LogIn(event) => {
                 login::to_json(event, &mut body);
-                "/v1/logins"
+                (Method::POST, "/v1/logins".to_owned())
             }
             Event::Tell(event) => {
                 label::to_json(event, base, &mut body);
-                "/v1/labels"
+                (Method::POST, "/v1/labels".to_owned())
+            }
+            Event::List(ListChange { key, action, .. }) => {
+                let path = format!("/v1/lists/{}/{}/{}", key.list.name(), key.kind.name(), key.value);
+                match action {
+                    ListAction::Put { reason, expires_at } => {
+                        let expires_at = expires_at.map(to_text);
+                        body = serde_json::json!({"reason": reason, "expires_at": expires_at}).to_string().into_bytes();
+                        (Method::PUT, path)
+                    }
+                    ListAction::Delete => (Method::DELETE, path),
+                }
             }
         };
         match &self.web {
-            Some(web) => web(path, body).await,
+            Some(web) => web(method, path, body).await,
             None => (0, Bytes::new()),
         }
     }

@@ -1,12 +1,13 @@
 //! One seed from its first step to its end: lives of the service, each from a start to a crash or a stop, over one disk.
 //!
 //! Whatever the dice decide is drawn by the one who tells the story, at moments when nothing else can run, so that the
-//! same seed is the same story. Changes of lists belong into `Step` once there are any.
+//! same seed is the same story.
 
 use super::audit::Audit;
 use super::clients::Clients;
 use super::plan::{DISK, MODEL, ModelFaults, Plan, STORY};
 use super::ports::{Rules, SimModel, SimTime};
+use super::register::{Moment, Register};
 use super::service::Service;
 use super::{rest, senders};
 use crate::journal::Partition;
@@ -40,8 +41,10 @@ enum Step {
     Wait(u32),
     /// The wall clock is set, by so many milliseconds.
     Jump(i64),
-    /// Somebody looks at a profile.
+    /// Somebody looks at a profile, and at some list entries.
     Look,
+    /// List entries that have ended are removed.
+    Sweep,
     /// A checkpoint is asked for beside the ones that come by themselves.
     Checkpoint,
     /// The disk and the model behave from here on, or stop doing so.
@@ -69,7 +72,8 @@ impl Step {
                 _ => i64::from(dice.count(1, 12)) * DAY_MS,
             }),
             86..88 => Self::Look,
-            88..90 => Self::Checkpoint,
+            88 => Self::Checkpoint,
+            89 => Self::Sweep,
             90..92 => Self::Reload,
             92 => Self::Calm(dice.chance(0.5)),
             93..95 => Self::Rest,
@@ -185,6 +189,7 @@ impl<'a> Story<'a> {
     fn life_of(&mut self, happen: impl AsyncFnOnce(&mut Self, &Service) -> Result<End, String>) -> Result<End, String> {
         self.life += 1;
         self.audit.in_force.insert(self.rules.set(self.which).hash());
+        self.clients.borrow_mut().reigns = Register::new(self.which);
         let runtime = || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             builder.enable_time().start_paused(true).build().expect("a runtime")
@@ -234,6 +239,10 @@ impl<'a> Story<'a> {
             Step::Wait(ms) => pause_ms = ms,
             Step::Jump(by_ms) => service.time.jump(by_ms),
             Step::Look => rest::look(self, service),
+            Step::Sweep => {
+                self.audit.lists.sweep(service.now());
+                service.lists.sweep(service.now());
+            }
             Step::Checkpoint => {
                 let gateway = service.gateway.clone();
                 actix::spawn(async move { gateway.checkpoint().await });
@@ -254,13 +263,25 @@ impl<'a> Story<'a> {
         Ok(None)
     }
 
-    /// Puts the other rules in force, as a reload does when it has read them; nobody waits for it.
+    /// Puts the other rules in force, as a reload does when it has read them. What was sent before may be decided by either,
+    /// what is sent once every shard has them by these alone (I8).
     fn reload(&mut self, service: &Service) {
         self.which = 1 - self.which;
         self.audit.in_force.insert(self.rules.set(self.which).hash());
         let judges = (0..self.plan.shards).map(|_| self.rules.judge(self.which, self.model.clone())).collect();
-        let gateway = service.gateway.clone();
-        actix::spawn(async move { gateway.adopt(judges).await });
+        let place = {
+            let mut clients = self.clients.borrow_mut();
+            let asked = clients.tick();
+            clients.reigns.write(self.which, (asked, Moment::MAX));
+            clients.reigns.len() - 1
+        };
+        let (gateway, clients) = (service.gateway.clone(), Rc::clone(&self.clients));
+        actix::spawn(async move {
+            gateway.adopt(judges).await;
+            let mut clients = clients.borrow_mut();
+            let done = clients.tick();
+            clients.reigns.settle(place, done);
+        });
     }
 
     /// Whether the disk and the model do what they should from here on.
@@ -303,8 +324,8 @@ impl<'a> Story<'a> {
 
     /// Everything durable so far, against the naive history; and what was answered must be in it.
     pub(super) fn read_journal(&mut self) -> Result<(), String> {
-        let Self { audit, disk, rules, .. } = self;
-        disk.with_log(|log| audit.read(log, rules))?;
+        let Self { audit, clients, disk, rules, .. } = self;
+        disk.with_log(|log| audit.read(log, rules, &mut clients.borrow_mut()))?;
         self.clients.borrow().check_lines(&self.audit.lines)
     }
 
