@@ -15,7 +15,7 @@ use std::time::Instant;
 use verdict_core::event::Transaction;
 use verdict_core::lists::{ListAction, ListChange, ListEntry, ListKey};
 use verdict_core::profile::Retention;
-use verdict_core::time::Timestamp;
+use verdict_core::time::{MINUTE_MS, Timestamp};
 
 /// What came back.
 #[derive(Clone, Debug)]
@@ -69,6 +69,8 @@ pub(super) struct Sent {
     pub(super) ready: bool,
     /// Its line, if it came from a file.
     pub(super) line: Option<u64>,
+    /// Its batch, if it came in one.
+    pub(super) batch: Option<usize>,
     pub(super) outcome: Option<Outcome>,
     /// Its answer is the first to its transaction.
     pub(super) made_it: bool,
@@ -120,6 +122,10 @@ pub(super) struct Clients {
     /// Which rules were in force in this life (I8).
     pub(super) reigns: Register<usize>,
     moment: Moment,
+    /// Batches that wait for their answers, how many there were, and the most at a time.
+    batches: BTreeSet<usize>,
+    batches_sent: usize,
+    most_batches: usize,
     disk: Disk,
     retention: Retention,
     http: bool,
@@ -138,6 +144,9 @@ impl Clients {
             peeks: Vec::new(),
             reigns: Register::new(0),
             moment: 0,
+            batches: BTreeSet::new(),
+            batches_sent: 0,
+            most_batches: 0,
             disk,
             retention,
             http,
@@ -149,6 +158,27 @@ impl Clients {
     pub(super) fn tick(&mut self) -> Moment {
         self.moment += 1;
         self.moment
+    }
+
+    /// The number of a new batch.
+    pub(super) fn open_batch(&mut self) -> usize {
+        self.batches_sent += 1;
+        self.batches.insert(self.batches_sent);
+        self.most_batches = self.most_batches.max(self.batches.len());
+        self.batches_sent
+    }
+
+    pub(super) fn close_batch(&mut self, batch: usize) {
+        self.batches.remove(&batch);
+    }
+
+    /// Whether refusals may be counted of which their callers have not heard: those of lines of a batch.
+    pub(super) fn waits_for_batches(&self) -> bool {
+        !self.batches.is_empty()
+    }
+
+    pub(super) fn most_batches(&self) -> usize {
+        self.most_batches
     }
 
     /// Between which moments a transaction was decided, as far as those who sent it since request `first` know.
@@ -171,6 +201,7 @@ impl Clients {
     pub(super) fn lose_all(&mut self) {
         self.sent.iter_mut().filter(|sent| sent.outcome.is_none()).for_each(|sent| sent.lost = true);
         self.refused.clear();
+        self.batches.clear();
     }
 
     /// I6: every line that was answered has left one record; the reader of the journal has seen that none left two.
@@ -188,10 +219,11 @@ impl Clients {
         Ok(())
     }
 
-    /// I1: the events of a user are journaled in the order in which they were sent. `log` is what a life has left; an
-    /// event that was sent twice in it, or as a line, which waits for its turn, may stand in either place.
+    /// I1: the events of a user are journaled in the order in which they were sent, those of a batch in the order of its
+    /// lines. `log` is what a life has left; an event that was sent twice in it, or as a line, which waits for its turn,
+    /// may stand in either place.
     pub(super) fn check_order(&self, life: usize, log: &[Record]) -> Result<(), String> {
-        let mut last: BTreeMap<(&str, u64), usize> = BTreeMap::new();
+        let mut last: BTreeMap<(&str, u64, Option<usize>), usize> = BTreeMap::new();
         for record in log {
             let of_record = |sent: &Sent| {
                 let event = &self.pool.events[sent.event];
@@ -203,7 +235,9 @@ impl Clients {
                 continue;
             }
             let user = self.pool.events[self.sent[id].event].user();
-            if let Some(before) = last.insert((user, record.epoch), id).filter(|before| *before > id) {
+            if let Some(before) =
+                last.insert((user, record.epoch, self.sent[id].batch), id).filter(|before| *before > id)
+            {
                 return Err(format!("I1: request {id} of {user} was journaled after request {before}"));
             }
         }
@@ -329,8 +363,13 @@ impl Clients {
         let late = sent.deadline.is_some_and(|deadline| now.instant >= deadline);
         let others = || self.sent.iter().map(|other| &self.pool.events[other.event]);
         let at = event.at().unwrap_or(sent.wall);
+        // A line of a batch is read when its turn comes; meanwhile somebody may set the wall clock, back a little.
+        let slack_ms = if sent.batch.is_some() { MINUTE_MS } else { 0 };
+        let till = if sent.batch.is_some() { now.wall } else { sent.wall };
+        let (earliest, latest) = (sent.wall.min(till) - slack_ms, sent.wall.max(till) + slack_ms);
         let (expected, holds) = match code {
-            "OVERLOADED" => (429, now.in_flight >= now.limit),
+            // The answers of a batch come together; whoever shed a line of it has looked.
+            "OVERLOADED" => (429, now.in_flight >= now.limit || sent.batch.is_some()),
             "DEADLINE_EXCEEDED" | "JOURNAL_LATE" => (503, late),
             "JOURNAL_UNAVAILABLE" => (503, failed_since),
             "RECOVERING" => (503, failed_since || !sent.ready),
@@ -347,11 +386,11 @@ impl Clients {
                 let newest = newest.filter_map(Event::at).max();
                 let forgotten = newest.is_some_and(|newest| at <= newest - self.retention.dedupe_ms);
                 // Over HTTP the wall clock bounds how old and how early an event may be as well (I9).
-                let age_ms = sent.wall - at;
+                let age_ms = latest - at;
                 let bounded = self.http && !matches!(event, Event::Tell(_));
                 (422, forgotten || bounded && AGES.max_age_ms.is_some_and(|most| age_ms >= most))
             }
-            "TOO_EARLY" => (422, self.http && AGES.max_ahead_ms.is_some_and(|most| at - sent.wall >= most)),
+            "TOO_EARLY" => (422, self.http && AGES.max_ahead_ms.is_some_and(|most| at - earliest >= most)),
             // What was there is looked at when the journal is read.
             "ENTRY_NOT_FOUND" => (404, event.at().is_none()),
             "LISTS_FULL" => (422, event.at().is_none()),

@@ -2,6 +2,7 @@
 
 use super::clients::{Outcome, Peek};
 use super::events;
+use super::followers::Mode;
 use super::senders;
 use super::service::Service;
 use super::story::Story;
@@ -36,7 +37,8 @@ pub(super) async fn come_to(story: &mut Story<'_>, service: &Service) -> Result<
     story.read_journal()?;
     story.audit.check_saved(&story.disk.saved(), &story.ends())?;
     check_lists(story, service)?;
-    check_views(story, service).await
+    check_views(story, service).await?;
+    check_alerts(story, service).await
 }
 
 /// Waits until the service serves, and nothing waits for an answer.
@@ -59,6 +61,25 @@ async fn settle(story: &mut Story<'_>, service: &Service) -> Result<(), String> 
     Err(format!(
         "I7: after {PATIENCE:?} on a working disk {pending} requests wait and {in_flight} permits are taken; {ready}"
     ))
+}
+
+/// I4: the alerts are those of the journal, and those who follow have read all of theirs.
+async fn check_alerts(story: &mut Story<'_>, service: &Service) -> Result<(), String> {
+    if !service.is_stopping() && service.has_web() {
+        // No more of them than the service bears.
+        let modes =
+            (0..story.followers.len()).map(|who| if who < story.plan.streams { Mode::Reads } else { Mode::Away });
+        story.followers.iter().zip(modes).for_each(|(follower, mode)| follower.set(mode));
+    }
+    let caught_up = async {
+        while service.lag.records() > 0 || !story.followers.iter().all(|one| one.is_settled(&story.alerts)) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let caught_up = tokio::time::timeout(PATIENCE, caught_up).await.is_ok();
+    story.look_around(service)?;
+    story.disk.with_log(|log| story.alerts.check(log))?;
+    if caught_up { Ok(()) } else { Err(format!("I4: after {PATIENCE:?} alerts are late: {:?}", story.followers)) }
 }
 
 /// I3: the lists show what the journal leaves of them, in pages of any size.

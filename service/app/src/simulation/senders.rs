@@ -1,9 +1,10 @@
 //! Sends what the dice draw, in the ways that events come in: as requests to the gateway, over HTTP, and as lines of a file.
 
-use super::clients::{Clients, Now, Outcome, Sent};
+use super::clients::{Clients, Now, Outcome};
 use super::events::Event;
 use super::service::Service;
 use super::story::Story;
+use super::web::code_of;
 use crate::actors::messages::{Accepted, ListChanged, Refusal, Settled};
 use crate::telemetry::clock::virtual_now;
 use std::cell::RefCell;
@@ -38,27 +39,8 @@ pub(super) fn send_one(story: &mut Story<'_>, service: &Service, place: usize, d
     let as_line = as_line && !matches!(event, Event::List(_));
     story.line += u64::from(as_line);
     let line = as_line.then_some(story.line);
-    let id = {
-        let mut clients = story.clients.borrow_mut();
-        let sent = Sent {
-            event: place,
-            life: story.life,
-            from: clients.tick(),
-            to: None,
-            at: virtual_now(),
-            wall: service.now(),
-            answered_at: None,
-            deadline: (!as_line).then(|| virtual_now() + deadline),
-            ready: service.readiness.report().ready,
-            line,
-            outcome: None,
-            made_it: false,
-            lost: false,
-        };
-        clients.sent.push(sent);
-        clients.sent.len() - 1
-    };
-    let answer = Reply { clients: Rc::clone(&story.clients), service: service.clone(), id, limit: story.plan.limit };
+    let id = story.note_sent(service, place, (!as_line).then_some(deadline), line, None);
+    let answer = Reply::to(story, service);
     let base = story.rules.set(0).rates().base();
     actix::spawn(async move {
         let service = answer.service.clone();
@@ -69,20 +51,23 @@ pub(super) fn send_one(story: &mut Story<'_>, service: &Service, place: usize, d
         } else {
             by_request(&service, event, deadline).await
         };
-        answer.give(outcome);
+        answer.give(id, outcome);
     });
 }
 
 /// The way back to the clients.
-struct Reply {
-    clients: Rc<RefCell<Clients>>,
-    service: Service,
-    id: usize,
+pub(super) struct Reply {
+    pub(super) clients: Rc<RefCell<Clients>>,
+    pub(super) service: Service,
     limit: usize,
 }
 
 impl Reply {
-    fn give(self, outcome: Outcome) {
+    pub(super) fn to(story: &Story<'_>, service: &Service) -> Self {
+        Self { clients: Rc::clone(&story.clients), service: service.clone(), limit: story.plan.limit }
+    }
+
+    pub(super) fn give(&self, id: usize, outcome: Outcome) {
         let gateway = &self.service.gateway;
         let now = Now {
             instant: virtual_now(),
@@ -91,7 +76,7 @@ impl Reply {
             limit: self.limit,
             stopping: self.service.is_stopping(),
         };
-        self.clients.borrow_mut().answered(self.id, outcome, &now);
+        self.clients.borrow_mut().answered(id, outcome, &now);
     }
 }
 
@@ -150,14 +135,14 @@ async fn by_line(service: &Service, event: Event, line: u64) -> Outcome {
     }
 }
 
-fn over_http((status, body): (u16, actix_web::web::Bytes), event: &Event) -> Outcome {
+fn over_http((status, body): (u16, Vec<u8>), event: &Event) -> Outcome {
     let json = || serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
     match (status, event) {
         (201, Event::List(_)) => Outcome::Listed(&[ListChanged::Created]),
         (200, Event::List(_)) => Outcome::Listed(&[ListChanged::Replaced, ListChanged::Unchanged]),
         (204, Event::List(_)) => Outcome::Listed(&[ListChanged::Deleted]),
-        (200..=202, Event::Pay(_)) => Outcome::Printed(body.to_vec()),
+        (200..=202, Event::Pay(_)) => Outcome::Printed(body),
         (200..=202, _) => Outcome::Accepted(json()["duplicate"] == true),
-        _ => Outcome::Refused(json()["code"].as_str().unwrap_or("no problem object").to_owned(), Some(status)),
+        _ => Outcome::Refused(code_of(&body), Some(status)),
     }
 }

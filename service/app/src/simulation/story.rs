@@ -3,15 +3,19 @@
 //! Whatever the dice decide is drawn by the one who tells the story, at moments when nothing else can run, so that the
 //! same seed is the same story.
 
+use super::alerts::{SimAlerts, StoreFaults};
 use super::audit::Audit;
-use super::clients::Clients;
-use super::plan::{DISK, MODEL, ModelFaults, Plan, STORY};
+use super::clients::{Clients, Sent};
+use super::followers::{Counts, Follower, Mode};
+use super::plan::{ALERTS, DISK, MODEL, ModelFaults, Plan, STORY};
 use super::ports::{Rules, SimModel, SimTime};
 use super::register::{Moment, Register};
 use super::service::Service;
-use super::{rest, senders};
+use super::{batches, rest, senders};
 use crate::journal::Partition;
 use crate::journal::simulated::{Disk, Faults};
+use crate::projections::alert_feed::MAX_BEHIND;
+use crate::telemetry::clock::virtual_now;
 use crate::traffic::dice::Dice;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,6 +26,9 @@ use verdict_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
 
 /// 2026-11-23T12:00:00Z, a Monday.
 const START: Timestamp = Timestamp::from_millis(1_795_435_200_000);
+
+/// Those who follow the alerts.
+const FOLLOWERS: u32 = 2;
 
 /// Why a life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +44,10 @@ enum End {
 enum Step {
     /// So many events at once.
     Send(u32),
+    /// So many events in one batch.
+    Batch(u32),
+    /// One who follows the alerts does something else.
+    Follow(usize, Mode),
     /// Time passes, in milliseconds.
     Wait(u32),
     /// The wall clock is set, by so many milliseconds.
@@ -58,11 +69,20 @@ enum Step {
 }
 
 impl Step {
-    fn draw(dice: &mut Dice, limit: usize) -> Self {
+    fn draw(dice: &mut Dice, Plan { limit, http, .. }: &Plan) -> Self {
         match dice.below(100) {
-            0..40 => Self::Send(1),
-            40..52 => Self::Send(dice.count(2, 8)),
-            52..55 => Self::Send(limit as u32 + dice.below(8)),
+            0..38 => Self::Send(1),
+            38..42 if *http => Self::Batch(dice.count(1, 12)),
+            42..47 if *http => {
+                let mode = match dice.below(6) {
+                    0 => Mode::Away,
+                    1..3 => Mode::Sleeps,
+                    _ => Mode::Reads,
+                };
+                Self::Follow(dice.below(FOLLOWERS) as usize, mode)
+            }
+            38..52 => Self::Send(dice.count(2, 8)),
+            52..55 => Self::Send(*limit as u32 + dice.below(8)),
             55..75 => Self::Wait(dice.count(1, 60)),
             75..82 => Self::Wait(dice.count(100, 4_000)),
             82..86 => Self::Jump(match dice.below(6) {
@@ -89,6 +109,8 @@ pub(super) struct Story<'a> {
     pub(super) rules: &'a Rules,
     pub(super) disk: Disk,
     pub(super) model: Option<SimModel>,
+    pub(super) alerts: SimAlerts,
+    pub(super) followers: [Rc<Follower>; FOLLOWERS as usize],
     pub(super) dice: Dice,
     pub(super) clients: Rc<RefCell<Clients>>,
     pub(super) audit: Audit,
@@ -108,6 +130,7 @@ pub(super) struct Told {
     pub(super) records: usize,
     pub(super) requests: usize,
     pub(super) lives: usize,
+    pub(super) followed: [Counts; FOLLOWERS as usize],
 }
 
 /// What went wrong, and how it came to that.
@@ -124,6 +147,9 @@ impl<'a> Story<'a> {
         Self {
             rules,
             model: plan.model.map(|_| SimModel::new(dice(MODEL))),
+            alerts: SimAlerts::new(dice(ALERTS)),
+            // One hears of everybody's alerts, the other of one user's.
+            followers: [Follower::new(None), Follower::new(Some("u-0".to_owned()))],
             dice: dice(STORY),
             clients: Rc::new(RefCell::new(Clients::new(disk.clone(), plan.retention, plan.http))),
             audit: Audit::new(&plan),
@@ -153,7 +179,8 @@ impl<'a> Story<'a> {
         self.disk.with_log(|log| format!("{log:?}").hash(&mut hasher));
         let requests = self.clients.borrow().sent.len();
         let records = self.disk.with_log(<[_]>::len);
-        Told { fingerprint: hasher.finish(), records, requests, lives: self.life }
+        let followed = std::array::from_fn(|who| self.followers[who].counts());
+        Told { fingerprint: hasher.finish(), records, requests, lives: self.life, followed }
     }
 
     fn lives(&mut self) -> Result<(), String> {
@@ -194,20 +221,36 @@ impl<'a> Story<'a> {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             builder.enable_time().start_paused(true).build().expect("a runtime")
         };
+        self.alerts.set_power(true);
         let system = actix::System::with_tokio_rt(runtime);
         let (end, runtime) = system.block_on(async {
             let time = SimTime::starting_at(self.wall);
-            let service =
-                Service::start(&self.plan, (self.rules, self.which), &self.disk, self.model.as_ref(), time).await;
+            let service = Service::start(
+                &self.plan,
+                (self.rules, self.which),
+                (&self.disk, &self.alerts),
+                self.model.as_ref(),
+                time,
+            )
+            .await;
+            if self.plan.http {
+                let is_tight = self.plan.alerts_behind < MAX_BEHIND;
+                for follower in &self.followers {
+                    let (follower, clients) = (Rc::clone(follower), Rc::clone(&self.clients));
+                    actix::spawn(follower.run(service.clone(), clients, is_tight));
+                }
+            }
             let end = happen(self, &service).await;
             self.wall = service.now() + i64::from(self.dice.below(3_000));
             (end, tokio::runtime::Handle::current())
         });
         self.disk.cut_power();
+        self.alerts.set_power(false);
         // What is dropped may still ask for a timer.
         let entered = runtime.enter();
         drop(system);
         drop(entered);
+        self.followers.iter().for_each(|follower| follower.hang_up());
         end
     }
 
@@ -221,7 +264,7 @@ impl<'a> Story<'a> {
                 return Ok(End::Over);
             }
             self.step += 1;
-            let step = Step::draw(&mut self.dice, self.plan.limit);
+            let step = Step::draw(&mut self.dice, &self.plan);
             self.note(&format!("{step:?}"));
             let end = self.take(step, service).await?;
             self.look_around(service)?;
@@ -236,6 +279,12 @@ impl<'a> Story<'a> {
         let mut pause_ms = 1;
         match step {
             Step::Send(count) => (0..count).for_each(|_| senders::send(self, service)),
+            Step::Batch(count) => batches::send(self, service, count),
+            Step::Follow(who, mode) => {
+                self.followers[who].set(mode);
+                // Long enough for the service to lose its patience.
+                pause_ms = if mode == Mode::Sleeps && self.dice.chance(0.3) { self.dice.count(1, 40_000) } else { 1 };
+            }
             Step::Wait(ms) => pause_ms = ms,
             Step::Jump(by_ms) => service.time.jump(by_ms),
             Step::Look => rest::look(self, service),
@@ -287,6 +336,7 @@ impl<'a> Story<'a> {
     /// Whether the disk and the model do what they should from here on.
     pub(super) fn behave(&self, well: bool) {
         self.disk.set_faults(if well { Faults::default() } else { self.plan.disk });
+        self.alerts.set_faults(if well { StoreFaults::default() } else { self.plan.store });
         if let (Some(model), Some(faults)) = (&self.model, self.plan.model) {
             model.set_faults(if well { ModelFaults::default() } else { faults });
         }
@@ -304,6 +354,9 @@ impl<'a> Story<'a> {
             };
             self.note(&line);
         }
+        if let Some(what) = self.followers.iter().find_map(|follower| follower.broken()).or_else(|| service.breach()) {
+            return Err(what);
+        }
         if let Some(what) = self.clients.borrow().broken.first().or(self.disk.breaches().first()) {
             return Err(what.clone());
         }
@@ -315,9 +368,11 @@ impl<'a> Story<'a> {
             ));
         }
         // The books of the handlers: what they counted as refused is what callers were told.
-        let rejected = service.rejected();
-        if rejected != self.clients.borrow().refused {
-            return Err(format!("I6: callers were told {:?}, counted are {rejected:?}", self.clients.borrow().refused));
+        let (rejected, clients) = (service.rejected(), self.clients.borrow());
+        let told = &clients.refused;
+        let heard = told.iter().all(|(code, told)| rejected.get(code).is_some_and(|counted| told <= counted));
+        if !heard || !clients.waits_for_batches() && rejected != *told {
+            return Err(format!("I6: callers were told {told:?}, counted are {rejected:?}"));
         }
         Ok(())
     }
@@ -334,6 +389,36 @@ impl<'a> Story<'a> {
         let mut ends: BTreeMap<_, _> = (0..self.plan.partitions).map(|partition| (partition, 0)).collect();
         self.disk.with_log(|log| log.iter().for_each(|record| *ends.entry(record.partition).or_default() += 1));
         ends
+    }
+
+    /// Notes that an event of the pool is sent now; gives the number of the request.
+    pub(super) fn note_sent(
+        &self,
+        service: &Service,
+        event: usize,
+        deadline: Option<Duration>,
+        line: Option<u64>,
+        batch: Option<usize>,
+    ) -> usize {
+        let mut clients = self.clients.borrow_mut();
+        let sent = Sent {
+            event,
+            life: self.life,
+            from: clients.tick(),
+            to: None,
+            at: virtual_now(),
+            wall: service.now(),
+            answered_at: None,
+            deadline: deadline.map(|deadline| virtual_now() + deadline),
+            ready: service.readiness.report().ready,
+            line,
+            batch,
+            outcome: None,
+            made_it: false,
+            lost: false,
+        };
+        clients.sent.push(sent);
+        clients.sent.len() - 1
     }
 
     pub(super) fn note(&mut self, what: &str) {
