@@ -26,8 +26,6 @@ pub(super) struct Audit {
     retention: Retention,
     has_model: bool,
     read: usize,
-    /// Hashes of the rule sets that were ever in force.
-    pub(super) in_force: BTreeSet<[u8; 32]>,
     /// The epoch and the number of the last record, by partition.
     last: BTreeMap<Partition, (u64, u64)>,
     pub(super) totals: BTreeMap<Partition, Totals>,
@@ -46,7 +44,6 @@ impl Audit {
             retention: plan.retention,
             has_model: plan.model.is_some(),
             read: 0,
-            in_force: BTreeSet::new(),
             last: BTreeMap::new(),
             totals: BTreeMap::new(),
             users: HashMap::new(),
@@ -138,15 +135,12 @@ impl Audit {
         let now = clients.tick();
         let between = clients.made_between(transaction, self.requests, now).ok_or("I6: nobody sent it")?;
         // What follows is computed with the rules that the record names, so that a mix of two does not come out.
-        let rules_of = |which| rules.set(which).hash();
-        let Some(rules) =
-            rules.named(generation, self.has_model).filter(|_| self.in_force.contains(&generation.ruleset_hash))
-        else {
-            return Err(format!("I8: a generation that was never in force: {generation:?}"));
-        };
-        if !clients.reigns.possible(between).any(|which| rules_of(*which) == generation.ruleset_hash) {
-            return Err(format!("I8: {generation:?} was not in force between {between:?}: {:?}", clients.reigns));
+        let which = rules.named(generation, self.has_model).ok_or(format!("I8: no generation is {generation:?}"))?;
+        if !clients.reigns.possible(between).any(|in_force| *in_force == which) {
+            let reigns = &clients.reigns;
+            return Err(format!("I8: generation {which} was not in force between {between:?}: {reigns:?}"));
         }
+        let rules = rules.set(which);
         let shared = self.lists.shared_hits(decided, record.received_at, between)?;
         let hits = |list| {
             let met = shared.iter().filter(|hit| hit.list == list).count();
@@ -165,7 +159,7 @@ impl Audit {
         }
         let model = match (decision.score, self.has_model) {
             (_, false) => ModelVerdict::Absent,
-            (Some(_), true) => ModelVerdict::Score(score_of(&expected)),
+            (Some(_), true) => ModelVerdict::Score(score_of(which, &expected)),
             (None, true) if decision.degraded.contains(&Degradation::ModelError) => {
                 ModelVerdict::Missing(Degradation::ModelError)
             }

@@ -1,8 +1,9 @@
 //! Batches of events over `POST /v1/events`: a payment or a login a line, answered line by line in the same order.
 
-use super::clients::{Clients, Outcome};
+use super::clients::Clients;
 use super::events::Event;
 use super::senders::Reply;
+use super::sent::Outcome;
 use super::service::Service;
 use super::story::Story;
 use super::web::{MAX_BATCHES, line_of};

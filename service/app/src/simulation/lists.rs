@@ -4,9 +4,10 @@
 //! A change shows from the moment it was sent at the earliest, and to everybody who comes after its answer. One that was
 //! never answered may have shown for a while all the same. Shares no code with the replica or with profiles.
 
-use super::clients::{Clients, Outcome};
+use super::clients::Clients;
 use super::events::Event;
 use super::register::{Between, Moment, Register};
+use super::sent::Outcome;
 use crate::actors::messages::ListChanged;
 use crate::journal::record::{Body, Decided, Record};
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! Moments of rest, on a disk that works: everything is answered, and what the service holds is what the journal says.
 
-use super::clients::{Outcome, Peek};
 use super::events;
 use super::followers::Mode;
 use super::senders;
+use super::sent::{Outcome, Peek};
 use super::service::Service;
 use super::story::Story;
 use crate::actors::messages::ListQuery;

@@ -1,7 +1,8 @@
 //! Sends what the dice draw, in the ways that events come in: as requests to the gateway, over HTTP, and as lines of a file.
 
-use super::clients::{Clients, Now, Outcome};
+use super::clients::Clients;
 use super::events::Event;
+use super::sent::{Now, Outcome};
 use super::service::Service;
 use super::story::Story;
 use super::web::code_of;

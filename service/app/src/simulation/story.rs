@@ -5,12 +5,14 @@
 
 use super::alerts::{SimAlerts, StoreFaults};
 use super::audit::Audit;
-use super::clients::{Clients, Sent};
+use super::clients::Clients;
 use super::followers::{Counts, Follower, Mode};
 use super::plan::{ALERTS, DISK, MODEL, ModelFaults, Plan, STORY};
 use super::ports::{Rules, SimModel, SimTime};
 use super::register::{Moment, Register};
+use super::sent::Sent;
 use super::service::Service;
+use super::step::{FOLLOWERS, Step};
 use super::{batches, rest, senders};
 use crate::journal::Partition;
 use crate::journal::simulated::{Disk, Faults};
@@ -22,13 +24,10 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
-use verdict_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
+use verdict_core::time::Timestamp;
 
 /// 2026-11-23T12:00:00Z, a Monday.
 const START: Timestamp = Timestamp::from_millis(1_795_435_200_000);
-
-/// Those who follow the alerts.
-const FOLLOWERS: u32 = 2;
 
 /// Why a life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,70 +36,6 @@ enum End {
     Stop,
     /// The story is over.
     Over,
-}
-
-/// What happens next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// So many events at once.
-    Send(u32),
-    /// So many events in one batch.
-    Batch(u32),
-    /// One who follows the alerts does something else.
-    Follow(usize, Mode),
-    /// Time passes, in milliseconds.
-    Wait(u32),
-    /// The wall clock is set, by so many milliseconds.
-    Jump(i64),
-    /// Somebody looks at a profile, and at some list entries.
-    Look,
-    /// List entries that have ended are removed.
-    Sweep,
-    /// A checkpoint is asked for beside the ones that come by themselves.
-    Checkpoint,
-    /// The disk and the model behave from here on, or stop doing so.
-    Calm(bool),
-    /// The other rules are put in force.
-    Reload,
-    /// Everything comes to rest and is compared.
-    Rest,
-    Crash,
-    Stop,
-}
-
-impl Step {
-    fn draw(dice: &mut Dice, Plan { limit, http, .. }: &Plan) -> Self {
-        match dice.below(100) {
-            0..38 => Self::Send(1),
-            38..42 if *http => Self::Batch(dice.count(1, 12)),
-            42..47 if *http => {
-                let mode = match dice.below(6) {
-                    0 => Mode::Away,
-                    1..3 => Mode::Sleeps,
-                    _ => Mode::Reads,
-                };
-                Self::Follow(dice.below(FOLLOWERS) as usize, mode)
-            }
-            38..52 => Self::Send(dice.count(2, 8)),
-            52..55 => Self::Send(*limit as u32 + dice.below(8)),
-            55..75 => Self::Wait(dice.count(1, 60)),
-            75..82 => Self::Wait(dice.count(100, 4_000)),
-            82..86 => Self::Jump(match dice.below(6) {
-                0 => -i64::from(dice.below(5_000)),
-                1..4 => i64::from(dice.count(1, 90)) * MINUTE_MS,
-                4 => i64::from(dice.count(1, 30)) * HOUR_MS,
-                _ => i64::from(dice.count(1, 12)) * DAY_MS,
-            }),
-            86..88 => Self::Look,
-            88 => Self::Checkpoint,
-            89 => Self::Sweep,
-            90..92 => Self::Reload,
-            92 => Self::Calm(dice.chance(0.5)),
-            93..95 => Self::Rest,
-            95..98 => Self::Crash,
-            _ => Self::Stop,
-        }
-    }
 }
 
 /// See the module.
@@ -215,7 +150,6 @@ impl<'a> Story<'a> {
     /// it when `happen` is done, finished or not.
     fn life_of(&mut self, happen: impl AsyncFnOnce(&mut Self, &Service) -> Result<End, String>) -> Result<End, String> {
         self.life += 1;
-        self.audit.in_force.insert(self.rules.set(self.which).hash());
         self.clients.borrow_mut().reigns = Register::new(self.which);
         let runtime = || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -316,7 +250,6 @@ impl<'a> Story<'a> {
     /// what is sent once every shard has them by these alone (I8).
     fn reload(&mut self, service: &Service) {
         self.which = 1 - self.which;
-        self.audit.in_force.insert(self.rules.set(self.which).hash());
         let judges = (0..self.plan.shards).map(|_| self.rules.judge(self.which, self.model.clone())).collect();
         let place = {
             let mut clients = self.clients.borrow_mut();
