@@ -288,11 +288,14 @@ impl Journal for SimJournal {
         outcome.map(|outcome| outcome.unwrap_or(Err(AppendError::Closed))).boxed()
     }
 
-    /// Gives every record, as it may, whatever is wanted.
+    /// Gives every record, as it may, whatever is wanted; but none that landed while nobody knows.
     fn replay(&self, from: Cursor, _: Wanted) -> BoxStream<'_, Result<Record, JournalError>> {
         let mut state = self.0.disk.state();
-        let wanted =
-            |record: &&Record| from.iter().any(|&(partition, n)| partition == record.partition && record.n >= n);
+        let durable = self.0.durable.borrow().clone();
+        let wanted = |record: &&Record| {
+            let (partition, is_known) = (record.partition, record.n < durable[usize::from(record.partition)]);
+            is_known && from.iter().any(|&(of, n)| of == partition && record.n >= n)
+        };
         let records: Vec<Record> = state.log.iter().filter(wanted).cloned().collect();
         let mut stream: Vec<Result<Record, JournalError>> = records.into_iter().map(Ok).collect();
         if state.fails(|faults| faults.recovery_fails) {
