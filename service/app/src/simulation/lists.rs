@@ -152,7 +152,7 @@ impl Lists {
     fn enter(&mut self, decided: &Decided, first: usize, clients: &Clients, now: Moment) {
         let Some(entry) = &decided.decision.block_entry else { return };
         let key = ListKey { list: entry.list, kind: ListKind::User, value: decided.transaction.user_id.clone() };
-        let end = |entry: &ListEntry| entry.expires_at.map_or(i64::MAX, |end| end.as_millis());
+        let end = |entry: &ListEntry| entry.expires_at.map_or(i64::MAX, Timestamp::as_millis);
         if self.entries.get(&key).is_some_and(|old| end(old) >= end(entry)) {
             return;
         }
