@@ -34,6 +34,7 @@ impl Rules {
     pub(super) fn compile() -> Self {
         let fx = SourceFile { path: "fx.yaml", text: "base: USD\nrates: {}\n" };
         let stricter = RULES.replace("> 1000.0", "> 300.0").replace("> 9,", "> 4,");
+        let stricter = stricter.replace("above: 0.5", "above: 0.2").replace("ttl: 2h", "ttl: 1h");
         let compile = |text| {
             let ruleset = SourceFile { path: "ruleset.yaml", text };
             Arc::new(RuleSet::compile(&RuleSources { name: "simulated", ruleset, fx }).expect("rules"))

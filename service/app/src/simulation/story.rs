@@ -231,7 +231,11 @@ impl<'a> Story<'a> {
                 actix::spawn(async move { gateway.checkpoint().await });
             }
             Step::Calm(calm) => self.behave(calm),
-            Step::Reload => self.reload(service),
+            Step::Reload => {
+                // In the same instant, so that some have begun and are not scored when the others come into force.
+                (0..self.dice.below(5)).for_each(|_| senders::send(self, service));
+                self.reload(service);
+            }
             Step::Rest => {
                 rest::come_to(self, service).await?;
                 self.behave(false);
@@ -258,7 +262,11 @@ impl<'a> Story<'a> {
             clients.reigns.len() - 1
         };
         let (gateway, clients) = (service.gateway.clone(), Rc::clone(&self.clients));
+        let turns = self.dice.below(6);
         actix::spawn(async move {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
             gateway.adopt(judges).await;
             let mut clients = clients.borrow_mut();
             let done = clients.tick();
