@@ -164,16 +164,21 @@ impl Users {
         if memory.is_busy() || !goes(&memory) {
             return self.ring.push_back(memory);
         }
-        let dormant = Dormant::of(memory.user_id(), &memory.take_profile());
+        let profile = memory.take_profile();
         // The entry holds the actor's only address: the actor ends, and its memory is free again at the next turn.
-        self.entries.replace(User::Dormant(dormant));
-        events::UsersMoved { hot: -1, dormant: 1 }.emit(&self.context.metrics);
+        if is_seen(&profile) {
+            self.entries.replace(User::Dormant(Dormant::of(memory.user_id(), &profile)));
+        } else {
+            self.entries.remove(memory.user_id().as_bytes());
+        }
+        events::UsersMoved { hot: -1, dormant: i64::from(is_seen(&profile)) }.emit(&self.context.metrics);
         events::UserPassivated.emit(&self.context.metrics);
     }
 
     /// What is known of a user, `None` for one never seen; wakes nobody.
     pub(super) fn view(&self, user_id: &str) -> Result<Option<ProfileView>, Refusal> {
-        let seen = |profile: &Profile| Some(view(user_id, profile, &self.context, self.context.clock.now()));
+        let shown = |profile: &Profile| view(user_id, profile, &self.context, self.context.clock.now());
+        let seen = |profile: &Profile| is_seen(profile).then(|| shown(profile));
         match self.entries.get(user_id.as_bytes()) {
             None => Ok(None),
             Some(User::Hot(hot)) => Ok(seen(&hot.memory.profile())),
@@ -217,6 +222,11 @@ impl Drop for Users {
 /// Users fit into memory, and so does their number into 63 bits.
 fn count(users: usize) -> i64 {
     users as i64
+}
+
+/// Whether a record is about this user. One who was only refused is unknown, and is not kept.
+fn is_seen(profile: &Profile) -> bool {
+    profile.next_n() > 0
 }
 
 impl Hot {

@@ -3,7 +3,8 @@
 //! Reads the store after the projection has committed, never the journal and nothing that decides (I4). It keeps a bounded
 //! number of arrivals for those who are slow, and waits for nobody; what they miss they read from the store.
 
-use super::review_store::{ReviewError, ReviewStore};
+use super::alert_store::AlertStore;
+use super::review_store::ReviewError;
 use crate::wire::alert::Arrival;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,14 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct AlertFeed {
-    store: Arc<ReviewStore>,
+    store: Arc<dyn AlertStore>,
     live: broadcast::Sender<Arc<Arrival>>,
 }
 
 impl AlertFeed {
     /// A feed of a store to everybody who subscribes to the channel.
     #[must_use]
-    pub const fn new(store: Arc<ReviewStore>, live: broadcast::Sender<Arc<Arrival>>) -> Self {
+    pub fn new(store: Arc<impl AlertStore + 'static>, live: broadcast::Sender<Arc<Arrival>>) -> Self {
         Self { store, live }
     }
 

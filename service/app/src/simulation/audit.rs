@@ -1,7 +1,9 @@
 //! Reads the durable journal against everything that must hold of it, record by record, and keeps the naive history and
 //! the folded profile of every user, to compare a running service with.
 
+use super::clients::Clients;
 use super::history::{Decided as Known, History, Listing};
+use super::lists::Lists;
 use super::naive::Question;
 use super::plan::Plan;
 use super::ports::{Rules, score_of};
@@ -15,7 +17,7 @@ use verdict_core::decision::{Degradation, ModelVerdict};
 use verdict_core::event::Source;
 use verdict_core::features::compute;
 use verdict_core::invariant;
-use verdict_core::lists::{List, ListEntry, ListKey, ListKind};
+use verdict_core::lists::{List, ListKind};
 use verdict_core::profile::{Admission, Profile, Retention};
 use verdict_core::rules::DecideInput;
 
@@ -24,8 +26,6 @@ pub(super) struct Audit {
     retention: Retention,
     has_model: bool,
     read: usize,
-    /// Hashes of the rule sets that were ever in force.
-    pub(super) in_force: BTreeSet<[u8; 32]>,
     /// The epoch and the number of the last record, by partition.
     last: BTreeMap<Partition, (u64, u64)>,
     pub(super) totals: BTreeMap<Partition, Totals>,
@@ -33,6 +33,9 @@ pub(super) struct Audit {
     histories: BTreeMap<Box<str>, History>,
     /// Lines of files that left a record.
     pub(super) lines: BTreeSet<u64>,
+    pub(super) lists: Lists,
+    /// Requests that were sent before the journal was last read: all of them have come to their end.
+    requests: usize,
 }
 
 impl Audit {
@@ -41,29 +44,32 @@ impl Audit {
             retention: plan.retention,
             has_model: plan.model.is_some(),
             read: 0,
-            in_force: BTreeSet::new(),
             last: BTreeMap::new(),
             totals: BTreeMap::new(),
             users: HashMap::new(),
             histories: BTreeMap::new(),
             lines: BTreeSet::new(),
+            lists: Lists::new(plan.max_listed),
+            requests: 0,
         }
     }
 
-    /// Reads what was appended since the last time.
-    pub(super) fn read(&mut self, log: &[Record], rules: &Rules) -> Result<(), String> {
+    /// Reads what was appended since the last time, when nothing is in flight.
+    pub(super) fn read(&mut self, log: &[Record], rules: &Rules, clients: &mut Clients) -> Result<(), String> {
+        self.lists.learn(&log[self.read..], self.requests, clients)?;
         for record in &log[self.read..] {
-            self.check(record, rules).map_err(|what| {
+            self.check(record, rules, clients).map_err(|what| {
                 format!("record {}/{} of epoch {}: {what}", record.partition, record.n, record.epoch)
             })?;
             fold(&mut self.users, record, &self.retention);
             self.totals.entry(record.partition).or_default().count(record);
         }
         self.read = log.len();
+        self.requests = clients.sent.len();
         Ok(())
     }
 
-    fn check(&mut self, record: &Record, rules: &Rules) -> Result<(), String> {
+    fn check(&mut self, record: &Record, rules: &Rules, clients: &mut Clients) -> Result<(), String> {
         let last = self.last.insert(record.partition, (record.epoch, record.n));
         if !invariant::contiguous(last.map(|(_, n)| n), record.n) {
             return Err(format!("I6: expected the record after {last:?}"));
@@ -77,7 +83,7 @@ impl Audit {
             return Err(format!("I6: line {line} has left a record before"));
         }
         match &record.body {
-            Body::Decision(decided) => self.check_decision(record, decided, rules),
+            Body::Decision(decided) => self.check_decision(record, decided, rules, clients),
             Body::Login(login) => {
                 let history = self.histories.entry(login.user_id.clone()).or_default();
                 let floor = history.floor(self.retention.dedupe_ms);
@@ -99,7 +105,12 @@ impl Audit {
                     Err(format!("I2: counts again: {admitted:?}"))
                 }
             }
-            Body::List(change) => Err(format!("I6: nobody asked for {change:?}")),
+            Body::List(change) if change.key.kind == ListKind::User => {
+                let history = self.histories.entry(change.key.value.clone()).or_default();
+                history.listings.push(Listing::Asked(change.clone()));
+                Ok(())
+            }
+            Body::List(_) => Ok(()),
             Body::Duplicate { .. } | Body::DeadLetter { .. } => match record.source {
                 Source::Http => Err("I6: a request leaves a record only if it counts".to_owned()),
                 Source::File { .. } | Source::Topic { .. } => Ok(()),
@@ -108,7 +119,13 @@ impl Audit {
     }
 
     /// I2: it is new. I9: features are those of the naive history. I3: the decision follows. I8: from one generation.
-    fn check_decision(&mut self, record: &Record, decided: &Decided, rules: &Rules) -> Result<(), String> {
+    fn check_decision(
+        &mut self,
+        record: &Record,
+        decided: &Decided,
+        rules: &Rules,
+        clients: &mut Clients,
+    ) -> Result<(), String> {
         let Decided { transaction, features, decision, generation, .. } = decided;
         let user_id = &*transaction.user_id;
         let history = self.histories.entry(user_id.into()).or_default();
@@ -117,13 +134,20 @@ impl Audit {
         if admitted != Admission::New {
             return Err(format!("I2: counts again: {admitted:?}"));
         }
+        let now = clients.tick();
+        let between = clients.made_between(transaction, self.requests, now).ok_or("I6: nobody sent it")?;
         // What follows is computed with the rules that the record names, so that a mix of two does not come out.
-        let Some(rules) =
-            rules.named(generation, self.has_model).filter(|_| self.in_force.contains(&generation.ruleset_hash))
-        else {
-            return Err(format!("I8: a generation that was never in force: {generation:?}"));
+        let which = rules.named(generation, self.has_model).ok_or(format!("I8: no generation is {generation:?}"))?;
+        if !clients.reigns.possible(between).any(|in_force| *in_force == which) {
+            let reigns = &clients.reigns;
+            return Err(format!("I8: generation {which} was not in force between {between:?}: {reigns:?}"));
+        }
+        let rules = rules.set(which);
+        let shared = self.lists.shared_hits(decided, record.received_at, between)?;
+        let hits = |list| {
+            let met = shared.iter().filter(|hit| hit.list == list).count();
+            usize::from(history.listed(list, record.received_at).is_some()) + met
         };
-        let hits = |list| usize::from(history.listed(list, record.received_at).is_some());
         let question = Question {
             history,
             transaction,
@@ -137,7 +161,7 @@ impl Audit {
         }
         let model = match (decision.score, self.has_model) {
             (_, false) => ModelVerdict::Absent,
-            (Some(_), true) => ModelVerdict::Score(score_of(&expected)),
+            (Some(_), true) => ModelVerdict::Score(score_of(which, &expected)),
             (None, true) if decision.degraded.contains(&Degradation::ModelError) => {
                 ModelVerdict::Missing(Degradation::ModelError)
             }
@@ -145,7 +169,8 @@ impl Audit {
         };
         let unseen = Profile::default();
         let profile = self.users.get(user_id).map_or(&unseen, |profile| profile);
-        let list_hits = profile.list_hits(user_id, record.received_at);
+        let mut list_hits = profile.list_hits(user_id, record.received_at);
+        list_hits.extend(shared);
         let computed = compute(profile, transaction, &list_hits, rules.rates().base());
         let mut rule_hits = Vec::new();
         rules.evaluate(&computed.features, &mut rule_hits);
@@ -173,18 +198,6 @@ impl Audit {
         Ok(())
     }
 
-    /// The list entries in the profiles: there are no others, as nobody asks for any.
-    fn entries(&self) -> BTreeMap<ListKey, &ListEntry> {
-        let mut entries = BTreeMap::new();
-        for (user_id, profile) in &self.users {
-            for (list, _) in List::ALL {
-                let key = ListKey { list, kind: ListKind::User, value: user_id.clone() };
-                entries.extend(profile.entry(list).map(|entry| (key, entry)));
-            }
-        }
-        entries
-    }
-
     /// I3: what a checkpoint holds after everything was saved is the fold of the journal, byte for byte, and its marks
     /// are the journal's ends and books (I6).
     pub(super) fn check_saved(&self, saved: &Saved, ends: &BTreeMap<Partition, u64>) -> Result<(), String> {
@@ -198,11 +211,11 @@ impl Audit {
                 return Err(format!("I3: the saved profile of {user_id} is not the fold of the journal"));
             }
         }
-        let listed: BTreeMap<&ListKey, &ListEntry> =
-            saved.lists.values().flat_map(|listed| &listed.entries).map(|(key, entry)| (key, entry)).collect();
-        let expected = self.entries();
-        if listed != expected.iter().map(|(key, entry)| (key, *entry)).collect() {
-            return Err(format!("I3: expected the saved list entries {expected:?}, found {listed:?}"));
+        let listed = saved.lists.values().flat_map(|listed| &listed.entries);
+        let listed: BTreeMap<_, _> =
+            listed.map(|(key, entry)| (key, entry)).filter(|(_, entry)| !self.lists.is_swept(entry)).collect();
+        if listed != self.lists.kept() {
+            return Err(format!("I3: expected the saved list entries {:?}, found {listed:?}", self.lists.kept()));
         }
         for (partition, end) in ends {
             let mark = saved.marks.get(partition);

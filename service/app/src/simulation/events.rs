@@ -1,9 +1,11 @@
-//! What users do: payments, logins and labels, on time, late, early and too old, again, and again with other content.
+//! What is sent: payments, logins, labels and changes of lists, on time, late, early and too old, again, and again with other content.
 
+use super::plan::Plan;
 use crate::journal::record::Body;
 use crate::traffic::dice::Dice;
 use verdict_core::event::{Label, LabelSource, Login, Transaction};
 use verdict_core::geo::Coordinates;
+use verdict_core::lists::{List, ListAction, ListChange, ListKey, ListKind, ListSource};
 use verdict_core::money::{BaseMinor, Currency, Money};
 use verdict_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
 
@@ -15,22 +17,35 @@ pub(super) enum Event {
     Pay(Transaction),
     LogIn(Login),
     Tell(Label),
+    List(ListChange),
 }
 
 impl Event {
+    /// Whose it is; of a list entry the value that it names.
     pub(super) fn user(&self) -> &str {
         match self {
+            Self::List(change) => &change.key.value,
             Self::Pay(payment) => &payment.user_id,
             Self::LogIn(login) => &login.user_id,
             Self::Tell(label) => &label.user_id,
         }
     }
 
-    pub(super) fn at(&self) -> Timestamp {
+    /// The time of what it tells of; a change of a list tells of nothing.
+    pub(super) fn at(&self) -> Option<Timestamp> {
         match self {
-            Self::Pay(payment) => payment.at,
-            Self::LogIn(login) => login.at,
-            Self::Tell(label) => label.at,
+            Self::Pay(payment) => Some(payment.at),
+            Self::LogIn(login) => Some(login.at),
+            Self::Tell(label) => Some(label.at),
+            Self::List(_) => None,
+        }
+    }
+
+    /// When the entry that it asks for ends.
+    pub(super) fn ends(&self) -> Option<Timestamp> {
+        match self {
+            Self::List(ListChange { action: ListAction::Put { expires_at, .. }, .. }) => *expires_at,
+            Self::Pay(_) | Self::LogIn(_) | Self::Tell(_) | Self::List(_) => None,
         }
     }
 
@@ -49,6 +64,7 @@ impl Event {
             (Body::Decision(decided), Self::Pay(payment)) => decided.transaction == *payment,
             (Body::Login(login), Self::LogIn(event)) => login == event,
             (Body::Label(label), Self::Tell(event)) => label == event,
+            (Body::List(change), Self::List(event)) => change == event,
             _ => false,
         }
     }
@@ -61,6 +77,14 @@ impl Event {
             }
             Self::LogIn(login) => format!("{}/{}", login.user_id, login.login_id),
             Self::Tell(label) => format!("{}/{} label at {}", label.user_id, label.transaction_id, label.at),
+            Self::List(ListChange { key, action, .. }) => {
+                let ListKey { list, kind, value } = key;
+                let (list, kind) = (list.name(), kind.name());
+                match action {
+                    ListAction::Put { reason, expires_at } => format!("{list}/{kind}/{value} {reason} {expires_at:?}"),
+                    ListAction::Delete => format!("{list}/{kind}/{value} deleted"),
+                }
+            }
         }
     }
 }
@@ -73,7 +97,7 @@ pub(super) struct Pool {
 
 impl Pool {
     /// The place of the event to send next.
-    pub(super) fn draw(&mut self, dice: &mut Dice, users: u32, now: Timestamp) -> usize {
+    pub(super) fn draw(&mut self, dice: &mut Dice, plan: &Plan, now: Timestamp) -> usize {
         let known = self.events.len() as u32;
         if known > 0 && dice.chance(0.35) {
             // Most retries come soon.
@@ -87,7 +111,11 @@ impl Pool {
             }
             self.events.push(other);
         } else {
-            let event = self.fresh(dice, users, now);
+            let event =
+                if dice.chance(plan.listings) { listing(dice, plan, now) } else { self.fresh(dice, plan.users, now) };
+            if let Some(place) = self.events.iter().position(|known| *known == event) {
+                return place;
+            }
             self.events.push(event);
         }
         self.events.len() - 1
@@ -107,11 +135,11 @@ impl Pool {
                     user_id: user.into(),
                     amount: Money::from_minor(minor, usd),
                     base: BaseMinor(minor),
-                    merchant_id: format!("m-{}", dice.below(4)).into(),
+                    merchant_id: named(ListKind::Merchant, dice.below(4)),
                     at,
-                    ip_address: None,
+                    ip_address: dice.chance(0.6).then(|| named(ListKind::Ip, dice.below(3))),
                     user_agent: None,
-                    device_id: None,
+                    device_id: dice.chance(0.6).then(|| named(ListKind::Device, dice.below(3))),
                     merchant_category: None,
                     location,
                 })
@@ -149,6 +177,43 @@ impl Pool {
     }
 }
 
+/// One of the few that there are of a kind.
+fn named(kind: ListKind, number: u32) -> Box<str> {
+    let letter = match kind {
+        ListKind::User => "u-",
+        ListKind::Merchant => "m-",
+        ListKind::Device => "d-",
+        ListKind::Ip => "203.0.113.",
+    };
+    format!("{letter}{number}").into()
+}
+
+/// What an entry may be about.
+pub(super) fn listed(dice: &mut Dice, users: u32) -> ListKey {
+    let (kind, count) = [(ListKind::User, users), (ListKind::Merchant, 4), (ListKind::Device, 3), (ListKind::Ip, 3)]
+        [dice.below(4) as usize];
+    let (list, _) = List::ALL[dice.below(2) as usize];
+    ListKey { list, kind, value: named(kind, dice.below(count)) }
+}
+
+/// A change of a list entry; few reasons, so that one is asked for that is there already.
+fn listing(dice: &mut Dice, plan: &Plan, now: Timestamp) -> Event {
+    let key = listed(dice, plan.users);
+    let action = if dice.chance(0.4) {
+        ListAction::Delete
+    } else {
+        let expires_at = match dice.below(10) {
+            0..5 => None,
+            5..7 => Some(now + i64::from(dice.count(2, 6)) * 1_000),
+            7..9 => Some(now + i64::from(dice.count(1, 200)) * MINUTE_MS),
+            // Over HTTP this is refused: the moment is over.
+            _ => Some(now),
+        };
+        ListAction::Put { reason: format!("r-{}", dice.below(3)).into(), expires_at }
+    };
+    Event::List(ListChange { key, source: ListSource::Api, action })
+}
+
 fn when(dice: &mut Dice, now: Timestamp) -> Timestamp {
     match dice.below(20) {
         0..10 => now - i64::from(dice.below(5_000)),
@@ -171,6 +236,7 @@ fn tampered(event: &Event, dice: &mut Dice) -> Event {
             label.at = label.at + i64::from(dice.below(3));
             label.is_fraud = label.at.as_millis() % 2 == 0;
         }
+        Event::List(change) => change.key.list = List::ALL[dice.below(2) as usize].0,
     }
     event
 }

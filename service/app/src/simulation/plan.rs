@@ -1,8 +1,10 @@
 //! What one seed stands for: the shape of the service, how its disk and its model behave, and how long the story is.
 
+use super::alerts::StoreFaults;
 use crate::actors::users::HotBounds;
 use crate::journal::Partition;
 use crate::journal::simulated::Faults;
+use crate::projections::alert_feed::MAX_BEHIND;
 use crate::traffic::dice::Dice;
 use verdict_core::profile::Retention;
 use verdict_core::time::DAY_MS;
@@ -12,6 +14,7 @@ pub(super) const PLAN: u64 = 1;
 pub(super) const STORY: u64 = 2;
 pub(super) const DISK: u64 = 3;
 pub(super) const MODEL: u64 = 4;
+pub(super) const ALERTS: u64 = 5;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -27,6 +30,15 @@ pub(super) struct Plan {
     pub(super) http: bool,
     /// Share of events that come as lines of a file; never with HTTP.
     pub(super) lines: f64,
+    /// Share of what is sent that changes a list, and how many entries may be asked for.
+    pub(super) listings: f64,
+    pub(super) max_listed: usize,
+    /// Lines of a batch in flight together.
+    pub(super) batch_window: usize,
+    /// Streams of alerts at a time, and how many alerts one may be behind.
+    pub(super) streams: usize,
+    pub(super) alerts_behind: usize,
+    pub(super) store: StoreFaults,
     pub(super) checkpoint_secs: u32,
     /// How many users of a shard are actors, and for how many seconds.
     pub(super) hot: HotBounds,
@@ -47,7 +59,7 @@ impl Plan {
     pub(super) fn of(seed: u64, steps: Option<u32>) -> Self {
         let mut dice = Dice::new(seed, PLAN, 0);
         let dice = &mut dice;
-        let http = dice.chance(0.25);
+        let http = dice.chance(0.35);
         let partitions = dice.count(1, 4) as Partition;
         let length = if dice.chance(0.1) { 160 } else { dice.count(10, 70) };
         let limit = dice.count(1, 6) * dice.count(1, 12);
@@ -72,6 +84,12 @@ impl Plan {
             limit: limit as usize,
             http,
             lines: if http { 0.0 } else { share(dice, 0.3) },
+            listings: share(dice, 0.6),
+            max_listed: if dice.chance(0.2) { dice.count(1, 6) as usize } else { 100 },
+            batch_window: dice.count(1, 8) as usize,
+            streams: dice.count(1, 3) as usize,
+            alerts_behind: if dice.chance(0.3) { dice.count(1, 6) as usize } else { MAX_BEHIND },
+            store: StoreFaults { delay_ms: dice.below(2) * dice.below(200), fails: share(dice, 0.3) },
             checkpoint_secs: dice.count(1, 20),
             hot: HotBounds { users: dice.count(0, 4) as usize, idle_ticks: dice.count(1, 6) },
             // An index must not change an answer, so half of the stories have one.

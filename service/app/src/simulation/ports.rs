@@ -27,13 +27,14 @@ policy:
   on_block: {list: user, ttl: 2h}
 ";
 
-/// Two rule sets, one to be reloaded after the other; compiled once for all seeds.
+/// Two rule sets, each with a model of its own, one to be reloaded after the other; compiled once for all seeds.
 pub(super) struct Rules([Arc<RuleSet>; 2]);
 
 impl Rules {
     pub(super) fn compile() -> Self {
         let fx = SourceFile { path: "fx.yaml", text: "base: USD\nrates: {}\n" };
         let stricter = RULES.replace("> 1000.0", "> 300.0").replace("> 9,", "> 4,");
+        let stricter = stricter.replace("above: 0.5", "above: 0.2").replace("ttl: 2h", "ttl: 1h");
         let compile = |text| {
             let ruleset = SourceFile { path: "ruleset.yaml", text };
             Arc::new(RuleSet::compile(&RuleSources { name: "simulated", ruleset, fx }).expect("rules"))
@@ -45,14 +46,14 @@ impl Rules {
         &self.0[which]
     }
 
-    /// The rule set that a record names, if the rest of the generation is as it must be.
-    pub(super) fn named(&self, generation: &Generation, with_model: bool) -> Option<&RuleSet> {
+    /// Which rules and model a record names, if the whole generation is as it must be.
+    pub(super) fn named(&self, generation: &Generation, with_model: bool) -> Option<usize> {
         let which = self.0.iter().position(|set| set.hash() == generation.ruleset_hash)?;
-        (*generation == *self.generation(which, with_model)).then_some(&*self.0[which])
+        (*generation == *self.generation(which, with_model)).then_some(which)
     }
 
     fn generation(&self, which: usize, with_model: bool) -> Arc<Generation> {
-        let model = ModelRef { name: "simulated".into(), version: "1".into(), sha256: [7; 32] };
+        let model = ModelRef { name: "simulated".into(), version: "1".into(), sha256: [7 + which as u8; 32] };
         Arc::new(Generation {
             ruleset_name: "simulated".into(),
             ruleset_hash: self.0[which].hash(),
@@ -63,7 +64,8 @@ impl Rules {
 
     pub(super) fn judge(&self, which: usize, model: Option<SimModel>) -> Judge {
         let generation = self.generation(which, model.is_some());
-        Judge::new(Arc::clone(&self.0[which]), generation, model.map(|model| Box::new(model) as Box<dyn Score>))
+        let scorer = model.map(|model| Box::new(Session { which, model }) as Box<dyn Score>);
+        Judge::new(Arc::clone(&self.0[which]), generation, scorer)
     }
 }
 
@@ -119,16 +121,22 @@ impl SimModel {
     }
 }
 
-/// The score of a row: most are low.
-pub(super) fn score_of(features: &FeatureVector) -> f32 {
-    let hash = features.0.iter().fold(0, |hash, value| mix(hash ^ u64::from((*value as f32).to_bits())));
+/// One of two models in force: each comes with its rules, and scores in its own way.
+struct Session {
+    which: usize,
+    model: SimModel,
+}
+
+/// The score of a row by a model: most are low.
+pub(super) fn score_of(which: usize, features: &FeatureVector) -> f32 {
+    let hash = features.0.iter().fold(which as u64, |hash, value| mix(hash ^ u64::from((*value as f32).to_bits())));
     ((hash >> 40) as f32 / (1_u32 << 24) as f32).powi(4)
 }
 
-impl Score for SimModel {
+impl Score for Session {
     fn score(&mut self, rows: &[&FeatureVector], allowed: Option<Duration>) -> Result<Vec<f32>, ScoreError> {
         let until = allowed.map(|allowed| virtual_now() + allowed);
-        let mut mood = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mood = self.model.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ModelFaults { fails, slow } = mood.faults;
         if mood.dice.chance(slow) {
             let taken = Duration::from_millis(mood.dice.count(1, 300).into());
@@ -141,6 +149,6 @@ impl Score for SimModel {
         if mood.dice.chance(fails) {
             return Err(ScoreError::Run("as the dice had it".to_owned()));
         }
-        Ok(rows.iter().map(|row| score_of(row)).collect())
+        Ok(rows.iter().map(|row| score_of(self.which, row)).collect())
     }
 }

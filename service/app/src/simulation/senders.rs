@@ -1,12 +1,13 @@
 //! Sends what the dice draw, in the ways that events come in: as requests to the gateway, over HTTP, and as lines of a file.
 
-use super::clients::{Clients, Now, Outcome, Sent};
+use super::clients::Clients;
 use super::events::Event;
+use super::sent::{Now, Outcome};
 use super::service::Service;
 use super::story::Story;
-use crate::actors::messages::{Accepted, Refusal, Settled};
+use super::web::code_of;
+use crate::actors::messages::{Accepted, ListChanged, Refusal, Settled};
 use crate::telemetry::clock::virtual_now;
-use crate::telemetry::health::Audience;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ const INGEST_DEADLINE: Duration = Duration::from_secs(5);
 /// Draws an event and sends it.
 pub(super) fn send(story: &mut Story<'_>, service: &Service) {
     let now = service.now();
-    let place = story.clients.borrow_mut().pool.draw(&mut story.dice, story.plan.users, now);
+    let place = story.clients.borrow_mut().pool.draw(&mut story.dice, &story.plan, now);
     let as_line = story.dice.chance(story.plan.lines);
     let deadline_ms = match story.dice.below(10) {
         0 => story.dice.count(1, 5),
@@ -33,59 +34,50 @@ pub(super) fn send_one(story: &mut Story<'_>, service: &Service, place: usize, d
     let event = story.clients.borrow().pool.events[place].clone();
     let deadline = match (&event, service.has_web()) {
         (_, false) | (Event::Pay(_), true) => deadline,
-        (Event::LogIn(_) | Event::Tell(_), true) => INGEST_DEADLINE,
+        (Event::LogIn(_) | Event::Tell(_) | Event::List(_), true) => INGEST_DEADLINE,
     };
+    // No file changes a list.
+    let as_line = as_line && !matches!(event, Event::List(_));
     story.line += u64::from(as_line);
     let line = as_line.then_some(story.line);
-    let id = {
-        let mut clients = story.clients.borrow_mut();
-        let sent = Sent {
-            event: place,
-            life: story.life,
-            at: virtual_now(),
-            wall: service.now(),
-            deadline: (!as_line).then(|| virtual_now() + deadline),
-            ready: service.readiness.report(Audience::Operator).ready,
-            line,
-            outcome: None,
-            lost: false,
-        };
-        clients.sent.push(sent);
-        clients.sent.len() - 1
-    };
-    let answer = Reply { clients: Rc::clone(&story.clients), service: service.clone(), id, limit: story.plan.limit };
+    let id = story.note_sent(service, place, (!as_line).then_some(deadline), line, None);
+    let answer = Reply::to(story, service);
     let base = story.rules.set(0).rates().base();
     actix::spawn(async move {
         let service = answer.service.clone();
         let outcome = if let Some(line) = line {
             by_line(&service, event, line).await
         } else if service.has_web() {
-            over_http(service.post(&event, base, deadline).await, &event)
+            over_http(service.send(&event, base, deadline).await, &event)
         } else {
             by_request(&service, event, deadline).await
         };
-        answer.give(outcome);
+        answer.give(id, outcome);
     });
 }
 
 /// The way back to the clients.
-struct Reply {
-    clients: Rc<RefCell<Clients>>,
-    service: Service,
-    id: usize,
+pub(super) struct Reply {
+    pub(super) clients: Rc<RefCell<Clients>>,
+    pub(super) service: Service,
     limit: usize,
 }
 
 impl Reply {
-    fn give(self, outcome: Outcome) {
+    pub(super) fn to(story: &Story<'_>, service: &Service) -> Self {
+        Self { clients: Rc::clone(&story.clients), service: service.clone(), limit: story.plan.limit }
+    }
+
+    pub(super) fn give(&self, id: usize, outcome: Outcome) {
         let gateway = &self.service.gateway;
         let now = Now {
             instant: virtual_now(),
+            wall: self.service.now(),
             in_flight: gateway.in_flight(),
             limit: self.limit,
             stopping: self.service.is_stopping(),
         };
-        self.clients.borrow_mut().answered(self.id, outcome, &now);
+        self.clients.borrow_mut().answered(id, outcome, &now);
     }
 }
 
@@ -107,6 +99,13 @@ async fn by_request(service: &Service, event: Event, deadline: Duration) -> Outc
         }
         Event::LogIn(event) => accepted(gateway.login(service.submission(event, deadline)).await),
         Event::Tell(event) => accepted(gateway.label(service.submission(event, deadline)).await),
+        Event::List(event) => match gateway.change_list(service.submission(event, deadline)).await {
+            Ok(ListChanged::Created) => Outcome::Listed(&[ListChanged::Created]),
+            Ok(ListChanged::Replaced) => Outcome::Listed(&[ListChanged::Replaced]),
+            Ok(ListChanged::Unchanged) => Outcome::Listed(&[ListChanged::Unchanged]),
+            Ok(ListChanged::Deleted) => Outcome::Listed(&[ListChanged::Deleted]),
+            Err(refusal) => refused(&refusal),
+        },
     }
 }
 
@@ -133,14 +132,18 @@ async fn by_line(service: &Service, event: Event, line: u64) -> Outcome {
             let answer = gateway.send_label(service.line(event, line, original), permit).await;
             accepted(answer.unwrap_or(Err(Refusal::Recovering)))
         }
+        Event::List(_) => Outcome::Refused("no file changes a list".to_owned(), None),
     }
 }
 
-fn over_http((status, body): (u16, actix_web::web::Bytes), event: &Event) -> Outcome {
+fn over_http((status, body): (u16, Vec<u8>), event: &Event) -> Outcome {
     let json = || serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
     match (status, event) {
-        (200..=202, Event::Pay(_)) => Outcome::Printed(body.to_vec()),
+        (201, Event::List(_)) => Outcome::Listed(&[ListChanged::Created]),
+        (200, Event::List(_)) => Outcome::Listed(&[ListChanged::Replaced, ListChanged::Unchanged]),
+        (204, Event::List(_)) => Outcome::Listed(&[ListChanged::Deleted]),
+        (200..=202, Event::Pay(_)) => Outcome::Printed(body),
         (200..=202, _) => Outcome::Accepted(json()["duplicate"] == true),
-        _ => Outcome::Refused(json()["code"].as_str().unwrap_or("no problem object").to_owned(), Some(status)),
+        _ => Outcome::Refused(code_of(&body), Some(status)),
     }
 }

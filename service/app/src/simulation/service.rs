@@ -1,35 +1,32 @@
 //! One life of the service: every part but the ports as in production, on one thread, from start to crash or stop.
 
+use super::alerts::SimAlerts;
 use super::events::Event;
 use super::plan::Plan;
 use super::ports::{Rules, SimModel, SimTime};
+use super::web::{self, Page, Web};
 use crate::actors::gateway::Gateway;
 use crate::actors::messages::Submission;
 use crate::actors::replica::ListReplica;
 use crate::actors::shard::{ShardActor, ShardSettings};
 use crate::ingress::http::streams::Streams;
-use crate::ingress::http::{self, AlertDesk, AlertError, HttpState, KeyRing, Limits};
 use crate::journal::Journal;
 use crate::journal::checkpoint::Checkpoints;
 use crate::journal::simulated::{Disk, SimCheckpoints, SimJournal};
+use crate::projections::alert_feed::AlertFeed;
+use crate::projections::alerts::{AlertProjection, Lag};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
+use crate::wire::AgeBounds;
 use crate::wire::alert::Arrival;
-use crate::wire::alert_query::{AlertFilter, AlertPage};
-use crate::wire::review::{NewReview, Review};
-use crate::wire::{AgeBounds, label, login, transaction};
-use actix_web::test::{self, TestRequest};
-use actix_web::web::{Bytes, Data};
-use actix_web::{App, dev};
-use futures_util::future::{BoxFuture, LocalBoxFuture, ready};
+use actix_web::test::TestRequest;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, broadcast};
-use uuid::Uuid;
+use tokio::sync::broadcast;
 use verdict_core::event::Source;
 use verdict_core::money::Currency;
 use verdict_core::time::{DAY_MS, HOUR_MS, Timestamp};
@@ -37,24 +34,29 @@ use verdict_core::time::{DAY_MS, HOUR_MS, Timestamp};
 /// What the composition root adds to the permits.
 const MAILBOX_RESERVE: usize = 1_024;
 
-/// Most list entries that are asked for.
-const MAX_LISTED: usize = 100;
-
 /// How old an event may be over HTTP, and how early.
 pub(super) const AGES: AgeBounds = AgeBounds { max_age_ms: Some(7 * DAY_MS), max_ahead_ms: Some(24 * HOUR_MS) };
 
-/// An HTTP application: status and body of the answer to a body sent to a path.
-type Web = Rc<dyn Fn(&'static str, Vec<u8>) -> LocalBoxFuture<'static, (u16, Bytes)>>;
+/// How long a client may leave alerts unread; longer than a model ever holds its thread up.
+pub(super) const STALL: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Service {
     pub(super) gateway: Gateway,
+    pub(super) lists: Arc<ListReplica>,
     pub(super) readiness: Readiness,
     pub(super) time: Arc<SimTime>,
     stopping: Rc<Cell<bool>>,
-    rejected: Arc<Mutex<BTreeMap<String, u64>>>,
-    clock: Clock,
+    pub(super) rejected: Arc<Mutex<BTreeMap<String, u64>>>,
+    /// What the handlers saw that must not be.
+    pub(super) breaches: Arc<Mutex<Vec<String>>>,
+    pub(super) clock: Clock,
+    pub(super) alerts: SimAlerts,
+    pub(super) live: broadcast::Sender<Arc<Arrival>>,
+    pub(super) streams: Streams,
+    /// How far the alerts are behind the journal.
+    pub(super) lag: Lag,
     web: Option<Web>,
 }
 
@@ -63,7 +65,7 @@ impl Service {
     pub(super) async fn start(
         plan: &Plan,
         (rules, which): (&Rules, usize),
-        disk: &Disk,
+        (disk, alerts): (&Disk, &SimAlerts),
         model: Option<&SimModel>,
         time: SimTime,
     ) -> Self {
@@ -72,7 +74,7 @@ impl Service {
         let journal: Arc<dyn Journal> = Arc::new(SimJournal::open(disk.clone()));
         let checkpoints: Arc<dyn Checkpoints> = Arc::new(SimCheckpoints::open(disk.clone()));
         let readiness = Readiness::new(plan.shards.into());
-        let lists = ListReplica::new(plan.partitions, MAX_LISTED);
+        let lists = ListReplica::new(plan.partitions, plan.max_listed);
         let mut shards = Vec::new();
         for shard in 0..plan.shards {
             let settings = ShardSettings {
@@ -94,44 +96,35 @@ impl Service {
             start();
             shards.push(address);
         }
-        let gateway = Gateway::new(shards, plan.partitions, plan.limit, lists);
-        let mut service =
-            Self { gateway, readiness, time, stopping: Rc::default(), rejected: Arc::default(), clock, web: None };
+        let gateway = Gateway::new(shards, plan.partitions, plan.limit, Arc::clone(&lists));
+        let projection = AlertProjection::new(journal, Arc::new(alerts.clone()));
+        let (lag, breaches) = (projection.lag(), Arc::<Mutex<Vec<String>>>::default());
+        let seen = Arc::clone(&breaches);
+        actix::spawn(async move {
+            let error = projection.run().await;
+            seen.lock().unwrap_or_else(PoisonError::into_inner).push(format!("I4: the projection ended: {error}"));
+        });
+        let live = broadcast::Sender::new(plan.alerts_behind);
+        actix::spawn(AlertFeed::new(Arc::new(alerts.clone()), live.clone()).run());
+        let mut service = Self {
+            gateway,
+            lists,
+            readiness,
+            time,
+            stopping: Rc::default(),
+            rejected: Arc::default(),
+            breaches,
+            clock,
+            alerts: alerts.clone(),
+            live,
+            streams: Streams::new(plan.streams, || ()),
+            lag,
+            web: None,
+        };
         if plan.http {
-            service.web = Some(service.web(rules, plan.limit).await);
+            service.web = Some(web::over(&service, plan, rules).await);
         }
         service
-    }
-
-    /// The application over this gateway.
-    async fn web(&self, rules: &Rules, limit: usize) -> Web {
-        let (rates, rejected) = (Arc::new(rules.set(0).rates().clone()), Arc::clone(&self.rejected));
-        let readiness = self.readiness.clone();
-        let state = Data::new(HttpState {
-            intake: Box::new(self.gateway.clone()),
-            rates: Box::new(move || Arc::clone(&rates)),
-            bounds: AGES,
-            limits: Limits::within(limit),
-            clock: self.clock.clone(),
-            keys: KeyRing::default(),
-            readiness: Box::new(move |audience| readiness.report(audience)),
-            metrics: Box::new(String::new),
-            alerts: Arc::new(NoAlerts),
-            streams: Streams::new(1, || ()),
-            on_rejected: Box::new(move |reason| {
-                *rejected.lock().unwrap_or_else(PoisonError::into_inner).entry(reason.to_owned()).or_default() += 1;
-            }),
-            batches: Arc::new(Semaphore::new(http::MAX_BATCHES)),
-        });
-        let app = Rc::new(test::init_service(App::new().configure(|config| http::configure(config, state))).await);
-        Rc::new(move |path, body| {
-            let app = Rc::clone(&app);
-            Box::pin(async move {
-                let request = TestRequest::post().uri(path).set_payload(body).to_request();
-                let response: dev::ServiceResponse<_> = test::call_service(&*app, request).await;
-                (response.status().as_u16(), test::read_body(response).await)
-            })
-        })
     }
 
     /// An event as a request with this deadline.
@@ -155,6 +148,7 @@ impl Service {
     /// Says that it stops.
     pub(super) fn stop(&self) {
         self.readiness.stop();
+        self.streams.stop();
         self.stopping.set(true);
     }
 
@@ -168,58 +162,30 @@ impl Service {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What must not be, if it was seen.
+    pub(super) fn breach(&self) -> Option<String> {
+        self.breaches.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
+    }
+
+    /// The answer to one who follows the alerts and saw this one last.
+    pub(super) async fn follow(&self, path: String, last: Option<String>) -> Page {
+        self.ask(TestRequest::get().uri(&path).insert_header(("last-event-id", last.unwrap_or_default()))).await
+    }
+
     /// Whether requests go through the handlers.
     pub(super) fn has_web(&self) -> bool {
         self.web.is_some()
     }
 
-    /// Posts an event, with a deadline if it is a transaction; without handlers there is no answer.
-    pub(super) async fn post(&self, event: &Event, base: Currency, deadline: Duration) -> (u16, Bytes) {
-        let mut body = Vec::new();
-        let path = match event {
-            Event::Pay(payment) => {
-                transaction::to_json(payment, &mut body);
-                body.pop();
-                body.extend_from_slice(format!(",\"deadline_ms\":{}}}", deadline.as_millis()).as_bytes());
-                "/v1/decide"
-            }
-            Event::LogIn(event) => {
-                login::to_json(event, &mut body);
-                "/v1/logins"
-            }
-            Event::Tell(event) => {
-                label::to_json(event, base, &mut body);
-                "/v1/labels"
-            }
-        };
-        match &self.web {
-            Some(web) => web(path, body).await,
-            None => (0, Bytes::new()),
-        }
-    }
-}
-
-/// A simulated service shows no alerts: they are a projection, and nothing asks for them.
-struct NoAlerts;
-
-impl AlertDesk for NoAlerts {
-    fn page(&self, _: AlertFilter) -> BoxFuture<'_, Result<AlertPage, AlertError>> {
-        Box::pin(ready(Err(AlertError::Unavailable)))
+    /// The answer of the handlers to an event, with a deadline if it is a transaction.
+    pub(super) async fn send(&self, event: &Event, base: Currency, deadline: Duration) -> (u16, Vec<u8>) {
+        let page = self.ask(web::request_of(event, base, deadline)).await;
+        (page.status, page.whole().await)
     }
 
-    fn place(&self, _: Option<Uuid>) -> BoxFuture<'_, Result<i64, AlertError>> {
-        Box::pin(ready(Err(AlertError::Unavailable)))
-    }
-
-    fn arrived(&self, _: i64, _: u32) -> BoxFuture<'_, Result<Vec<Arrival>, AlertError>> {
-        Box::pin(ready(Err(AlertError::Unavailable)))
-    }
-
-    fn live(&self) -> broadcast::Receiver<Arc<Arrival>> {
-        broadcast::Sender::new(1).subscribe()
-    }
-
-    fn review(&self, _: Uuid, _: NewReview, _: Timestamp) -> BoxFuture<'_, Result<Review, AlertError>> {
-        Box::pin(ready(Err(AlertError::Unavailable)))
+    /// The answer of the handlers.
+    pub(super) async fn ask(&self, request: TestRequest) -> Page {
+        let web = self.web.as_ref().expect("a story over HTTP");
+        web(request).await
     }
 }

@@ -1,23 +1,31 @@
 //! One seed from its first step to its end: lives of the service, each from a start to a crash or a stop, over one disk.
 //!
 //! Whatever the dice decide is drawn by the one who tells the story, at moments when nothing else can run, so that the
-//! same seed is the same story. Changes of lists belong into `Step` once there are any.
+//! same seed is the same story.
 
+use super::alerts::{SimAlerts, StoreFaults};
 use super::audit::Audit;
 use super::clients::Clients;
-use super::plan::{DISK, MODEL, ModelFaults, Plan, STORY};
+use super::followers::{Counts, Follower, Mode};
+use super::plan::{ALERTS, DISK, MODEL, ModelFaults, Plan, STORY};
 use super::ports::{Rules, SimModel, SimTime};
+use super::register::{Moment, Register};
+use super::sent::Sent;
 use super::service::Service;
-use super::{rest, senders};
+use super::step::{FOLLOWERS, Step};
+use super::{batches, rest, senders};
 use crate::journal::Partition;
 use crate::journal::simulated::{Disk, Faults};
+use crate::projections::alert_feed::MAX_BEHIND;
+use crate::telemetry::clock::virtual_now;
+use crate::telemetry::health::Audience;
 use crate::traffic::dice::Dice;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
-use verdict_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
+use verdict_core::time::Timestamp;
 
 /// 2026-11-23T12:00:00Z, a Monday.
 const START: Timestamp = Timestamp::from_millis(1_795_435_200_000);
@@ -31,60 +39,14 @@ enum End {
     Over,
 }
 
-/// What happens next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// So many events at once.
-    Send(u32),
-    /// Time passes, in milliseconds.
-    Wait(u32),
-    /// The wall clock is set, by so many milliseconds.
-    Jump(i64),
-    /// Somebody looks at a profile.
-    Look,
-    /// A checkpoint is asked for beside the ones that come by themselves.
-    Checkpoint,
-    /// The disk and the model behave from here on, or stop doing so.
-    Calm(bool),
-    /// The other rules are put in force.
-    Reload,
-    /// Everything comes to rest and is compared.
-    Rest,
-    Crash,
-    Stop,
-}
-
-impl Step {
-    fn draw(dice: &mut Dice, limit: usize) -> Self {
-        match dice.below(100) {
-            0..40 => Self::Send(1),
-            40..52 => Self::Send(dice.count(2, 8)),
-            52..55 => Self::Send(limit as u32 + dice.below(8)),
-            55..75 => Self::Wait(dice.count(1, 60)),
-            75..82 => Self::Wait(dice.count(100, 4_000)),
-            82..86 => Self::Jump(match dice.below(6) {
-                0 => -i64::from(dice.below(5_000)),
-                1..4 => i64::from(dice.count(1, 90)) * MINUTE_MS,
-                4 => i64::from(dice.count(1, 30)) * HOUR_MS,
-                _ => i64::from(dice.count(1, 12)) * DAY_MS,
-            }),
-            86..88 => Self::Look,
-            88..90 => Self::Checkpoint,
-            90..92 => Self::Reload,
-            92 => Self::Calm(dice.chance(0.5)),
-            93..95 => Self::Rest,
-            95..98 => Self::Crash,
-            _ => Self::Stop,
-        }
-    }
-}
-
 /// See the module.
 pub(super) struct Story<'a> {
     pub(super) plan: Plan,
     pub(super) rules: &'a Rules,
     pub(super) disk: Disk,
     pub(super) model: Option<SimModel>,
+    pub(super) alerts: SimAlerts,
+    pub(super) followers: [Rc<Follower>; FOLLOWERS as usize],
     pub(super) dice: Dice,
     pub(super) clients: Rc<RefCell<Clients>>,
     pub(super) audit: Audit,
@@ -104,6 +66,7 @@ pub(super) struct Told {
     pub(super) records: usize,
     pub(super) requests: usize,
     pub(super) lives: usize,
+    pub(super) followed: [Counts; FOLLOWERS as usize],
 }
 
 /// What went wrong, and how it came to that.
@@ -120,6 +83,9 @@ impl<'a> Story<'a> {
         Self {
             rules,
             model: plan.model.map(|_| SimModel::new(dice(MODEL))),
+            alerts: SimAlerts::new(dice(ALERTS)),
+            // One hears of everybody's alerts, the other of one user's.
+            followers: [Follower::new(None), Follower::new(Some("u-0".to_owned()))],
             dice: dice(STORY),
             clients: Rc::new(RefCell::new(Clients::new(disk.clone(), plan.retention, plan.http))),
             audit: Audit::new(&plan),
@@ -149,7 +115,8 @@ impl<'a> Story<'a> {
         self.disk.with_log(|log| format!("{log:?}").hash(&mut hasher));
         let requests = self.clients.borrow().sent.len();
         let records = self.disk.with_log(<[_]>::len);
-        Told { fingerprint: hasher.finish(), records, requests, lives: self.life }
+        let followed = std::array::from_fn(|who| self.followers[who].counts());
+        Told { fingerprint: hasher.finish(), records, requests, lives: self.life, followed }
     }
 
     fn lives(&mut self) -> Result<(), String> {
@@ -184,25 +151,41 @@ impl<'a> Story<'a> {
     /// it when `happen` is done, finished or not.
     fn life_of(&mut self, happen: impl AsyncFnOnce(&mut Self, &Service) -> Result<End, String>) -> Result<End, String> {
         self.life += 1;
-        self.audit.in_force.insert(self.rules.set(self.which).hash());
+        self.clients.borrow_mut().reigns = Register::new(self.which);
         let runtime = || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             builder.enable_time().start_paused(true).build().expect("a runtime")
         };
+        self.alerts.set_power(true);
         let system = actix::System::with_tokio_rt(runtime);
         let (end, runtime) = system.block_on(async {
             let time = SimTime::starting_at(self.wall);
-            let service =
-                Service::start(&self.plan, (self.rules, self.which), &self.disk, self.model.as_ref(), time).await;
+            let service = Service::start(
+                &self.plan,
+                (self.rules, self.which),
+                (&self.disk, &self.alerts),
+                self.model.as_ref(),
+                time,
+            )
+            .await;
+            if self.plan.http {
+                let is_tight = self.plan.alerts_behind < MAX_BEHIND;
+                for follower in &self.followers {
+                    let (follower, clients) = (Rc::clone(follower), Rc::clone(&self.clients));
+                    actix::spawn(follower.run(service.clone(), clients, is_tight));
+                }
+            }
             let end = happen(self, &service).await;
             self.wall = service.now() + i64::from(self.dice.below(3_000));
             (end, tokio::runtime::Handle::current())
         });
         self.disk.cut_power();
+        self.alerts.set_power(false);
         // What is dropped may still ask for a timer.
         let entered = runtime.enter();
         drop(system);
         drop(entered);
+        self.followers.iter().for_each(|follower| follower.hang_up());
         end
     }
 
@@ -216,7 +199,7 @@ impl<'a> Story<'a> {
                 return Ok(End::Over);
             }
             self.step += 1;
-            let step = Step::draw(&mut self.dice, self.plan.limit);
+            let step = Step::draw(&mut self.dice, &self.plan);
             self.note(&format!("{step:?}"));
             let end = self.take(step, service).await?;
             self.look_around(service)?;
@@ -231,15 +214,29 @@ impl<'a> Story<'a> {
         let mut pause_ms = 1;
         match step {
             Step::Send(count) => (0..count).for_each(|_| senders::send(self, service)),
+            Step::Batch(count) => batches::send(self, service, count),
+            Step::Follow(who, mode) => {
+                self.followers[who].set(mode);
+                // Long enough for the service to lose its patience.
+                pause_ms = if mode == Mode::Sleeps && self.dice.chance(0.3) { self.dice.count(1, 40_000) } else { 1 };
+            }
             Step::Wait(ms) => pause_ms = ms,
             Step::Jump(by_ms) => service.time.jump(by_ms),
             Step::Look => rest::look(self, service),
+            Step::Sweep => {
+                self.audit.lists.sweep(service.now());
+                service.lists.sweep(service.now());
+            }
             Step::Checkpoint => {
                 let gateway = service.gateway.clone();
                 actix::spawn(async move { gateway.checkpoint().await });
             }
             Step::Calm(calm) => self.behave(calm),
-            Step::Reload => self.reload(service),
+            Step::Reload => {
+                // In the same instant, so that some have begun and are not scored when the others come into force.
+                (0..self.dice.below(5)).for_each(|_| senders::send(self, service));
+                self.reload(service);
+            }
             Step::Rest => {
                 rest::come_to(self, service).await?;
                 self.behave(false);
@@ -254,18 +251,34 @@ impl<'a> Story<'a> {
         Ok(None)
     }
 
-    /// Puts the other rules in force, as a reload does when it has read them; nobody waits for it.
+    /// Puts the other rules in force, as a reload does when it has read them. What was sent before may be decided by either,
+    /// what is sent once every shard has them by these alone (I8).
     fn reload(&mut self, service: &Service) {
         self.which = 1 - self.which;
-        self.audit.in_force.insert(self.rules.set(self.which).hash());
         let judges = (0..self.plan.shards).map(|_| self.rules.judge(self.which, self.model.clone())).collect();
-        let gateway = service.gateway.clone();
-        actix::spawn(async move { gateway.adopt(judges).await });
+        let place = {
+            let mut clients = self.clients.borrow_mut();
+            let asked = clients.tick();
+            clients.reigns.write(self.which, (asked, Moment::MAX));
+            clients.reigns.len() - 1
+        };
+        let (gateway, clients) = (service.gateway.clone(), Rc::clone(&self.clients));
+        let turns = self.dice.below(6);
+        actix::spawn(async move {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            gateway.adopt(judges).await;
+            let mut clients = clients.borrow_mut();
+            let done = clients.tick();
+            clients.reigns.settle(place, done);
+        });
     }
 
     /// Whether the disk and the model do what they should from here on.
     pub(super) fn behave(&self, well: bool) {
         self.disk.set_faults(if well { Faults::default() } else { self.plan.disk });
+        self.alerts.set_faults(if well { StoreFaults::default() } else { self.plan.store });
         if let (Some(model), Some(faults)) = (&self.model, self.plan.model) {
             model.set_faults(if well { ModelFaults::default() } else { faults });
         }
@@ -283,6 +296,9 @@ impl<'a> Story<'a> {
             };
             self.note(&line);
         }
+        if let Some(what) = self.followers.iter().find_map(|follower| follower.broken()).or_else(|| service.breach()) {
+            return Err(what);
+        }
         if let Some(what) = self.clients.borrow().broken.first().or(self.disk.breaches().first()) {
             return Err(what.clone());
         }
@@ -294,17 +310,19 @@ impl<'a> Story<'a> {
             ));
         }
         // The books of the handlers: what they counted as refused is what callers were told.
-        let rejected = service.rejected();
-        if rejected != self.clients.borrow().refused {
-            return Err(format!("I6: callers were told {:?}, counted are {rejected:?}", self.clients.borrow().refused));
+        let (rejected, clients) = (service.rejected(), self.clients.borrow());
+        let told = &clients.refused;
+        let heard = told.iter().all(|(code, told)| rejected.get(code).is_some_and(|counted| told <= counted));
+        if !heard || !clients.waits_for_batches() && rejected != *told {
+            return Err(format!("I6: callers were told {told:?}, counted are {rejected:?}"));
         }
         Ok(())
     }
 
     /// Everything durable so far, against the naive history; and what was answered must be in it.
     pub(super) fn read_journal(&mut self) -> Result<(), String> {
-        let Self { audit, disk, rules, .. } = self;
-        disk.with_log(|log| audit.read(log, rules))?;
+        let Self { audit, clients, disk, rules, .. } = self;
+        disk.with_log(|log| audit.read(log, rules, &mut clients.borrow_mut()))?;
         self.clients.borrow().check_lines(&self.audit.lines)
     }
 
@@ -313,6 +331,36 @@ impl<'a> Story<'a> {
         let mut ends: BTreeMap<_, _> = (0..self.plan.partitions).map(|partition| (partition, 0)).collect();
         self.disk.with_log(|log| log.iter().for_each(|record| *ends.entry(record.partition).or_default() += 1));
         ends
+    }
+
+    /// Notes that an event of the pool is sent now; gives the number of the request.
+    pub(super) fn note_sent(
+        &self,
+        service: &Service,
+        event: usize,
+        deadline: Option<Duration>,
+        line: Option<u64>,
+        batch: Option<usize>,
+    ) -> usize {
+        let mut clients = self.clients.borrow_mut();
+        let sent = Sent {
+            event,
+            life: self.life,
+            from: clients.tick(),
+            to: None,
+            at: virtual_now(),
+            wall: service.now(),
+            answered_at: None,
+            deadline: deadline.map(|deadline| virtual_now() + deadline),
+            ready: service.readiness.report(Audience::Operator).ready,
+            line,
+            batch,
+            outcome: None,
+            made_it: false,
+            lost: false,
+        };
+        clients.sent.push(sent);
+        clients.sent.len() - 1
     }
 
     pub(super) fn note(&mut self, what: &str) {

@@ -45,13 +45,20 @@ fn every_seed_keeps_the_invariants() {
     let first = variable("VERDICT_FIRST_SEED").unwrap_or(0);
     let seeds = first..first + variable("VERDICT_SEEDS").unwrap_or(USUAL_SEEDS);
     let (mut records, mut requests, mut lives) = (0, 0, 0);
+    let (mut streams, mut alerts, mut cut_off) = (0, 0, 0);
     for seed in seeds.clone() {
         let told = tell(seed, steps, &rules);
         records += told.records;
         requests += told.requests;
         lives += told.lives;
+        for counts in told.followed {
+            streams += counts.streams;
+            alerts += counts.alerts;
+            cut_off += counts.cut_off;
+        }
     }
     println!("{seeds:?}: {requests} requests, {records} records, {lives} lives");
+    println!("{streams} streams of {alerts} alerts, {cut_off} cut off");
 }
 
 #[test]

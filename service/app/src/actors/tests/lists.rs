@@ -186,6 +186,10 @@ fn one_more_than_is_allowed_is_refused_and_decisions_still_block() {
         assert_eq!(all(&gateway, List::Block).entries.len(), MAX_LISTED + 1);
         assert_eq!(delete(&gateway, there[0].0.clone()).await.expect("done"), ListChanged::Deleted);
         assert_eq!(put(&gateway, block(ListKind::Ip, "::1"), None).await.expect("done"), ListChanged::Created);
+        // Nobody becomes known by being refused.
+        let refused = put(&gateway, block(ListKind::User, "u-unknown"), None).await;
+        assert!(matches!(refused, Err(Refusal::ListsFull { .. })), "{refused:?}");
+        assert!(gateway.profile("u-unknown").await.expect("an answer").is_none());
     });
 }
 

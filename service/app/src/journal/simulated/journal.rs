@@ -30,6 +30,8 @@ struct Memory {
     writer_runs: bool,
     /// Whether a write failed since the file's end was last read.
     uncertain: bool,
+    /// Appends that had waited when a write last failed. Whoever waits for one of them hears of the failure after it.
+    echoes: usize,
 }
 
 enum Command {
@@ -68,6 +70,7 @@ impl SimJournal {
             queue: VecDeque::new(),
             writer_runs: false,
             uncertain: false,
+            echoes: 0,
         };
         Self(Arc::new(Inner { disk, memory: Mutex::new(memory), durable: watch::Sender::new(ends) }))
     }
@@ -131,7 +134,10 @@ impl Inner {
             match memory.queue.pop_front() {
                 Some(Command::Append(append)) => match self.admit(&mut memory, &append.records) {
                     Ok(()) => batch.push(append),
-                    Err(error) => _ = append.done.send(Err(error)),
+                    Err(error) => {
+                        memory.echoes = memory.echoes.saturating_sub(1);
+                        let _ = append.done.send(Err(error));
+                    }
                 },
                 Some(Command::TakeOver(partitions, reply)) if batch.is_empty() => {
                     return Some(Turn::TakeOver(partitions, reply));
@@ -185,6 +191,7 @@ impl Inner {
         let (records, waiters): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|append| (append.records, append.done)).unzip();
         let records: Vec<Record> = records.into_iter().flatten().collect();
+        let answered = waiters.len();
         let answer = |outcome: &Result<(), AppendError>| {
             for waiter in waiters {
                 // Whoever dropped the future does not want to know.
@@ -216,18 +223,33 @@ impl Inner {
             let ends = self.disk.state().ends.clone();
             self.durable.send_replace(ends);
             pause(late).await;
+            self.echo(answered);
             return answer(&Ok(()));
         }
         let mut memory = self.memory();
         memory.uncertain = true;
         memory.ledger.fail(&keys);
         answer(&Err(disk_failed()));
+        let behind = memory
+            .queue
+            .iter()
+            .filter(|command| matches!(command, Command::Append(append) if !append.records.is_empty()));
+        memory.echoes = behind.count();
         // What was queued behind it: barriers, and appends of the epochs that ended with it.
         for command in std::mem::take(&mut memory.queue) {
             match command {
                 Command::Append(append) if append.records.is_empty() => _ = append.done.send(Err(disk_failed())),
                 other => memory.queue.push_back(other),
             }
+        }
+    }
+
+    /// Takes an answer to so many appends for a word of the failure that they had waited behind.
+    fn echo(&self, answered: usize) {
+        let mut memory = self.memory();
+        if memory.echoes > 0 {
+            memory.echoes = memory.echoes.saturating_sub(answered);
+            self.disk.state().last_failure = Some(virtual_now());
         }
     }
 
@@ -266,11 +288,14 @@ impl Journal for SimJournal {
         outcome.map(|outcome| outcome.unwrap_or(Err(AppendError::Closed))).boxed()
     }
 
-    /// Gives every record, as it may, whatever is wanted.
+    /// Gives every record, as it may, whatever is wanted; but none that landed while nobody knows.
     fn replay(&self, from: Cursor, _: Wanted) -> BoxStream<'_, Result<Record, JournalError>> {
         let mut state = self.0.disk.state();
-        let wanted =
-            |record: &&Record| from.iter().any(|&(partition, n)| partition == record.partition && record.n >= n);
+        let durable = self.0.durable.borrow().clone();
+        let wanted = |record: &&Record| {
+            let (partition, is_known) = (record.partition, record.n < durable[usize::from(record.partition)]);
+            is_known && from.iter().any(|&(of, n)| of == partition && record.n >= n)
+        };
         let records: Vec<Record> = state.log.iter().filter(wanted).cloned().collect();
         let mut stream: Vec<Result<Record, JournalError>> = records.into_iter().map(Ok).collect();
         if state.fails(|faults| faults.recovery_fails) {

@@ -72,7 +72,7 @@ struct State {
     writing: Vec<Record>,
     /// States of the checkpoint store since the last crash, newest last; a crash may bring an older one back.
     saved: Vec<Saved>,
-    /// When an operation last failed.
+    /// When an operation last failed, or was done that had waited behind one that did.
     last_failure: Option<Instant>,
     /// Reads of single records under way, and when one last failed or there were as many as a shard allows itself.
     reads: usize,
@@ -143,7 +143,7 @@ impl Disk {
         self.state().saved.last().cloned().unwrap_or_default()
     }
 
-    /// When an operation last failed.
+    /// When an operation last failed, or was done that had waited behind one that did.
     pub(crate) fn last_failure(&self) -> Option<Instant> {
         self.state().last_failure
     }

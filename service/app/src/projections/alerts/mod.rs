@@ -8,7 +8,8 @@
 #[cfg(test)]
 mod tests;
 
-use super::review_store::{ReviewError, ReviewStore};
+use super::alert_store::AlertStore;
+use super::review_store::ReviewError;
 use crate::journal::record::{Body, Record};
 use crate::journal::{Cursor, Journal, JournalError, Wanted};
 use crate::wire::alert::Alert;
@@ -86,7 +87,7 @@ impl Lag {
 /// See the module.
 pub struct AlertProjection {
     journal: Arc<dyn Journal>,
-    store: Arc<ReviewStore>,
+    store: Arc<dyn AlertStore>,
     /// Whether `next` was read from the store since the last failure.
     positioned: bool,
     /// The first record of each partition that was not looked at.
@@ -101,7 +102,7 @@ pub struct AlertProjection {
 impl AlertProjection {
     /// A projection that goes on from the store's position.
     #[must_use]
-    pub fn new(journal: Arc<dyn Journal>, store: Arc<ReviewStore>) -> Self {
+    pub fn new(journal: Arc<dyn Journal>, store: Arc<impl AlertStore + 'static>) -> Self {
         let next = vec![0; usize::from(journal.partitions())];
         let reflected = watch::Sender::new(next.clone());
         Self { journal, store, positioned: false, next, unwritten: Vec::new(), unsaved: 0, reflected }

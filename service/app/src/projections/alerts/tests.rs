@@ -1,5 +1,6 @@
 //! The projection over a journal in memory and a real store: once each, through failures, restarts and a wiped store.
 
+use super::super::review_store::ReviewStore;
 use super::*;
 use crate::journal::record::samples;
 use crate::journal::{MemoryJournal, Partition};
