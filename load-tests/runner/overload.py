@@ -36,7 +36,7 @@ def run(options, scratch):
             overload = generate(options, server, options.overload_connections, seed=2, rate=rate)
         after = generate(options, server, options.connections, seed=3)
     shutil.rmtree(data, ignore_errors=True)
-    results = {"peak": peak, "rate": rate, "connections": options.overload_connections, "overload": overload, "after": after, "resident_mib": memory.samples}
+    results = {"peak": peak, "rate": rate, "warmup": options.warmup, "connections": options.overload_connections, "overload": overload, "after": after, "resident_mib": memory.samples}
     return results, markdown(results), faults(results)
 
 
@@ -116,7 +116,8 @@ def markdown(results):
     before, after = peak["decisions_per_s"], results["after"]["decisions_per_s"]
     goodput = overload["in_time_per_s"] / max((before + after) / 2, 1e-9)
     total, answered, refused = shares(overload["counts"])
-    sent = total / (overload["seconds"] or 1)
+    # Counts are of the whole run, the warm-up included.
+    sent = total / (overload["seconds"] + results["warmup"])
     growth = max(memory) - memory[0] if memory else 0.0
     verdict = lambda holds: "met" if holds else "MISSED"
     turned_away = ", ".join(f"{status}: {share:.1%}" for status, share in refused.items()) or "nobody"
