@@ -20,7 +20,7 @@ use verdict_core::features::{CATALOGUE, compute, schema_version};
 use verdict_core::invariant;
 use verdict_core::lists::ListKind;
 use verdict_core::profile::{Profile, Retention};
-use verdict_core::rules::{DecideInput, RuleSet};
+use verdict_core::rules::RuleSet;
 
 /// Scores may differ by this much between one row and a batch of them; the same bound as for golden rows.
 const SCORE_TOLERANCE: f32 = 1e-6;
@@ -174,17 +174,7 @@ impl<'a> Replay<'a> {
                 ModelVerdict::Score(recorded)
             }
         };
-        let mut rule_hits = Vec::new();
-        rules.evaluate(&computed.features, &mut rule_hits);
-        let decision = rules.decide(DecideInput {
-            transaction,
-            features: &computed.features,
-            rule_hits,
-            list_hits,
-            model,
-            window_approximate: computed.approximate,
-            received_at: record.received_at,
-        });
+        let decision = rules.evaluate_and_decide(transaction, &computed, list_hits, model, record.received_at);
         if decision != decided.decision {
             bail!(
                 "transaction {:?} of user {:?} (I3): recorded {:?}, recomputed {decision:?}",

@@ -19,7 +19,6 @@ use verdict_core::features::compute;
 use verdict_core::invariant;
 use verdict_core::lists::{List, ListKind};
 use verdict_core::profile::{Admission, Profile, Retention};
-use verdict_core::rules::DecideInput;
 
 /// What was read so far.
 pub(super) struct Audit {
@@ -172,17 +171,7 @@ impl Audit {
         let mut list_hits = profile.list_hits(user_id, record.received_at);
         list_hits.extend(shared);
         let computed = compute(profile, transaction, &list_hits, rules.rates().base());
-        let mut rule_hits = Vec::new();
-        rules.evaluate(&computed.features, &mut rule_hits);
-        let recomputed = rules.decide(DecideInput {
-            transaction,
-            features: &computed.features,
-            rule_hits,
-            list_hits,
-            model,
-            window_approximate: computed.approximate,
-            received_at: record.received_at,
-        });
+        let recomputed = rules.evaluate_and_decide(transaction, &computed, list_hits, model, record.received_at);
         if !invariant::replay_equals((features, decision), (&computed.features, &recomputed)) {
             return Err(format!("I3: recorded {decision:?}, recomputed {recomputed:?}"));
         }

@@ -4,7 +4,7 @@ use super::{Mode, Rule, RuleSet};
 use crate::alert;
 use crate::decision::{Decision, Degradation, ModelVerdict, Outcome, Reason, RiskLevel, RuleHit, RuleRef};
 use crate::event::Transaction;
-use crate::features::{FeatureVector, lookup};
+use crate::features::{Computed, FeatureVector, lookup};
 use crate::lists::{List, ListEntry, ListHit};
 use crate::policy::ModelBand;
 use crate::time::Timestamp;
@@ -91,6 +91,30 @@ impl RuleSet {
             list_hits: input.list_hits,
             block_entry,
         }
+    }
+
+    /// Evaluates and decides in one step, for whoever has the model's word already: a replay, a case. The service asks
+    /// the model in between.
+    #[must_use]
+    pub fn evaluate_and_decide(
+        &self,
+        transaction: &Transaction,
+        computed: &Computed,
+        list_hits: Vec<ListHit>,
+        model: ModelVerdict,
+        received_at: Timestamp,
+    ) -> Decision {
+        let mut rule_hits = Vec::new();
+        self.evaluate(&computed.features, &mut rule_hits);
+        self.decide(DecideInput {
+            transaction,
+            features: &computed.features,
+            rule_hits,
+            list_hits,
+            model,
+            window_approximate: computed.approximate,
+            received_at,
+        })
     }
 
     /// The band that a score falls in: the highest threshold that it exceeds.

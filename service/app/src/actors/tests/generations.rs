@@ -10,7 +10,6 @@ use std::sync::mpsc;
 use verdict_core::decision::ModelVerdict;
 use verdict_core::features::compute;
 use verdict_core::profile::Profile;
-use verdict_core::rules::DecideInput;
 
 /// A generation by its number: it names itself in the reasons of its rules and of its model, converts euros at its own
 /// rate, and its model gives its own score.
@@ -155,17 +154,13 @@ fn replay(records: &[Record], generations: &[Named]) {
         let list_hits = profile.list_hits(&transaction.user_id, record.received_at);
         let computed = compute(profile, transaction, &list_hits, rules.rates().base());
         assert_eq!(computed.features, decided.features);
-        let mut rule_hits = Vec::new();
-        rules.evaluate(&computed.features, &mut rule_hits);
-        let decision = rules.decide(DecideInput {
+        let decision = rules.evaluate_and_decide(
             transaction,
-            features: &computed.features,
-            rule_hits,
+            &computed,
             list_hits,
-            model: ModelVerdict::Score(by_hash[&decided.generation.ruleset_hash].score()),
-            window_approximate: computed.approximate,
-            received_at: record.received_at,
-        });
+            ModelVerdict::Score(by_hash[&decided.generation.ruleset_hash].score()),
+            record.received_at,
+        );
         assert_eq!(decision, decided.decision);
         let change = verdict_core::profile::Change::Decided(transaction, &decided.decision);
         profile.apply(change, record.n, &Retention::default());

@@ -7,8 +7,8 @@ use verdict_core::decision::{Decision, ModelVerdict};
 use verdict_core::features::compute;
 use verdict_core::lists::{Entries, ListKind};
 use verdict_core::profile::{Admission, Change, Profile, Retention};
+use verdict_core::rules::RuleSet;
 use verdict_core::rules::diagnostic::Place;
-use verdict_core::rules::{DecideInput, RuleSet};
 
 /// An expectation that was not met.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,17 +92,13 @@ fn decide(rules: &RuleSet, profile: &Profile, merchants: &HashMap<Box<str>, Entr
         entries.hit((ListKind::Merchant, &transaction.merchant_id), received_at, &mut list_hits);
     }
     let computed = compute(profile, transaction, &list_hits, rules.rates().base());
-    let mut rule_hits = Vec::new();
-    rules.evaluate(&computed.features, &mut rule_hits);
-    rules.decide(DecideInput {
+    rules.evaluate_and_decide(
         transaction,
-        features: &computed.features,
-        rule_hits,
+        &computed,
         list_hits,
-        model: payment.score.map_or(ModelVerdict::Absent, ModelVerdict::Score),
-        window_approximate: computed.approximate,
+        payment.score.map_or(ModelVerdict::Absent, ModelVerdict::Score),
         received_at,
-    })
+    )
 }
 
 /// Ids of the rules that fired, of those in shadow or of all.

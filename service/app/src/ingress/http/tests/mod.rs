@@ -11,6 +11,7 @@ mod turnstile;
 
 use super::{AlertDesk, AlertError, HttpState, Intake, KeyRing, Limits, MAX_BATCHES, Streams, configure};
 use crate::actors::messages::{Accepted, Answer, ListChanged, ListPage, ListQuery, ProfileView, Refusal, Submission};
+use crate::config::{ApiKeyConfig, Scope};
 use crate::telemetry::clock::{self, Clock, TimeSource};
 use crate::telemetry::health::{DecidingWith, Readiness};
 use crate::wire::AgeBounds;
@@ -28,6 +29,7 @@ use actix_web::test::{self, TestRequest};
 use actix_web::web::{Bytes, Data};
 use actix_web::{App, Error};
 use futures_util::future::{BoxFuture, LocalBoxFuture};
+use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -270,6 +272,17 @@ impl TimeSource for Noon {
 }
 
 /// Two shards that serve and a projection that follows.
+/// A key of each scope, whose text is the scope's name.
+fn a_key_a_scope() -> KeyRing {
+    let key = |(scope, name): (Scope, &str)| ApiKeyConfig {
+        name: name.into(),
+        sha256: Sha256::digest(name).into(),
+        scopes: vec![scope],
+        rate: None,
+    };
+    KeyRing::new(Scope::ALL.map(key).to_vec())
+}
+
 fn readiness() -> Readiness {
     let readiness = Readiness::new(2);
     readiness.set_shard(0, true);

@@ -1,7 +1,7 @@
 //! What is open to whom: pages of elsewhere at a server without keys, and `/readyz`, which is open to all, at any.
 
 use super::statuses::check;
-use super::{Bench, LABEL, Mood, TRANSACTION, get, post};
+use super::{Bench, LABEL, Mood, TRANSACTION, a_key_a_scope, get, post};
 use crate::config::{ApiKeyConfig, Scope};
 use crate::ingress::http::KeyRing;
 use crate::telemetry::health::Readiness;
@@ -65,13 +65,7 @@ async fn not_ready() {
     readiness.set_shard(0, true);
     readiness.set_shard(1, true);
     bench.state.readiness = Box::new(move |audience| readiness.report(audience));
-    let key = |(scope, name): (Scope, &str)| ApiKeyConfig {
-        name: name.into(),
-        sha256: Sha256::digest(name).into(),
-        scopes: vec![scope],
-        rate: None,
-    };
-    bench.state.keys = KeyRing::new(Scope::ALL.map(key).to_vec());
+    bench.state.keys = a_key_a_scope();
     let state = Data::new(bench.state);
     for (key, full) in [("admin", true), ("decide", false), ("unknown", false)] {
         let request = get("/readyz").insert_header(("authorization", format!("Bearer {key}")));

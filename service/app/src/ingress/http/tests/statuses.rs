@@ -1,6 +1,6 @@
 //! One row for every status code.
 
-use super::{Bench, LABEL, LOGIN, Mood, NOON, Reply, TRANSACTION, get, post, send, send_with};
+use super::{Bench, LABEL, LOGIN, Mood, NOON, Reply, TRANSACTION, a_key_a_scope, get, post, send, send_with};
 use crate::actors::messages::Refusal;
 use crate::config::{ApiKeyConfig, RateConfig, Scope};
 use crate::ingress::http::{HttpState, KeyRing};
@@ -301,13 +301,7 @@ async fn paths_and_methods() {
 #[actix_web::test]
 async fn keys() {
     let mut bench = Bench::new(Mood::Fine);
-    let key = |(scope, name): (Scope, &str)| ApiKeyConfig {
-        name: name.into(),
-        sha256: Sha256::digest(name).into(),
-        scopes: vec![scope],
-        rate: None,
-    };
-    bench.state.keys = KeyRing::new(Scope::ALL.map(key).to_vec());
+    bench.state.keys = a_key_a_scope();
     let state = Data::new(bench.state);
     let decide = || post("/v1/decide", TRANSACTION);
     let bearer = |request: TestRequest, key: &str| request.insert_header(("authorization", format!("Bearer {key}")));
