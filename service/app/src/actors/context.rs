@@ -225,9 +225,12 @@ pub struct ShardContext {
     pub(super) journal: Arc<dyn Journal>,
     /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
-    ledger: RefCell<HashMap<Partition, Account>>,
+    /// By partition; `None` of those that others own.
+    ledger: RefCell<Vec<Option<Account>>>,
     /// Users changed since the last checkpoint.
     dirty: RefCell<HashSet<Rc<str>>>,
+    /// Counts the checkpoints, from 1.
+    round: Cell<u64>,
     /// Partitions whose list entries changed since.
     dirty_lists: RefCell<HashSet<Partition>>,
     /// The last decisions.
@@ -269,6 +272,12 @@ impl ShardContext {
             tenure: *tenure,
             totals: totals.get(&tenure.partition).copied().unwrap_or_default(),
         };
+        let mut ledger: Vec<Option<Account>> = Vec::new();
+        for tenure in tenures {
+            let place = usize::from(tenure.partition);
+            ledger.resize_with(ledger.len().max(place + 1), || None);
+            ledger[place] = Some(account(tenure));
+        }
         Self {
             judge,
             retention: settings.retention,
@@ -280,8 +289,9 @@ impl ShardContext {
             metrics: settings.metrics.clone(),
             journal: Arc::clone(&settings.journal),
             wake,
-            ledger: RefCell::new(tenures.iter().map(|tenure| (tenure.partition, account(tenure))).collect()),
+            ledger: RefCell::new(ledger),
             dirty: RefCell::default(),
+            round: Cell::new(1),
             dirty_lists: RefCell::default(),
             recent: RefCell::new(RecentDecisions::new(settings.mailbox)),
             reads: Cell::new(0),
@@ -354,7 +364,7 @@ impl ShardContext {
         let mut ledger = self.ledger.borrow_mut();
         // invariant I1: the gateway routes a user only to the shard that owns the user's partition.
         #[expect(clippy::expect_used, reason = "a record of a partition that is not owned must never be written")]
-        let account = ledger.get_mut(&partition).expect("an owned partition");
+        let account = ledger.get_mut(usize::from(partition)).and_then(Option::as_mut).expect("an owned partition");
         let Tenure { epoch, next_n: n, .. } = account.tenure;
         account.tenure.next_n += 1;
         // Nobody waits for the first answer to a duplicate of a topic or a file.
@@ -394,10 +404,12 @@ impl ShardContext {
 
     /// Remembers that a user's profile changed.
     pub fn mark_dirty(&self, user_id: &Rc<str>) {
-        let mut dirty = self.dirty.borrow_mut();
-        if !dirty.contains(user_id) {
-            dirty.insert(Rc::clone(user_id));
-        }
+        self.dirty.borrow_mut().insert(Rc::clone(user_id));
+    }
+
+    /// The checkpoint that will have what changes now; who was marked for it need not be marked again.
+    pub fn round(&self) -> u64 {
+        self.round.get()
     }
 
     /// Remembers that list entries of a partition changed.
@@ -412,6 +424,7 @@ impl ShardContext {
 
     /// Takes the users that changed since this was last called.
     pub fn take_dirty(&self) -> HashSet<Rc<str>> {
+        self.round.set(self.round.get() + 1);
         self.dirty.take()
     }
 
@@ -419,7 +432,8 @@ impl ShardContext {
     pub fn marks(&self) -> Vec<Mark> {
         let ledger = self.ledger.borrow();
         ledger
-            .values()
+            .iter()
+            .flatten()
             .map(|Account { tenure, totals }| Mark {
                 partition: tenure.partition,
                 next_n: tenure.next_n,

@@ -47,12 +47,15 @@ pub struct Memory {
     last_used: Cell<u32>,
     /// Whether there was another event since this was last asked.
     used_again: Cell<bool>,
+    /// The last checkpoint that this was marked for; 0 for none.
+    marked_for: Cell<u64>,
 }
 
 impl Memory {
     pub(super) fn new(user_id: Rc<str>, profile: Profile) -> Self {
         let (unfinished, last_used, used_again) = (Cell::new(0), Cell::new(0), Cell::new(false));
-        Self { user_id, profile: RefCell::new(profile), unfinished, last_used, used_again }
+        let marked_for = Cell::new(0);
+        Self { user_id, profile: RefCell::new(profile), unfinished, last_used, used_again, marked_for }
     }
 
     pub(super) fn user_id(&self) -> &Rc<str> {
@@ -289,7 +292,10 @@ impl UserActor {
 
     fn changed(&mut self, change: Change<'_>, n: u64) {
         self.memory.profile.borrow_mut().apply(change, n, &self.shard.retention);
-        self.shard.mark_dirty(&self.memory.user_id);
+        let round = self.shard.round();
+        if self.memory.marked_for.replace(round) != round {
+            self.shard.mark_dirty(&self.memory.user_id);
+        }
     }
 
     /// Refuses an event; one of a source that must leave a record leaves a dead letter (I6).

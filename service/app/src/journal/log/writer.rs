@@ -203,6 +203,7 @@ impl Writer {
         match admitted {
             Ok(()) => {
                 self.buffer.extend_from_slice(&queued.body);
+                self.shared.spares.give(queued.body);
                 self.filling.keys.extend(queued.keys);
                 self.filling.waiters.push(queued.done);
             }
