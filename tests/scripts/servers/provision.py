@@ -17,7 +17,7 @@ KAFKA_VERSION = "4.3.1"
 KAFKA_HOME = ROOT / ".cache" / f"kafka-{KAFKA_VERSION}"
 KAFKA_LIBS = KAFKA_HOME / "libs"
 # SHA-256 over the names and hashes of all jars, as `libs_hash` puts them together.
-KAFKA_LIBS_SHA256 = "94c2f0fb38087896ee44f6a37eb6f20965084ebc06ea91ab75a9b6d6ae54ad9f"
+KAFKA_LIBS_SHA256 = "0edf25af69fbdc0117d1abd7e7f3774a9b1feb0bae9ea76667041600b47e0cad"
 # The oldest Java that runs Kafka 4.
 JAVA_OLDEST = 17
 
