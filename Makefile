@@ -15,7 +15,7 @@ DEMO_RATE ?= 200
 .PHONY: help setup setup-servers demo picture train bench test up down verify fmt lint deny docs
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: ## Install what a fresh Debian lacks; fetch the ONNX Runtime library
 	@tests/scripts/setup.sh

@@ -43,7 +43,8 @@ def place(folder, kind):
 def servers(folder):
     state = folder / "servers.json"
     known = json.loads(state.read_text()) if state.exists() else {}
-    return {kind: make(place(folder, kind), {"partitions": PARTITIONS}, known.get(kind)) for kind, make in KINDS.items()}
+    options = {"partitions": PARTITIONS}
+    return {kind: make(place(folder, kind), options, known.get(kind)) for kind, make in KINDS.items()}
 
 
 def up(folder):

@@ -1,6 +1,7 @@
 """Installs what the servers need: Debian packages as root, Kafka's jars through Maven into .cache/. Starts no server."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -95,7 +96,8 @@ def install(packages):
     environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     with no_services_started():
         for words in [["update"], ["install", "--yes", "--no-install-recommends", *packages]]:
-            done = subprocess.run(["apt-get", "-qq", *words], env=environ, stdout=subprocess.PIPE, text=True, check=False)
+            command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", *words]
+            done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=False)
             if done.returncode != 0:
                 raise Trouble(f"apt-get {' '.join(words)} ended with {done.returncode}:\n{done.stdout}")
 
@@ -107,7 +109,6 @@ def libs_hash(folder):
 
 def fetch_kafka():
     print(f"fetching Kafka {KAFKA_VERSION}", file=sys.stderr)
-    KAFKA_HOME.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=KAFKA_HOME) as folder:
         # A copy of the pom: Maven makes files beside it.
         shutil.copy(Path(__file__).with_name("kafka-pom.xml"), Path(folder) / "pom.xml")
@@ -120,11 +121,26 @@ def fetch_kafka():
         found = libs_hash(libs)
         if found != KAFKA_LIBS_SHA256:
             raise Trouble(f"Kafka's jars are not the pinned ones: expected {KAFKA_LIBS_SHA256}, found {found}")
-        with contextlib.suppress(OSError):  # Another set-up was quicker.
-            libs.rename(KAFKA_LIBS)  # Whoever looks sees all jars or none.
+        libs.rename(KAFKA_LIBS)  # Whoever looks sees all jars or none.
+
+
+@contextlib.contextmanager
+def alone():
+    """One set-up at a time in this checkout."""
+    KAFKA_HOME.mkdir(parents=True, exist_ok=True)
+    with (KAFKA_HOME / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def setup():
+    with alone():
+        install_what_lacks()
+        if not KAFKA_LIBS.is_dir():
+            fetch_kafka()
+
+
+def install_what_lacks():
     if os.geteuid() == 0:
         restore_policy()
     packages = missing_packages()
@@ -133,5 +149,3 @@ def setup():
         left = missing_packages()
         if left:
             raise Trouble(f"installed, but what they should bring is not there: {' '.join(left)}")
-    if not KAFKA_LIBS.is_dir():
-        fetch_kafka()
