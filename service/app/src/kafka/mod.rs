@@ -11,7 +11,7 @@ mod settings;
 mod topics;
 
 pub use context::ClientLog;
-pub use inspect::{Inspector, TopicFacts, Watermarks, watermarks};
+pub use inspect::{Inspector, TopicFacts, Watermarks, fetched_watermarks, watermarks};
 pub use settings::{KafkaSettings, MAX_MESSAGE_BYTES};
 pub use topics::{Topic, TopicFindings, judge};
 
