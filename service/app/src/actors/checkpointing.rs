@@ -4,7 +4,8 @@
 //! of them; they may already hold later ones, which a replay then skips or does again. Profiles are written as they are copied, a part at a time, and
 //! nothing counts before all of it is durable: then the transaction around them is committed.
 
-use super::context::{Completion, ShardContext};
+use super::completion::Completion;
+use super::context::ShardContext;
 use super::partition::partition_of;
 use super::users::Users;
 use crate::journal::Partition;

@@ -61,6 +61,8 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
     ReviewLabelsWaiting { labels: 4 }.emit(&metrics);
     AlertStreams { open: 2 }.emit(&metrics);
     AlertStreamCutOff.emit(&metrics);
+    RecordSkipped.emit(&metrics);
+    SourceLag { topic: "transactions", partition: 3, records: 8 }.emit(&metrics);
     metrics.run_upkeep();
     let text = metrics.clone().render();
     for line in [
