@@ -59,7 +59,12 @@ impl Pool {
         let idle = self.idle().pop();
         let consumer = match idle {
             Some(consumer) => consumer,
-            None => create(&self.settings, &config(&self.settings), "journal-reader")?,
+            None => {
+                let mut config = config(&self.settings);
+                // It reads what is there. A fetch that waits for more would hold up the next reader's first.
+                config.set("fetch.wait.max.ms", "2");
+                create(&self.settings, &config, "journal-reader")?
+            }
         };
         Ok(Lent { pool: Arc::clone(self), consumer: Some(consumer) })
     }

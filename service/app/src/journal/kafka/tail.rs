@@ -5,6 +5,7 @@
 //! first take-over on, from the last position that is known; it is left alone once another owner's epoch was read, or when
 //! it holds what is no entry.
 
+use super::consumer::drop_aside;
 use super::counting::{Counter, Verdict};
 use super::entry::{Claim, Entry, Refused};
 use super::flight::Outcome;
@@ -81,6 +82,7 @@ impl Tail {
             self.read_some();
             self.apply();
         }
+        drop_aside(self.consumer);
     }
 
     /// Follows a partition from the last known position.

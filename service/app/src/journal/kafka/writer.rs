@@ -20,6 +20,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,8 +29,8 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(20);
 /// Commands that are admitted under one lock.
 const MAX_ADMITTED: usize = 256;
-/// Reports looked at between two waits.
-const MAX_REPORTS: usize = 64;
+/// Events of librdkafka that are looked at between two waits; one may be about many records.
+const MAX_REPORTS: usize = 8;
 /// A take-over is given up when nothing of its partitions was read for so long.
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(30);
 
@@ -274,24 +275,21 @@ impl Writer {
         if self.broken.is_some() {
             return;
         }
+        // A call takes one event, which may also be a line for the log.
         for _ in 0..MAX_REPORTS {
             self.producer.poll(Duration::ZERO);
-            let reports = self.producer.client().context();
-            let given_up = std::mem::take(&mut *reports.given_up.lock().unwrap_or_else(PoisonError::into_inner));
-            if given_up.is_empty() {
-                break;
-            }
-            for GivenUp { partition, epoch, error } in given_up {
-                let error = self.not_written(&error);
-                tracing::error!(partition, %error, "an entry of the journal was refused; its owner recovers");
-                let shared = Arc::clone(&self.shared);
-                let mut flight = shared.flight();
-                if epoch.is_some() {
-                    flight.fail(partition, epoch, &error, &mut self.outcomes);
-                } else {
-                    let error = JournalError::Store(error.to_string().into());
-                    flight.give_up(Some(partition), None, &error, &mut self.outcomes);
-                }
+        }
+        let reports = &self.producer.client().context().given_up;
+        let given_up = std::mem::take(&mut *reports.lock().unwrap_or_else(PoisonError::into_inner));
+        for GivenUp { partition, epoch, error } in given_up {
+            let error = self.not_written(&error);
+            tracing::error!(partition, %error, "an entry of the journal was refused; its owner recovers");
+            let mut flight = self.shared.flight();
+            if epoch.is_some() {
+                flight.fail(partition, epoch, &error, &mut self.outcomes);
+            } else {
+                let error = JournalError::Store(error.to_string().into());
+                flight.give_up(Some(partition), None, &error, &mut self.outcomes);
             }
         }
         if let Some((code, why)) = self.producer.client().fatal_error() {
@@ -327,7 +325,10 @@ impl Writer {
         flight.fail_all(&AppendError::Closed, &mut self.outcomes);
         flight.give_up(None, None, &closed, &mut self.outcomes);
         drop(flight);
+        // The tail ends with it.
+        shared.closed.store(true, Ordering::Release);
         self.tell();
+        drop_aside(self.producer);
     }
 }
 
