@@ -74,6 +74,9 @@ struct Shared {
     waiting_records: AtomicUsize,
     /// When the tail last looked for records, in milliseconds since `opened`.
     polled_ms: AtomicU64,
+    /// Whether nothing more is taken.
+    closing: AtomicBool,
+    /// Whether everybody is to end.
     closed: AtomicBool,
 }
 
@@ -134,6 +137,7 @@ impl KafkaJournal {
             waiting_bytes: AtomicUsize::new(0),
             waiting_records: AtomicUsize::new(0),
             polled_ms: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
         let (queue, commands) = mpsc::sync_channel(MAX_QUEUED);
@@ -163,9 +167,10 @@ impl KafkaJournal {
     }
 
     /// Takes nothing more, waits for what is on its way, `within` this time and no longer, and ends both threads, which takes
-    /// a second more at most, whatever the brokers do. What did not come back by then fails with `Closed`; it may still
-    /// count. Blocks.
+    /// a second more at most, whatever the brokers do. What did not come back by then fails with `Closed`, and so do reads
+    /// under way; an append that failed so may still count. Blocks.
     pub fn close(&self, within: Duration) {
+        self.shared.closing.store(true, Ordering::Release);
         let until = self.shared.clock.instant() + within;
         // A queue that is full, or a writer that is gone, is not waited for.
         let told = self.queue.try_send(Command::Close(until)).is_ok();
@@ -178,7 +183,7 @@ impl KafkaJournal {
     }
 
     fn enqueue(&self, records: &[Record], done: AppendDone) -> Result<(), AppendError> {
-        if self.shared.is_closed() {
+        if self.shared.closing.load(Ordering::Acquire) {
             return Err(AppendError::Closed);
         }
         let queued = encode(records, done)?;
@@ -236,7 +241,7 @@ impl Journal for KafkaJournal {
     fn take_over(&self, partitions: Vec<Partition>) -> BoxFuture<'_, Result<Vec<Tenure>, JournalError>> {
         let (done, tenures) = oneshot::channel();
         let closed = || JournalError::Store("the journal is closed".into());
-        if self.shared.is_closed() {
+        if self.shared.closing.load(Ordering::Acquire) {
             return ready(Err(closed())).boxed();
         }
         match self.queue.try_send(Command::TakeOver(partitions, done)) {
@@ -290,7 +295,7 @@ impl Journal for KafkaJournal {
 
 impl Drop for KafkaJournal {
     fn drop(&mut self) {
-        if !self.shared.is_closed() {
+        if !self.shared.closing.load(Ordering::Acquire) {
             self.close(DROP_LIMIT);
         }
     }

@@ -172,12 +172,14 @@ impl Tail {
             return;
         }
         let now = self.shared.clock.instant();
-        let counters = &self.counters;
+        let read = &self.read;
         self.shared.durable.send_if_modified(|durable| {
             let mut modified = false;
-            for (durable, counter) in durable.iter_mut().zip(counters) {
-                modified |= *durable != counter.next_n();
-                *durable = counter.next_n();
+            for read in read {
+                if let Read::Counted { partition, next_n } | Read::Began { partition, next_n, .. } = *read {
+                    let known = std::mem::replace(&mut durable[usize::from(partition)], next_n);
+                    modified |= known != next_n;
+                }
             }
             modified
         });

@@ -171,10 +171,9 @@ impl Writer {
 
     /// Works on a command and those that wait behind it; gives the time of a close among them.
     fn work(&mut self, first: Command) -> Option<Instant> {
-        let (mut until, mut admitted) = (None, Vec::new());
-        let mut next = Some(first);
-        for _ in 0..MAX_ADMITTED {
-            match next {
+        let (mut until, mut admitted, mut next) = (None, Vec::new(), Some(first));
+        for left in (0..MAX_ADMITTED).rev() {
+            match next.take() {
                 Some(Command::Append(append)) => admitted.push(append),
                 Some(Command::TakeOver(partitions, done)) => {
                     self.append(&mut admitted);
@@ -188,12 +187,9 @@ impl Writer {
                 }
                 None => break,
             }
-            next = self.queue.try_recv().ok();
-        }
-        // The last one taken, if the bound was met.
-        if let Some(command) = next {
-            self.append(&mut admitted);
-            return self.work(command).or(until);
+            if left > 0 {
+                next = self.queue.try_recv().ok();
+            }
         }
         self.append(&mut admitted);
         until

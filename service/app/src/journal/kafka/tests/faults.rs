@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::journal::record::Body;
+use crate::telemetry::clock::instant;
 use futures_util::future::join_all;
-use std::time::Instant;
 use verdict_tests::servers::KafkaOptions;
 
 #[tokio::test]
@@ -44,13 +44,13 @@ async fn held(kafka: &Kafka) {
     kafka.pause();
     let appended = journal.append(vec![login(tenure, 1)]);
     let refused = closed.append(vec![login(to_close, 0)]);
-    let begun = Instant::now();
+    let begun = instant();
     closed.close(Duration::from_millis(300));
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(2), "{took:?}");
     assert!(matches!(refused.await, Err(AppendError::Closed)));
     assert!(matches!(closed.append(vec![login(to_close, 1)]).await, Err(AppendError::Closed)));
-    let begun = Instant::now();
+    let begun = instant();
     drop(closed);
     assert!(begun.elapsed() < Duration::from_millis(100));
     assert_eq!(*journal.durable().borrow(), [1]);
