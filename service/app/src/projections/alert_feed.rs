@@ -3,8 +3,7 @@
 //! Reads the store after the projection has committed, never the journal and nothing that decides (I4). It keeps a bounded
 //! number of arrivals for those who are slow, and waits for nobody; what they miss they read from the store.
 
-use super::alert_store::AlertStore;
-use super::review_store::ReviewError;
+use super::review_store::{ProjectionStore, ReviewError};
 use crate::wire::alert::Arrival;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +17,14 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct AlertFeed {
-    store: Arc<dyn AlertStore>,
+    store: Arc<dyn ProjectionStore>,
     live: broadcast::Sender<Arc<Arrival>>,
 }
 
 impl AlertFeed {
     /// A feed of a store to everybody who subscribes to the channel.
     #[must_use]
-    pub fn new(store: Arc<impl AlertStore + 'static>, live: broadcast::Sender<Arc<Arrival>>) -> Self {
+    pub fn new(store: Arc<dyn ProjectionStore>, live: broadcast::Sender<Arc<Arrival>>) -> Self {
         Self { store, live }
     }
 
@@ -36,12 +35,13 @@ impl AlertFeed {
         // The sender lives in the store, which this holds.
         while head.changed().await.is_ok() {
             let newest = *head.borrow_and_update();
-            if self.live.receiver_count() == 0 {
-                // Whoever subscribes from here on finds everything up to the newest in the store.
+            // Whoever subscribes from here on finds everything up to the newest in the store, and so does whoever was
+            // there before the store could be read.
+            let Some(told) = told.as_mut().filter(|_| self.live.receiver_count() > 0) else {
                 told = newest;
                 continue;
-            }
-            while let Err(error) = self.tell(&mut told).await {
+            };
+            while let Err(error) = self.tell(told).await {
                 tracing::warn!(%error, "alert streams are late");
                 tokio::time::sleep(BACK_OFF).await;
             }
