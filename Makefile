@@ -12,13 +12,16 @@ DEMO_PORT ?= 8080
 DEMO_RATE ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture train bench test verify fmt lint deny docs
+.PHONY: help setup setup-servers demo picture train bench test verify fmt lint deny docs
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## Install what a fresh Debian lacks; fetch the ONNX Runtime library
 	@tests/scripts/setup.sh
+
+setup-servers: setup ## Install Kafka, PostgreSQL and Redis for the tests (as root); starts none of them
+	@python3 tests/scripts/servers.py setup
 
 demo: setup ## Build, start the service, send it traffic with fraud in it, show the decisions
 	$(CARGO) build --locked --release -p verdict
@@ -38,7 +41,7 @@ bench: setup ## Measure speed against baselines, in alternate rounds (load-tests
 	load-tests/run
 
 # The first line builds the binary that the black-box tests start, together with the tests, so that both share everything.
-test: setup ## Build and run all tests
+test: setup-servers ## Build and run all tests
 	$(CARGO) build --locked --workspace --lib --bins --tests
 	$(CARGO) test --locked --workspace
 

@@ -22,6 +22,7 @@ mod events;
 mod follower;
 mod held;
 mod lock;
+pub mod servers;
 mod service;
 
 pub use answer::{Answer, Client};
