@@ -216,7 +216,7 @@ async fn decisions(connection: &mut PgConnection, rows: &[&DecidedAt]) -> Result
     .bind(column(rows, |at| hex(&at.decided.generation.ruleset_hash)))
     .bind(column(rows, |at| model(at).map(|model| model.name.into_string())))
     .bind(column(rows, |at| model(at).map(|model| model.version.into_string())))
-    .bind(column(rows, |at| model(at).map(|model| Hex(&model.sha256).to_string())))
+    .bind(column(rows, |at| model(at).map(|model| hex(&model.sha256))))
     .bind(column(rows, |at| hex(&at.decided.generation.feature_schema)))
     .bind(column(rows, |at| i64::from(at.decided.latency_us)))
     .bind(column(rows, |at| i32::from(at.partition)))

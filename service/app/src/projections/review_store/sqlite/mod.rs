@@ -9,7 +9,7 @@ mod port;
 mod reviews;
 mod rows;
 #[cfg(test)]
-pub(in super::super) mod tests;
+pub(super) mod tests;
 
 use super::{Move, ReviewError, Stretch, page_of};
 use crate::journal::Partition;
