@@ -32,7 +32,7 @@ picture: setup ## Run the demo for a minute and draw docs/demo.svg from its scre
 	$(CARGO) build --locked --release -p verdict
 	python3 tests/scripts/picture.py --binary $(TARGET_DIR)/release/verdict --port $(DEMO_PORT) --rate $(DEMO_RATE)
 
-train: ## Train models/default again: traffic, features, ONNX, golden rows, card
+train: setup ## Train models/default again: traffic, features, ONNX, golden rows, card
 	$(CARGO) build --locked --release -p verdict
 	python3 models/train.py --verdict $(TARGET_DIR)/release/verdict
 	models/.venv/bin/python -m unittest discover --start-directory models/tests
@@ -50,13 +50,13 @@ verify: fmt lint deny docs ## Check format, lints, dependencies and docs
 fmt:
 	$(CARGO) fmt --all --check
 
-lint:
+lint: setup
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 deny: $(DENY)
 	$(DENY) --locked --log-level error check --hide-inclusion-graph bans licenses sources
 
-docs:
+docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 # About a minute: few features, not optimised; it runs for a second.

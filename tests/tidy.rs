@@ -151,6 +151,12 @@ fn rooms_do_not_know_one_another() {
         })
         .collect();
     assert_none(&upwards, "config and telemetry know no other room");
+    let plumbing: Vec<String> = sources("service/app/src/kafka", "rs")
+        .iter()
+        .flat_map(|source| crate_paths(&source.text))
+        .filter(|path| !["config", "kafka", "telemetry"].iter().any(|room| path.split("::").next() == Some(room)))
+        .collect();
+    assert_none(&plumbing, "kafka is plumbing: it knows config and telemetry, and no room that uses it");
 }
 
 #[test]

@@ -6,6 +6,11 @@ cd "$(dirname "$0")/../.."
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev) # SQLite is compiled from its source
+# librdkafka is compiled from its source, against the system's OpenSSL.
+command -v c++ >/dev/null || missing+=(g++)
+command -v make >/dev/null || missing+=(make)
+command -v pkg-config >/dev/null || missing+=(pkg-config)
+pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
 command -v python3 >/dev/null || missing+=(python3 python3-pip)
 if command -v python3 >/dev/null && ! python3 -m pip --version >/dev/null 2>&1 \
     && ! python3 tests/scripts/onnxruntime.py --check; then

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod ingress;
 pub mod journal;
+pub mod kafka;
 pub mod model;
 pub mod projections;
 pub mod rulebook;

@@ -9,13 +9,17 @@
 
 mod error;
 mod http;
+mod kafka;
 mod layers;
 mod parts;
+mod secret;
 mod section;
 
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use http::{ApiKeyConfig, HttpConfig, RateConfig, Scope};
+pub use kafka::{KafkaConfig, refused_property};
 pub use parts::{ActorsConfig, DataConfig, DecideConfig, ModelConfig, RulesConfig};
+pub use secret::Secret;
 
 use layers::{File, Findings, Layers, PREFIX, TextSetting, suggestion};
 use section::{Section, variable};
@@ -47,6 +51,8 @@ pub struct Config {
     pub rules: RulesConfig,
     /// `[model]`.
     pub model: ModelConfig,
+    /// `[kafka]`; `None` keeps everything on this machine.
+    pub kafka: Option<KafkaConfig>,
     /// Log directives in the syntax of `RUST_LOG`, which sets them; `None` stands for `info` and a quiet HTTP server.
     pub log_filter: Option<String>,
 }
@@ -109,7 +115,7 @@ impl Config {
         }
     }
 
-    /// Builds a configuration from a file's (name, text) and environment variables, without any I/O.
+    /// Builds a configuration from a file's (name, text) and environment variables; of files it reads only those that hold a secret.
     ///
     /// # Errors
     /// Every fault, in order of place.
@@ -142,6 +148,7 @@ impl Config {
             decide: DecideConfig::read(Section::new("decide", &layers, &mut findings)),
             rules: RulesConfig::read(Section::new("rules", &layers, &mut findings)),
             model: ModelConfig::read(Section::new("model", &layers, &mut findings), environment.ort_dylib_path),
+            kafka: KafkaConfig::read(Section::new("kafka", &layers, &mut findings)),
             log_filter: environment.log_filter,
         };
         config.cross_check(&layers, &mut findings);

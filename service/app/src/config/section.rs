@@ -3,6 +3,7 @@
 
 use super::error::Place;
 use super::layers::{Findings, Layers, Setting, suggestion};
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ pub(super) struct Section<'a> {
     name: &'static str,
     layers: &'a Layers<'a>,
     findings: &'a mut Findings,
-    asked: Vec<&'static str>,
+    asked: Vec<Cow<'static, str>>,
 }
 
 impl<'a> Section<'a> {
@@ -23,9 +24,18 @@ impl<'a> Section<'a> {
     }
 
     /// The setting as it was given, `None` when it was not.
-    pub(super) fn given(&mut self, key: &'static str) -> Option<Setting<'a>> {
+    pub(super) fn given(&mut self, key: impl Into<Cow<'static, str>>) -> Option<Setting<'a>> {
+        let key = key.into();
+        let found = self.layers.find(self.name, &key);
         self.asked.push(key);
-        self.layers.find(self.name, key)
+        found
+    }
+
+    /// Where the section begins, or the first setting of it that stands elsewhere; `None` when no layer has any.
+    pub(super) fn place(&self) -> Option<Place> {
+        let in_file = self.layers.file.as_ref().and_then(|file| file.table().get_key_value(self.name));
+        let in_file = in_file.map(|(name, _)| self.layers.place_of_span(name.span()));
+        in_file.or_else(|| Some(self.layers.texts.iter().find(|text| text.section == self.name)?.place.clone()))
     }
 
     /// An integer within bounds.
@@ -99,16 +109,17 @@ impl<'a> Section<'a> {
 
     /// Reports every key of the section that nobody asked for.
     pub(super) fn end(self) {
+        let known: Vec<&str> = self.asked.iter().map(AsRef::as_ref).collect();
         for (key, _) in self.layers.section(self.name).into_iter().flatten() {
-            if !self.asked.contains(&key.get_ref().as_ref()) {
-                let hint = suggestion(key.get_ref(), &self.asked, str::to_owned);
+            if !known.contains(&key.get_ref().as_ref()) {
+                let hint = suggestion(key.get_ref(), &known, str::to_owned);
                 let place = self.layers.place_of_span(key.span());
                 self.findings.push_setting(&format!("{}.{}", self.name, key.get_ref()), place, &unknown("key", &hint));
             }
         }
         for text in self.layers.texts.iter().filter(|text| text.section == self.name) {
-            if !self.asked.contains(&text.key.as_str()) {
-                let hint = suggestion(&text.key, &self.asked, |key| variable(self.name, key));
+            if !known.contains(&text.key.as_str()) {
+                let hint = suggestion(&text.key, &known, |key| variable(self.name, key));
                 self.findings.push(text.place.clone(), unknown("variable", &hint));
             }
         }
