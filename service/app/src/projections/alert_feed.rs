@@ -66,22 +66,24 @@ impl AlertFeed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::review_store::tests::{alert, store_of};
+    use super::super::review_store::contract::{alert, fill, reflect, subjects};
     use super::*;
 
     #[tokio::test]
     async fn followers_hear_of_what_arrives_once_they_listen() {
-        let (_dir, store, _) = store_of(3).await;
-        let store = Arc::new(store);
+        // One kind will do: what a feed asks of a store is in the suite of both.
+        let subject = subjects().await.remove(0);
+        let store = &subject.store;
+        fill(&**store, 3).await;
         let live = broadcast::Sender::new(8);
-        let feed = AlertFeed::new(Arc::clone(&store), live.clone());
+        let feed = AlertFeed::new(Arc::clone(store) as _, live.clone());
         let acting = async {
             let mut first = live.subscribe();
-            store.apply(&[alert(10, "u")], &[4]).await.expect("applies");
+            reflect(&**store, &[alert(10, "u")], 4).await.expect("applies");
             assert_eq!(first.recv().await.expect("an arrival").seq, 4);
             // Two in one write, and nobody is told twice.
             let mut second = live.subscribe();
-            store.apply(&[alert(10, "u"), alert(11, "u"), alert(12, "u")], &[6]).await.expect("applies");
+            reflect(&**store, &[alert(10, "u"), alert(11, "u"), alert(12, "u")], 6).await.expect("applies");
             for follower in [&mut first, &mut second] {
                 let told = [follower.recv().await.expect("one").alert.transaction_id.clone(), {
                     follower.recv().await.expect("another").alert.transaction_id.clone()
@@ -90,12 +92,12 @@ mod tests {
             }
             drop((first, second));
             // What arrives while nobody listens is read from the store by whoever comes next.
-            store.apply(&[alert(13, "u")], &[7]).await.expect("applies");
+            reflect(&**store, &[alert(13, "u")], 7).await.expect("applies");
             let mut head = store.head();
             tokio::task::yield_now().await;
             let mut third = live.subscribe();
             let place = store.place(None).await.expect("reads").expect("a place");
-            store.apply(&[alert(14, "u")], &[8]).await.expect("applies");
+            reflect(&**store, &[alert(14, "u")], 8).await.expect("applies");
             head.changed().await.expect("the store is there");
             let next = loop {
                 let arrival = third.recv().await.expect("an arrival");

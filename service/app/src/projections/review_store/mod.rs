@@ -14,7 +14,7 @@
 //! - **A server that hangs** without closing its connections is given up: every call to one ends in bounded time.
 
 #[cfg(test)]
-pub(super) mod contract;
+pub(in crate::projections) mod contract;
 pub mod postgres;
 pub mod sqlite;
 

@@ -9,7 +9,7 @@ mod port;
 mod reviews;
 mod rows;
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::projections) mod tests;
 
 use super::{Move, ReviewError, Stretch, page_of};
 use crate::journal::Partition;

@@ -21,7 +21,7 @@ async fn store_of(count: u64) -> (TempDir, SqliteStore, Vec<Alert>) {
 }
 
 /// Executes SQL the way a person at a prompt does: on a connection of their own.
-pub(in super::super) async fn by_hand(dir: &Path, sql: &str) -> Result<(), String> {
+pub(in crate::projections) async fn by_hand(dir: &Path, sql: &str) -> Result<(), String> {
     let options = SqliteConnectOptions::new().filename(dir.join("review.db"));
     let mut connection = options.connect().await.expect("connects");
     let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await;
