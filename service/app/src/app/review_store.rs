@@ -39,7 +39,8 @@ pub(super) async fn open(config: &Config, partitions: Partition) -> anyhow::Resu
 
 fn database(postgres: &PostgresConfig, journal: Arc<str>, partitions: Partition) -> anyhow::Result<PostgresStore> {
     // The configuration has checked it; its own words could show a part of it.
-    let options: PgConnectOptions = postgres.url.expose().parse().map_err(|_| anyhow::anyhow!("postgres.url is no URL"))?;
+    let options: PgConnectOptions =
+        postgres.url.expose().parse().map_err(|_| anyhow::anyhow!("postgres.url is no URL"))?;
     let settings = Settings {
         journal,
         partitions,
@@ -58,7 +59,10 @@ fn identity(dir: &Path) -> anyhow::Result<Arc<str>> {
     match fs::read_to_string(&path) {
         Ok(text) => {
             let id = Uuid::try_parse(text.trim_end());
-            Ok(id.with_context(|| format!("expected the identity of a journal in {}", path.display()))?.to_string().into())
+            Ok(id
+                .with_context(|| format!("expected the identity of a journal in {}", path.display()))?
+                .to_string()
+                .into())
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let id = Uuid::new_v4().to_string();

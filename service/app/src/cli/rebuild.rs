@@ -3,37 +3,32 @@
 use super::ConfigArgs;
 use crate::app::review_store::{self, Rebuilt};
 use anyhow::Context;
-use clap::Subcommand;
+use clap::ValueEnum;
 use std::io::{self, Write};
 
-/// Fill a projection again from the journal.
-#[derive(Clone, Debug, clap::Args)]
-pub struct RebuildArgs {
-    /// Which one
-    #[command(subcommand)]
-    pub projection: Projection,
-}
-
-/// The projections.
-#[derive(Clone, Debug, Subcommand)]
-#[expect(missing_docs, reason = "clap would show a variant's words instead of those of its arguments")]
-pub enum Projection {
-    Review(ReviewArgs),
-}
-
-/// Fill alerts, decisions and labels again from the start of the journal.
+/// Fill a projection again from the start of the journal.
 ///
-/// Rows that are there stay as they are, and what is missing comes back: wiped tables are filled, and nothing is there
-/// twice. What people wrote (alert_reviews) is never touched. A running service does the reading, within seconds;
-/// decisions go on meanwhile.
+/// `review` is alerts, decisions and labels. Rows that are there stay as they are, and what is missing comes back: wiped
+/// tables are filled, and nothing is there twice. What people wrote (alert_reviews) is never touched. A running service
+/// does the reading, within seconds; decisions go on meanwhile.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   verdict rebuild review
   verdict rebuild review --config /etc/verdict/verdict.toml")]
-pub struct ReviewArgs {
+pub struct RebuildArgs {
+    /// Which one
+    #[arg(value_enum)]
+    pub projection: Projection,
     /// Where the configuration and the data are.
     #[command(flatten)]
     pub common: ConfigArgs,
+}
+
+/// The projections that can be filled again.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Projection {
+    /// Alerts, decisions and labels.
+    Review,
 }
 
 /// Runs the command.
@@ -41,7 +36,7 @@ pub struct ReviewArgs {
 /// # Errors
 /// The configuration is wrong, there is no journal, or it or the store fails.
 pub fn run(args: &RebuildArgs) -> anyhow::Result<()> {
-    let Projection::Review(ReviewArgs { common }) = &args.projection;
+    let RebuildArgs { projection: Projection::Review, common } = args;
     let config = common.load([])?;
     crate::telemetry::init_logging(config.log_filter())?;
     let line = match actix::System::new().block_on(review_store::rebuild(&config))? {

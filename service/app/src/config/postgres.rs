@@ -80,7 +80,8 @@ const PARAMETERS: [&str; 14] = [
 
 /// What is wrong with a URL; no value of it is quoted.
 fn check(url: &Secret) -> Result<(), String> {
-    let shape = "postgres://USER:PASSWORD@HOST:PORT/DATABASE, with ?sslmode=verify-full where the network is not trusted";
+    let shape =
+        "postgres://USER:PASSWORD@HOST:PORT/DATABASE, with ?sslmode=verify-full where the network is not trusted";
     if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
         return Err(format!("expected {shape}"));
     }

@@ -194,8 +194,7 @@ fn a_database_is_named_and_never_shown() {
     let postgres = config.postgres.unwrap();
     assert_eq!(postgres, PostgresConfig { migrate: true, ..PostgresConfig::at(Secret::new(url)) });
     assert_eq!((postgres.decision_days, postgres.max_connections), (30, 8));
-    let shape =
-        "expected postgres://USER:PASSWORD@HOST:PORT/DATABASE, with ?sslmode=verify-full where the network is not trusted";
+    let shape = "expected postgres://USER:PASSWORD@HOST:PORT/DATABASE, with ?sslmode=verify-full where the network is not trusted";
     for (text, expected) in [
         ("url = \"mysql://u:hunter2@db\"", format!("verdict.toml:2:7: postgres.url: {shape}")),
         (
@@ -374,6 +373,11 @@ fn the_example_in_the_docs_shows_every_default() {
     let config = accepts(&uncommented.replace("# runtime_", "runtime_"), &[]);
     assert_eq!((config.http.api_keys.len(), config.model.runtime_library.is_some()), (1, true));
     assert_eq!(config.http.api_keys[0].rate, Some(RateConfig { per_sec: 100, burst: 500 }));
+    let (_, postgres) = example.split_once("# [postgres]").unwrap();
+    let settings = postgres.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = "));
+    let text = format!("[postgres]\n{}", settings.collect::<Vec<_>>().join("\n"));
+    let shown = accepts(&text, &[]).postgres.unwrap();
+    assert_eq!(shown, PostgresConfig::at(shown.url.clone()));
     // Every key of the defaults is in it, under its own name.
     for key in [
         "listen",

@@ -2,13 +2,13 @@
 
 use super::super::review_store::contract::{fill, id_of, says};
 use super::super::review_store::sqlite::SqliteStore;
-use crate::wire::alert::Alert;
-use std::path::Path;
-use tempfile::TempDir;
 use super::*;
+use crate::wire::alert::Alert;
 use crate::wire::review::ReviewStatus::{ConfirmedFraud, FalsePositive, InReview};
 use std::cell::{Cell, RefCell};
 use std::future::ready;
+use std::path::Path;
+use tempfile::TempDir;
 use verdict_core::event::LabelSource;
 use verdict_core::time::Timestamp;
 

@@ -101,8 +101,10 @@ impl Subject {
 
     /// Empties everything that is made from the journal.
     pub(in crate::projections) async fn wipe(&self) {
-        let (file, database) =
-            ("DELETE FROM alerts; DELETE FROM positions", "TRUNCATE fraud_alerts, decisions, labels, projection_positions");
+        let (file, database) = (
+            "DELETE FROM alerts; DELETE FROM positions",
+            "TRUNCATE fraud_alerts, decisions, labels, projection_positions",
+        );
         self.by_hand(file, database).await.expect("wiped");
     }
 
@@ -110,8 +112,7 @@ impl Subject {
     pub(in crate::projections) async fn says_by_hand(&self, alert_id: &str, status: &str, at: Timestamp) {
         let (into, at) = ("INSERT INTO alert_reviews (alert_id, status, note,", at.as_millis());
         let file = format!("{into} at_ms) VALUES ('{alert_id}', '{status}', 'x', {at})");
-        let database =
-            format!("{into} at) VALUES ('{alert_id}', '{status}', 'x', to_timestamp({at} / 1000.0))");
+        let database = format!("{into} at) VALUES ('{alert_id}', '{status}', 'x', to_timestamp({at} / 1000.0))");
         self.by_hand(&file, &database).await.expect("inserts");
     }
 
@@ -201,7 +202,11 @@ async fn a_position_moves_only_from_the_expected_one() {
         positions.retain(|(_, n)| *n > 0);
         assert_eq!(positions, []);
         assert!(matches!(store.apply(&stretch(9, 8, 9)).await, Err(ReviewError::Moved { found: 0, .. })));
-        assert_eq!(subject.page(&AlertFilter { limit: 9, ..AlertFilter::default() }).await.alerts.len(), 4, "rows stay");
+        assert_eq!(
+            subject.page(&AlertFilter { limit: 9, ..AlertFilter::default() }).await.alerts.len(),
+            4,
+            "rows stay"
+        );
     }
 }
 
@@ -236,7 +241,8 @@ async fn the_latest_review_is_the_status_of_its_alert() {
         let change = "UPDATE alert_reviews SET status = 'false_positive'";
         let message = subject.by_hand(change, change).await.expect_err("it stays");
         assert!(message.contains("a review is not changed: insert a later one"), "{message}");
-        let queue = "CREATE TABLE seen AS SELECT * FROM alert_queue WHERE status = 'confirmed_fraud' AND assignee IS NULL";
+        let queue =
+            "CREATE TABLE seen AS SELECT * FROM alert_queue WHERE status = 'confirmed_fraud' AND assignee IS NULL";
         subject.by_hand(queue, queue).await.expect("a view for people");
         let delete = "DELETE FROM alert_reviews";
         subject.by_hand(delete, delete).await.expect("deletes");
@@ -346,7 +352,10 @@ async fn filters_hold_together() {
             if let Some(cursor) = page.next_cursor {
                 let after = Some(filter.read_cursor(&cursor).expect("a cursor of this filter"));
                 let next = subject.page(&AlertFilter { after, ..filter }).await;
-                assert_eq!(next.alerts.first().map(|alert| alert.detected_at + 1), page.alerts.last().map(|alert| alert.detected_at));
+                assert_eq!(
+                    next.alerts.first().map(|alert| alert.detected_at + 1),
+                    page.alerts.last().map(|alert| alert.detected_at)
+                );
             }
         }
     }

@@ -37,7 +37,6 @@ impl Connections {
             ("statement_timeout", millis.as_str()),
             ("lock_timeout", millis.as_str()),
             ("idle_in_transaction_session_timeout", millis.as_str()),
-            ("timezone", "UTC"),
         ];
         let options = options.clone().application_name("verdict").options(bounds).disable_statement_logging();
         Self { options, places: Semaphore::new(most), idle: Mutex::default(), patience }
@@ -48,12 +47,15 @@ impl Connections {
         let place = timeout(self.patience, self.places.acquire()).await;
         // invariant: the semaphore is never closed
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        while let Some(mut connection) = self.take_idle() {
+        if let Some(mut connection) = self.take_idle() {
             if let Ok(Ok(())) = timeout(PING_WITHIN, connection.ping()).await {
                 return Ok(Lease { home: self, connection, _place: place });
             }
+            // The others are of the same server: to ask each would only take the longer.
+            self.idle().clear();
         }
-        let connection = timeout(CONNECT_WITHIN, self.options.connect()).await.map_err(|_| late("connect", CONNECT_WITHIN))??;
+        let connection =
+            timeout(CONNECT_WITHIN, self.options.connect()).await.map_err(|_| late("connect", CONNECT_WITHIN))??;
         Ok(Lease { home: self, connection, _place: place })
     }
 
@@ -80,7 +82,6 @@ impl Lease<'_> {
     pub(super) fn keep(self) {
         self.home.idle().push(self.connection);
     }
-
 }
 
 impl Deref for Lease<'_> {

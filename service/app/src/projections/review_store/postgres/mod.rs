@@ -165,7 +165,8 @@ impl PostgresStore {
             None => self.settle().await?,
         };
         let (first, today) = self.kept();
-        let decided: Vec<&DecidedAt> = stretch.decided.iter().filter(|at| Day::of(at.decided.evaluated_at) >= first).collect();
+        let decided: Vec<&DecidedAt> =
+            stretch.decided.iter().filter(|at| Day::of(at.decided.evaluated_at) >= first).collect();
         let head = using(&self.writer, async |connection| {
             days.tend(connection, today, first).await?;
             days.make(connection, decided.iter().map(|at| Day::of(at.decided.evaluated_at))).await?;
@@ -214,9 +215,7 @@ impl PostgresStore {
         let rows = using(&self.others, async |connection| {
             let after = match filter.after {
                 None => None,
-                Some(id) => {
-                    Some(rows::position(connection, id).await?.ok_or(ReviewError::UnknownCursor(id))?)
-                }
+                Some(id) => Some(rows::position(connection, id).await?.ok_or(ReviewError::UnknownCursor(id))?),
             };
             Ok(rows::select(filter, after, limit + 1).build().fetch_all(connection).await?)
         })

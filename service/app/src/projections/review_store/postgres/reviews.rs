@@ -20,8 +20,7 @@ impl PostgresStore {
         said: NewReview,
         now: Timestamp,
     ) -> Result<Option<Review>, Fault> {
-        let stored =
-            using(&self.others, async |connection| insert(connection, alert_id, &said, now).await).await?;
+        let stored = using(&self.others, async |connection| insert(connection, alert_id, &said, now).await).await?;
         let Some((review_id, at_ms)) = stored else { return Ok(None) };
         self.reviewed.notify_one();
         Ok(Some(Review { review_id, alert_id: alert_id.to_string(), at: Timestamp::from_millis(at_ms), said }))
@@ -36,8 +35,7 @@ impl PostgresStore {
         // No review is of a time before 2000.
         rows::push_instant(&mut statement, after.0.max(0));
         statement.push(", ").push_bind(after.1).push(") ORDER BY at, review_id LIMIT ").push_bind(i64::from(most));
-        let found =
-            using(&self.others, async |connection| Ok(statement.build().fetch_all(connection).await?)).await?;
+        let found = using(&self.others, async |connection| Ok(statement.build().fetch_all(connection).await?)).await?;
         found.iter().map(|row| self.unlabelled_of(row)).collect()
     }
 
@@ -79,7 +77,8 @@ async fn insert(
         transaction.rollback().await?;
         return Ok(None);
     }
-    let mut statement = QueryBuilder::<Postgres>::new("INSERT INTO alert_reviews (alert_id, status, assignee, note, at) SELECT ");
+    let mut statement =
+        QueryBuilder::<Postgres>::new("INSERT INTO alert_reviews (alert_id, status, assignee, note, at) SELECT ");
     statement.push_bind(alert_id).push(", ").push_bind(said.status.name());
     statement.push(", ").push_bind(said.assignee.as_deref()).push(", ").push_bind(said.note.as_deref());
     // Later than the latest even if that came in the same millisecond, or from a clock that was ahead.

@@ -5,13 +5,9 @@ use super::Fault;
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
-use std::time::Duration;
 
 /// Where the database says which migrations it has.
 const TABLE: &str = "verdict_migrations";
-
-/// How long a migration may take: an index over all alerts of years.
-pub(super) const MIGRATE_WITHIN: Duration = Duration::from_secs(3_600);
 
 /// PostgreSQL's code for a table that is not there.
 const UNDEFINED_TABLE: &str = "42P01";

@@ -26,14 +26,21 @@ async fn a_database_belongs_to_one_journal() {
     ProjectionStore::positions(&mine).await.expect("claims it");
     let other = Settings { journal: "journal-2".into(), ..settings() };
     let other = PostgresStore::new(&options, other);
-    let stretch = Stretch { alerts: vec![alert(0, "u")], moves: vec![Move { partition: 0, from: 0, to: 1 }], ..Stretch::default() };
+    let stretch = Stretch {
+        alerts: vec![alert(0, "u")],
+        moves: vec![Move { partition: 0, from: 0, to: 1 }],
+        ..Stretch::default()
+    };
     for error in [
         ProjectionStore::positions(&other).await.map(drop).expect_err("is taken"),
         ReviewStore::reset(&other).await.expect_err("is taken"),
     ] {
         assert!(!error.is_transient());
         let message = error.to_string();
-        assert!(message.contains("made of journal journal-1, expected journal-2: two journals never share"), "{message}");
+        assert!(
+            message.contains("made of journal journal-1, expected journal-2: two journals never share"),
+            "{message}"
+        );
     }
     // Even one that never looked writes nothing.
     let error = ProjectionStore::apply(&other, &stretch).await.expect_err("is taken");
@@ -114,7 +121,10 @@ async fn days_of_decisions_come_and_go() {
     drop(reading);
     days.0.store(4, Ordering::Relaxed);
     apply(3, vec![decided(4, 4)]).await;
-    assert_eq!((partitions().await, count().await), (vec!["25".into(), "26".into(), "27".into(), "28".into(), "29".into()], 2));
+    assert_eq!(
+        (partitions().await, count().await),
+        (vec!["25".into(), "26".into(), "27".into(), "28".into(), "29".into()], 2)
+    );
 }
 
 #[tokio::test]
@@ -152,10 +162,16 @@ async fn a_slip_at_the_prompt_is_refused_in_words() {
     let id = &alerts[0].alert_id;
     let insert = |columns: &str, values: &str| format!("INSERT INTO alert_reviews ({columns}) VALUES ({values})");
     let table = [
-        (insert("alert_id, status", &format!("'{id}', 'fraud'")), "violates check constraint \"alert_reviews_status_check\""),
+        (
+            insert("alert_id, status", &format!("'{id}', 'fraud'")),
+            "violates check constraint \"alert_reviews_status_check\"",
+        ),
         (insert("alert_id, status", "'7', 'in_review'"), "invalid input syntax for type uuid"),
         (insert("alert_id, status, at", &format!("'{id}', 'in_review', to_timestamp(1795435)")), "after 1999"),
-        (insert("alert_id, status, at", &format!("'{id}', 'in_review', now() + interval '2 days'")), "at most a day ahead"),
+        (
+            insert("alert_id, status, at", &format!("'{id}', 'in_review', now() + interval '2 days'")),
+            "at most a day ahead",
+        ),
     ];
     for (sql, expected) in table {
         let message = subject.by_hand("", &sql).await.expect_err(&sql);

@@ -3,9 +3,9 @@
 use super::super::{DecidedAt, Move, ReviewError, Stretch};
 use super::{Fault, Settings};
 use crate::journal::Partition;
-use crate::wire::hex;
 use crate::wire::alert::Alert;
 use crate::wire::decision::ReasonJson;
+use crate::wire::hex;
 use serde::Serialize;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -49,7 +49,8 @@ async fn read(connection: &mut PgConnection, journal: &Arc<str>) -> Result<Vec<(
     if let Some((found, ..)) = rows.iter().find(|(found, ..)| *found != **journal) {
         return Err(ReviewError::OtherJournal { expected: Arc::clone(journal), found: found.as_str().into() }.into());
     }
-    let position = |(_, partition, n): (String, i32, i64)| Some((Partition::try_from(partition).ok()?, n.cast_unsigned()));
+    let position =
+        |(_, partition, n): (String, i32, i64)| Some((Partition::try_from(partition).ok()?, n.cast_unsigned()));
     Ok(rows.into_iter().filter_map(position).collect())
 }
 
@@ -178,9 +179,8 @@ async fn decisions(connection: &mut PgConnection, rows: &[&DecidedAt]) -> Result
     }
     let degraded = jsons(rows, |at| at.decided.decision.degraded.iter().map(|why| why.code()).collect::<Vec<_>>())?;
     let reasons = jsons(rows, |at| at.decided.decision.reasons.iter().map(ReasonJson::of).collect::<Vec<_>>())?;
-    let alert_id = |at: &&DecidedAt| {
-        at.decided.decision.alert.then(|| verdict_core::alert::alert_id(&at.decided.transaction))
-    };
+    let alert_id =
+        |at: &&DecidedAt| at.decided.decision.alert.then(|| verdict_core::alert::alert_id(&at.decided.transaction));
     let mode = |at: &&DecidedAt| if at.decided.decision.is_normal() { "normal" } else { "degraded" };
     let model = |at: &&DecidedAt| at.decided.generation.model.clone();
     sqlx::query(
