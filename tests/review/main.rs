@@ -1,7 +1,7 @@
 //! The review projection in PostgreSQL, from outside: what analysts find there, and what becomes of it when the server or
 //! the service is killed, held or wiped.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod faults;
 mod rebuilds;

@@ -170,11 +170,7 @@ fn errors_of_all_layers_come_together() {
 
 #[test]
 fn sections_that_come_later_are_refused() {
-    refuses(
-        "[redis]\n",
-        &[],
-        &["verdict.toml:1:2: redis: [redis] is not supported by this version yet; remove it"],
-    );
+    refuses("[redis]\n", &[], &["verdict.toml:1:2: redis: [redis] is not supported by this version yet; remove it"]);
     refuses(
         "http = 3",
         &[],

@@ -128,7 +128,7 @@ async fn of_labels_the_latest_is_kept() {
         };
         // The second is the latest; the third came late; the fourth is another source's; the fifth came last of an instant.
         let records =
-            vec![label(0, false, 0), label(1, true, 9), label(2, false, 5), label(3, true, 1), label(4, false, 9)];
+            [label(0, false, 0), label(1, true, 9), label(2, false, 5), label(3, true, 1), label(4, false, 9)];
         room.journal.append(records[..4].to_vec()).await.expect("appends");
         room.projection().catch_up().await.expect("catches up");
         let check = |expected: &str| {

@@ -56,7 +56,7 @@ pub(in crate::projections) struct Subject {
 
 enum Place {
     File(TempDir),
-    Database(PgConnectOptions),
+    Database(Box<PgConnectOptions>),
 }
 
 /// Empty stores of every kind.
@@ -64,7 +64,7 @@ pub(in crate::projections) async fn subjects() -> Vec<Subject> {
     let dir = tempfile::tempdir().expect("a directory");
     let url: PgConnectOptions = Postgres::shared().fresh_database().parse().expect("a URL");
     let mut both = vec![];
-    for place in [Place::File(dir), Place::Database(url)] {
+    for place in [Place::File(dir), Place::Database(Box::new(url))] {
         both.push(Subject { store: open(&place).await, place });
     }
     both

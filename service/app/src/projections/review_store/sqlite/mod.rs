@@ -110,7 +110,7 @@ impl SqliteStore {
             Ok(Ok(head))
         };
         let head = applied.await.map_err(|error: sqlx::Error| self.failed(&error))??;
-        self.head.send_if_modified(|known| std::mem::replace(known, Some(head)) != Some(head));
+        self.head.send_if_modified(|known| known.replace(head) != Some(head));
         Ok(())
     }
 
