@@ -8,6 +8,7 @@ mod base_currency;
 mod consuming;
 mod open_files;
 mod reload;
+pub(crate) mod review_store;
 mod reviews;
 mod stopping;
 mod watch;
@@ -25,7 +26,7 @@ use crate::journal::record::{Generation, ModelRef};
 use crate::journal::{DirLock, Journal, LogJournal, MemoryJournal};
 use crate::model::{ModelHost, Score, Search};
 use crate::projections::alert_feed::AlertFeed;
-use crate::projections::alerts::{AlertProjection, Lag};
+use crate::projections::review::{Lag, ReviewProjection};
 use crate::projections::review_labels::ReviewLabels;
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
@@ -217,7 +218,7 @@ pub struct Service {
     topics: Option<consuming::Topics>,
     journal: Arc<LogJournal>,
     checkpoints: Arc<CheckpointStore>,
-    reviews: Arc<ReviewStore>,
+    reviews: Arc<dyn ReviewStore>,
     readiness: Readiness,
     metrics: Metrics,
     /// The files of rules and model before they were read.
@@ -245,7 +246,7 @@ impl Service {
         let topics = consuming::Topics::find(&config, journal.partitions()).await?;
         let metrics = Metrics::new();
         let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
-        let reviews = Arc::new(ReviewStore::open(dir).await?);
+        let reviews = review_store::open(&config, journal.partitions()).await?;
         let listen = config.http.listen;
         let listener = TcpListener::bind(listen).with_context(|| {
             format!("cannot listen on {listen}; another service may use it, choose another with --listen")
@@ -278,7 +279,7 @@ impl Service {
         let address = self.listener.local_addr()?;
         let journal: Arc<dyn Journal> = self.journal.clone();
         // Downstream first: what reads the journal, what writes it, what feeds it.
-        let projection = AlertProjection::new(Arc::clone(&journal), Arc::clone(&self.reviews));
+        let projection = ReviewProjection::new(Arc::clone(&journal), Arc::clone(&self.reviews) as _, seed());
         let lag = projection.lag();
         let projection = actix::spawn(async move {
             let error = projection.run().await;
@@ -297,7 +298,7 @@ impl Service {
         let labels = ReviewLabels::new(Arc::clone(&self.reviews), self.metrics.clone());
         let labels = actix::spawn(labels.run(reviews::through(gateway.clone(), Clock::System)));
         let desk = Desk::new(Arc::clone(&self.reviews));
-        let feed = actix::spawn(AlertFeed::new(Arc::clone(&self.reviews), desk.live()).run());
+        let feed = actix::spawn(AlertFeed::new(Arc::clone(&self.reviews) as _, desk.live()).run());
         let metrics = self.metrics.clone();
         let streams = Streams::new(MAX_STREAMS, move || AlertStreamCutOff.emit(&metrics));
         let rates = RatesInForce::of(&self.deciding);
@@ -408,11 +409,16 @@ impl Service {
                 InFlight { requests: gateway.in_flight() }.emit(&metrics);
                 ListEntries { entries: lists.sweep(Clock::System.now()) }.emit(&metrics);
                 AlertStreams { open: streams.open() }.emit(&metrics);
-                ProjectionLag { projection: "alerts", records: lag.records() }.emit(&metrics);
-                readiness.set_projection_lag("alerts", lag.records());
+                ProjectionLag { projection: "review", records: lag.records() }.emit(&metrics);
+                readiness.set_projection_lag("review", lag.records());
             }
         }
     }
+}
+
+/// What tells the waits of this service from those of others that failed at the same moment.
+fn seed() -> u64 {
+    Clock::System.now().as_millis().cast_unsigned() ^ u64::from(std::process::id()) << 32
 }
 
 /// Answers what is in flight, then saves every profile.

@@ -170,19 +170,50 @@ fn errors_of_all_layers_come_together() {
 
 #[test]
 fn sections_that_come_later_are_refused() {
-    refuses(
-        "[postgres]\nurl = \"postgres://u:secret@db\"\n[redis]\n",
-        &[],
-        &[
-            "verdict.toml:1:2: postgres: [postgres] is not supported by this version yet; remove it",
-            "verdict.toml:3:2: redis: [redis] is not supported by this version yet; remove it",
-        ],
-    );
+    refuses("[redis]\n", &[], &["verdict.toml:1:2: redis: [redis] is not supported by this version yet; remove it"]);
     refuses(
         "http = 3",
         &[],
         &["verdict.toml:1:8: http: expected a section, written [http], found a value of type integer"],
     );
+}
+
+#[test]
+fn a_database_is_named_and_never_shown() {
+    assert_eq!(accepts("", &[]).postgres, None);
+    let url = "postgres://verdict:hunter2@db.example:5433/fraud?sslmode=verify-full";
+    let config = accepts(&format!("[postgres]\nurl = \"{url}\"\n"), &[("VERDICT__POSTGRES__MIGRATE", "true")]);
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    let postgres = config.postgres.unwrap();
+    assert_eq!(postgres, PostgresConfig { migrate: true, ..PostgresConfig::at(Secret::new(url)) });
+    assert_eq!((postgres.decision_days, postgres.max_connections), (30, 8));
+    let shape = "expected postgres://USER:PASSWORD@HOST:PORT/DATABASE, with ?sslmode=verify-full where the network is not trusted";
+    for (text, expected) in [
+        ("url = \"mysql://u:hunter2@db\"", format!("verdict.toml:2:7: postgres.url: {shape}")),
+        (
+            "url = \"postgres://u:hunter2@db:99999/x\"",
+            format!("verdict.toml:2:7: postgres.url: {shape}; found one that cannot be read"),
+        ),
+        (
+            "url = \"postgres://db/x?sslmod=require&pasword=hunter2\"",
+            "verdict.toml:2:7: postgres.url: unknown parameter `sslmod`; did you mean `sslmode`?".to_owned(),
+        ),
+        (
+            "decision_days = 0\nmax_connections = 1\nurl = \"postgres://db/x\"",
+            "verdict.toml:2:17: postgres.decision_days: expected an integer from 1 to 3650, found 0\n\
+             verdict.toml:3:19: postgres.max_connections: expected an integer from 2 to 100, found 1"
+                .to_owned(),
+        ),
+        (
+            "decision_days = 7",
+            "verdict.toml:1:2: postgres.url: expected `url` such as \"postgres://verdict@localhost/verdict\", or \
+             `url_file`: without it nothing of [postgres] is used"
+                .to_owned(),
+        ),
+        ("url = \"\"", "verdict.toml:2:7: postgres.url: expected a string that is not empty".to_owned()),
+    ] {
+        refuses(&format!("[postgres]\n{text}\n"), &[], &expected.lines().collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -344,6 +375,11 @@ fn the_example_in_the_docs_shows_every_default() {
         KafkaConfig { properties: Default::default(), ..config },
         KafkaConfig::at("broker-1:9092,broker-2:9092")
     );
+    let (_, postgres) = example.split_once("# [postgres]").unwrap();
+    let settings = postgres.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = "));
+    let text = format!("[postgres]\n{}", settings.collect::<Vec<_>>().join("\n"));
+    let shown = accepts(&text, &[]).postgres.unwrap();
+    assert_eq!(shown, PostgresConfig::at(shown.url.clone()));
     // Every key of the defaults is in it, under its own name.
     for key in [
         "listen",

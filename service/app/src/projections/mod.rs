@@ -5,7 +5,6 @@
 //! nothing here is ever read to decide.
 
 pub mod alert_feed;
-pub mod alert_store;
-pub mod alerts;
+pub mod review;
 pub mod review_labels;
 pub mod review_store;

@@ -270,7 +270,7 @@ impl ListEntries {
 /// How far a projection is behind the journal, sampled.
 #[derive(Clone, Copy, Debug)]
 pub struct ProjectionLag {
-    /// Its name, such as `alerts`.
+    /// Its name, such as `review`.
     pub projection: &'static str,
     /// Durable records that it has not read.
     pub records: u64,

@@ -280,13 +280,13 @@ mod tests {
     #[test]
     fn a_failed_journal_is_named_and_a_projection_behind_does_not_matter() {
         let readiness = Readiness::new(0);
-        readiness.set_projection_lag("alerts", 1_000_000);
+        readiness.set_projection_lag("review", 1_000_000);
         assert!(readiness.is_ready());
         readiness.set_journal(Some("disk full".into()));
         let detail: Value = serde_json::from_str(&readiness.report(Audience::Operator).detail).unwrap();
         assert_eq!(detail["ready"], false);
         assert_eq!(detail["components"]["journal"], json!({"ready": false, "failure": "disk full"}));
-        assert_eq!(detail["components"]["projections"]["alerts"]["lag_records"], 1_000_000);
+        assert_eq!(detail["components"]["projections"]["review"]["lag_records"], 1_000_000);
         readiness.set_journal(None);
         assert!(readiness.is_ready());
         readiness.stop();
