@@ -191,6 +191,20 @@ mod tests {
         }
     }
 
+    /// What was written once stays readable: these bytes were put together by hand.
+    #[test]
+    fn the_layout_stays() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let mut epoch = Vec::new();
+        push_epoch(2, 3, 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10, &mut epoch);
+        assert_eq!(hex(&epoch), "566b6531286815fc010002000300100f0e0d0c0b0a090807060504030201");
+        let record = entry_of(&samples::alert(0x0201, 0x0807_0605_0403_0201, 0x100f, "u-1"));
+        assert_eq!(hex(&record[..4]) + &hex(&record[8..28]), "566b65310201010201020304050607080f10000000000000");
+        let mut stored = Vec::new();
+        codec::encode(&samples::alert(0x0201, 0x0807_0605_0403_0201, 0x100f, "u-1"), &mut stored).expect("encodes");
+        assert_eq!(record[28..], stored);
+    }
+
     proptest! {
         #[test]
         fn any_flipped_bit_is_found(at in any::<prop::sample::Index>(), bit in 0..8) {
