@@ -9,6 +9,8 @@
 //!   (`AppendError::Fenced`). When an append fails, memory is ahead of the truth: every later append of that epoch is
 //!   refused too, and the owner drops its state and recovers under a new epoch (it never carries on).
 //! - `replay` streams records back in journal order; what was never durable never appears.
+//! - A **position** is where in a partition's storage a reader can start. Whoever saves how far it has got saves one with
+//!   it, where the journal needs them: see `position` and `locate`.
 
 pub mod checkpoint;
 pub mod codec;
@@ -54,6 +56,17 @@ pub struct Tenure {
     pub epoch: u64,
     /// The number that the next record must carry; everything below it is durable.
     pub next_n: u64,
+}
+
+/// Where in a partition's storage a reader can start: it knows there, without what lies before, which records count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The first byte or entry to read, as the store counts them.
+    pub offset: u64,
+    /// The epoch that is in force there.
+    pub epoch: u64,
+    /// Number of the first record behind it.
+    pub n: u64,
 }
 
 /// Why records were not made durable.
@@ -111,6 +124,17 @@ pub enum JournalError {
         /// The profile or mark, and what is wrong with it.
         what: Arc<str>,
     },
+    /// A topic with checkpoints is not what was written.
+    #[error(
+        "topic {topic} is damaged: {what}; restore it from a copy. Where it is emptied instead, profiles are made again from \
+         the journal, and alerts and dead letters are published again"
+    )]
+    DamagedSnapshot {
+        /// The topic.
+        topic: Arc<str>,
+        /// The profile or mark, and what is wrong with it.
+        what: Arc<str>,
+    },
     /// The checkpoint reflects records that the journal does not have.
     #[error(
         "the checkpoint reflects partition {partition} up to record {checkpoint}, but the journal ends at {journal}: \
@@ -137,6 +161,8 @@ pub enum Wanted {
     Everything,
     /// Decisions that raise an alert; any other record may be left out.
     Alerts,
+    /// Those, and dead letters: what goes out on topics; any other record may be left out.
+    Published,
 }
 
 /// The port.
@@ -160,4 +186,15 @@ pub trait Journal: Send + Sync + 'static {
 
     /// For every partition the number of durable records; changes with every commit.
     fn durable(&self) -> watch::Receiver<Vec<u64>>;
+
+    /// The nearest known position from which a reader finds the records of a partition from `n` on; its own `n` may be
+    /// smaller. `None` where readers need no position, which is also the start of a partition.
+    fn position(&self, _partition: Partition, _n: u64) -> Option<Position> {
+        None
+    }
+
+    /// Learns positions that `position` gave in an earlier life of the journal, so that `take_over`, `replay` and `read`
+    /// need not look for them from the start of the partition. One that is wrong makes reading from it fail
+    /// (`OutOfReach`), or find other records than those of the journal.
+    fn locate(&self, _positions: &[(Partition, Position)]) {}
 }

@@ -7,5 +7,6 @@
 pub mod alert_feed;
 pub mod alert_store;
 pub mod alerts;
+pub mod outbox;
 pub mod review_labels;
 pub mod review_store;
