@@ -171,6 +171,17 @@ pub enum JournalError {
         /// The profile or mark, and what is wrong with it.
         what: Arc<str>,
     },
+    /// A topic with checkpoints is not what was written.
+    #[error(
+        "topic {topic} is damaged: {what}; restore it from a copy. Where it is emptied instead, profiles are made again from \
+         the journal, and alerts and dead letters are published again"
+    )]
+    DamagedSnapshot {
+        /// The topic.
+        topic: Arc<str>,
+        /// The profile or mark, and what is wrong with it.
+        what: Arc<str>,
+    },
     /// The checkpoint reflects records that the journal does not have.
     #[error(
         "the checkpoint reflects partition {partition} up to record {checkpoint}, but the journal ends at {journal}: \
@@ -197,6 +208,8 @@ pub enum Wanted {
     Everything,
     /// Decisions that raise an alert; any other record may be left out.
     Alerts,
+    /// Those, and dead letters: what goes out on topics; any other record may be left out.
+    Published,
 }
 
 /// The port.

@@ -53,6 +53,18 @@ pub(crate) fn alert(partition: Partition, epoch: u64, n: u64, user_id: &str) -> 
     with(partition, epoch, n, Body::Decision(Arc::new(decided)))
 }
 
+/// A refused record of topic `transactions`, whose offset is its number.
+pub(crate) fn dead_letter(partition: Partition, epoch: u64, n: u64) -> Record {
+    let body = Body::DeadLetter {
+        reason: "TOO_OLD".into(),
+        detail: "expected a timestamp after 0 ms".into(),
+        original: format!("{{\"transaction_id\":\"t-{n}\"}}").into_bytes().into(),
+        cut: None,
+    };
+    let source = Source::Topic { topic: "transactions".into(), partition: partition.into(), offset: n.cast_signed() };
+    Record { source, ..with(partition, epoch, n, body) }
+}
+
 /// A record of every kind and source, with every optional part once present and once absent.
 pub(crate) fn one_of_each() -> Vec<Record> {
     let mut blocked = sample_decided();

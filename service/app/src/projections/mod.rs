@@ -5,6 +5,7 @@
 //! nothing here is ever read to decide.
 
 pub mod alert_feed;
+pub mod outbox;
 pub mod review;
 pub mod review_labels;
 pub mod review_store;

@@ -222,7 +222,7 @@ fn mark_of(row: &SqliteRow) -> Result<Mark, String> {
     decode(partition, checksum, body).map_err(|what| format!("the mark of partition {partition}: {what}"))
 }
 
-fn decode(partition: u16, checksum: i64, body: &[u8]) -> Result<Mark, String> {
+pub(super) fn decode(partition: u16, checksum: i64, body: &[u8]) -> Result<Mark, String> {
     let found = mark_checksum(partition, body);
     if found != checksum {
         return Err(format!("expected checksum {checksum:08x}, found {found:08x}"));
@@ -249,7 +249,7 @@ fn decode(partition: u16, checksum: i64, body: &[u8]) -> Result<Mark, String> {
     Ok(Mark { partition, next_n: stored.next_n, totals })
 }
 
-fn encode(mark: &Mark) -> Result<Vec<u8>, postcard::Error> {
+pub(super) fn encode(mark: &Mark) -> Result<Vec<u8>, postcard::Error> {
     let Mark { next_n, totals, .. } = *mark;
     let Totals { decisions, logins, labels, list_changes, duplicates, dead_letters, skipped } = totals;
     let v1 = MarkV1 { next_n, decisions, logins, labels, duplicates, dead_letters };
@@ -262,7 +262,7 @@ fn encode(mark: &Mark) -> Result<Vec<u8>, postcard::Error> {
     }
 }
 
-fn mark_checksum(partition: u16, body: &[u8]) -> i64 {
+pub(super) fn mark_checksum(partition: u16, body: &[u8]) -> i64 {
     let mut hash = crc32fast::Hasher::new();
     hash.update(&partition.to_le_bytes());
     hash.update(body);

@@ -254,7 +254,7 @@ impl Scan {
         let Some(head) = self.walk.head()? else { return Ok(None) };
         let Self { walk, floors, wanted, decoder } = self;
         let (records, chain) = walk.verified(&head, walk.chain.clone(), |frame| {
-            let passes = *wanted == Wanted::Everything || frame.raises_alert();
+            let passes = *wanted != Wanted::Alerts || frame.raises_alert();
             let wanted = passes && frame.n >= floors.0[usize::from(frame.partition)];
             wanted.then(|| frame.decode(decoder)).transpose()
         })?;
