@@ -50,7 +50,7 @@ fn a_stray_is_moved_and_what_is_no_event_is_kept() {
     let (kafka, topics, service) = started("stray");
     let name = topics.name("transactions");
     produce(kafka, &name, home("u-2"), "u-1", &Payment::new("u-1", "t-1", "12.00").text());
-    for value in ["not json", "", r#"{"transaction_id":"t"}"#, &"x".repeat(1_200_000)] {
+    for value in ["not json", "[]", r#"{"transaction_id":"t"}"#, &"x".repeat(1_200_000)] {
         produce(kafka, &name, home("u-2"), "u-2", value);
     }
     let old = Payment::new("u-2", "t-old", "12.00").at(now_ms() - 8 * verdict_tests::DAY_MS);

@@ -53,13 +53,16 @@ impl SourceOffsets {
     }
 
     fn list(&self, wanted: impl Fn(i32) -> bool) -> Vec<SourceOffset> {
-        let each = |(topic, partitions): (&Box<str>, &HashMap<i32, i64>)| -> Vec<SourceOffset> {
+        let mut listed = Vec::new();
+        for (topic, partitions) in &self.next {
             let offsets = partitions.iter().filter(|(partition, _)| wanted(**partition));
-            offsets
-                .map(|(&partition, &next_offset)| SourceOffset { topic: topic.clone(), partition, next_offset })
-                .collect()
-        };
-        self.next.iter().flat_map(each).collect()
+            listed.extend(offsets.map(|(&partition, &next_offset)| SourceOffset {
+                topic: topic.clone(),
+                partition,
+                next_offset,
+            }));
+        }
+        listed
     }
 }
 

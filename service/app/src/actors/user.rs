@@ -35,7 +35,7 @@ pub struct UserActor {
     /// In a box: most users are between decisions.
     scoring: Option<Box<Scoring>>,
     /// What waits for the turn of its source.
-    stalled: Option<Box<Stalled>>,
+    stalled: Option<Stalled>,
     /// Bounded by the shard's permits.
     held: VecDeque<Work>,
 }
@@ -54,7 +54,7 @@ struct Scoring {
 /// What is ready before those that its source delivered before it.
 enum Stalled {
     /// An event that leaves its record at once.
-    Work(Work),
+    Work(Box<Work>),
     /// The model's word on the transaction that waited for it.
     Scored(ModelVerdict),
 }
@@ -93,7 +93,7 @@ impl Work {
     }
 
     /// Makes a dead letter of an event that must leave a record; any other comes back.
-    pub(super) fn into_dead_letter(self, partition: Partition, refusal: &Refusal) -> Result<Parked, Self> {
+    pub(super) fn into_dead_letter(self, partition: Partition, refusal: &Refusal) -> Result<Parked, Box<Self>> {
         fn park<T>(
             partition: Partition,
             mut ticket: Ticket<T>,
@@ -105,14 +105,14 @@ impl Work {
             Parked { partition, source, received_at, body, completion: completion(ticket, refusal.clone()) }
         }
         if !matches!(self.source(), Source::Topic { .. }) {
-            return Err(self);
+            return Err(Box::new(self));
         }
         match self {
             Self::Transaction(_, ticket) => Ok(park(partition, ticket, refusal, Completion::TransactionRefused)),
             Self::Login(_, ticket) | Self::Label(_, ticket) => {
                 Ok(park(partition, ticket, refusal, Completion::EventRefused))
             }
-            Self::List(..) => Err(self),
+            Self::List(..) => Err(Box::new(self)),
         }
     }
 }
@@ -148,7 +148,7 @@ impl UserActor {
 
     /// Puts off what is ready until the turn of its source.
     fn stall(&mut self, source: &Source, stalled: Stalled, ctx: &Context<Self>) {
-        self.stalled = Some(Box::new(stalled));
+        self.stalled = Some(stalled);
         self.shard.turns.wait(self.partition, source, Waiting::User(ctx.address()));
     }
 
@@ -157,7 +157,7 @@ impl UserActor {
             // These leave a record at once; a transaction may be ready for its model before.
             Work::Login(..) | Work::Label(..) if !self.is_turn(work.source()) => {
                 let source = work.source().clone();
-                return self.stall(&source, Stalled::Work(work), ctx);
+                return self.stall(&source, Stalled::Work(Box::new(work)), ctx);
             }
             Work::Transaction(transaction, ticket) => self.weigh(transaction, ticket, ctx),
             Work::Login(login, ticket) => self.remember(Event::Login(login), ticket),
@@ -188,7 +188,7 @@ impl UserActor {
         };
         if (admission != Admission::New || refusal.is_some()) && !self.is_turn(&ticket.source) {
             let source = ticket.source.clone();
-            return self.stall(&source, Stalled::Work(Work::Transaction(transaction, ticket)), ctx);
+            return self.stall(&source, Stalled::Work(Box::new(Work::Transaction(transaction, ticket))), ctx);
         }
         if let Some(refusal) = refusal {
             return self.refuse(ticket, refusal, Completion::TransactionRefused);
@@ -396,8 +396,8 @@ impl Handler<YourTurn> for UserActor {
     type Result = ();
 
     fn handle(&mut self, _: YourTurn, ctx: &mut Context<Self>) {
-        match self.stalled.take().map(|stalled| *stalled) {
-            Some(Stalled::Work(work)) => self.take(work, ctx),
+        match self.stalled.take() {
+            Some(Stalled::Work(work)) => self.take(*work, ctx),
             Some(Stalled::Scored(verdict)) => {
                 self.decide(verdict, ctx);
                 self.memory.finished();

@@ -229,12 +229,14 @@ impl State {
 
     /// What stands still, in sentences.
     fn source_failures(&self, audience: Audience) -> Vec<String> {
-        let failures = self.sources.iter().flatten();
-        let told = |(source, why): (&Box<str>, &Arc<str>)| match audience {
-            Audience::Operator => format!("{source}: {why}"),
-            Audience::Anyone => format!("{source} is not consumed; the log says why"),
-        };
-        failures.map(told).collect()
+        let mut told = Vec::new();
+        for (source, why) in self.sources.iter().flatten() {
+            told.push(match audience {
+                Audience::Operator => format!("{source}: {why}"),
+                Audience::Anyone => format!("{source} is not consumed; the log says why"),
+            });
+        }
+        told
     }
 
     /// The report with sources, if any are consumed.
@@ -255,6 +257,22 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_stands_still_holds_readiness_up() {
+        let readiness = Readiness::new(0);
+        assert!(!readiness.report(Audience::Anyone).detail.contains("sources"), "nothing is consumed");
+        readiness.set_source("kafka", None);
+        assert!(readiness.is_ready());
+        assert!(readiness.report(Audience::Anyone).detail.contains(r#""sources":{"failures":[],"ready":true}"#));
+        readiness.set_source("transactions/3", Some("the offset is gone".into()));
+        let report = readiness.report(Audience::Operator);
+        assert!(!report.ready && report.waiting_for == "transactions/3: the offset is gone", "{}", report.waiting_for);
+        let told = readiness.report(Audience::Anyone).waiting_for;
+        assert_eq!(told, "transactions/3 is not consumed; the log says why");
+        readiness.set_source("transactions/3", None);
+        assert!(readiness.is_ready());
+    }
 
     #[test]
     fn ready_once_every_shard_has_recovered() {

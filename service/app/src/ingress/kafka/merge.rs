@@ -245,8 +245,8 @@ mod tests {
                 feed(&mut merge, source.index(sources.len()));
                 found.extend(std::iter::from_fn(|| merge.pop()).take(taken));
             }
-            for source in 0..sources.len() {
-                (0..=sources[source].0.len()).for_each(|_| feed(&mut merge, source));
+            for (source, (records, _)) in sources.iter().enumerate() {
+                (0..=records.len()).for_each(|_| feed(&mut merge, source));
             }
             found.extend(std::iter::from_fn(|| merge.pop()));
             for (source, (records, _)) in sources.iter().enumerate() {

@@ -113,7 +113,7 @@ impl Pump {
                     continue;
                 }
             };
-            let mut open = self.begin(opening);
+            let mut open = self.begin(&opening);
             let ended = self.go_on(&mut open).await;
             // All are answered once their epoch has ended; only then does the journal say where to go on.
             for mut in_flight in open.in_flight {
@@ -131,7 +131,7 @@ impl Pump {
         }
     }
 
-    fn begin(&mut self, opening: Opening) -> Open {
+    fn begin(&mut self, opening: &Opening) -> Open {
         self.reading += 1;
         let mut next = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
