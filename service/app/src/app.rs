@@ -5,28 +5,31 @@
 
 mod alerts;
 mod base_currency;
+mod brokers;
 mod consuming;
 mod open_files;
+mod publishing;
 mod reload;
 pub(crate) mod review_store;
 mod reviews;
 mod stopping;
+pub(crate) mod storage;
 mod watch;
 
 use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
 use crate::actors::replica::ListReplica;
-use crate::actors::shard::{ShardActor, ShardSettings, Start};
+use crate::actors::shard::{Begun, ShardActor, ShardSettings, Start};
 use crate::actors::users::HotBounds;
 use crate::config::{Config, DataConfig};
 use crate::ingress::http::streams::{MAX_STREAMS, Streams};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
-use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
+use crate::journal::checkpoint::Checkpoints;
 use crate::journal::record::{Generation, ModelRef};
-use crate::journal::{DirLock, Journal, LogJournal, MemoryJournal};
+use crate::journal::{DirLock, Journal, MemoryJournal};
 use crate::model::{ModelHost, Score, Search};
 use crate::projections::alert_feed::AlertFeed;
-use crate::projections::review::{Lag, ReviewProjection};
+use crate::projections::review::ReviewProjection;
 use crate::projections::review_labels::ReviewLabels;
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
@@ -40,12 +43,14 @@ use actix_web::web::Data;
 use alerts::Desk;
 use anyhow::{Context as _, bail};
 use futures_util::future::join_all;
+use publishing::Publishing;
 use reload::{RatesInForce, Reloader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use stopping::{Progress, Step, Stopping};
+use storage::Storage;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -132,6 +137,9 @@ pub fn retention(data: &DataConfig) -> Retention {
     Retention { dedupe_ms: i64::from(data.dedupe_days) * DAY_MS, ..Retention::default() }
 }
 
+/// Durable records that a projection does not reflect yet.
+type Behind = Box<dyn Fn() -> u64>;
+
 /// What the shards of a service share.
 struct Shards {
     journal: Arc<dyn Journal>,
@@ -139,6 +147,7 @@ struct Shards {
     clock: Clock,
     lists: Arc<ListReplica>,
     readiness: Readiness,
+    begun: Begun,
     metrics: Metrics,
 }
 
@@ -166,6 +175,7 @@ impl Shards {
                 checkpoint_every: Duration::from_secs(config.data.checkpoint_secs.into()),
                 lists: Arc::clone(&self.lists),
                 readiness: self.readiness.clone(),
+                begun: Arc::clone(&self.begun),
                 metrics: self.metrics.clone(),
                 mailbox: config.decide.max_in_flight + MAILBOX_RESERVE,
             };
@@ -201,6 +211,7 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
         clock: Clock::EventTime,
         lists: ListReplica::new(config.data.partitions, config.data.max_list_entries),
         readiness: Readiness::new(config.actors.shards.into()),
+        begun: nobody(),
         metrics: metrics.clone(),
     };
     let (gateway, starts) = shards.prepare(config, deciding)?;
@@ -216,8 +227,7 @@ pub struct Service {
     deciding: Deciding,
     listener: TcpListener,
     topics: Option<consuming::Topics>,
-    journal: Arc<LogJournal>,
-    checkpoints: Arc<CheckpointStore>,
+    storage: Storage,
     reviews: Arc<dyn ReviewStore>,
     readiness: Readiness,
     metrics: Metrics,
@@ -240,12 +250,12 @@ impl Service {
         let deciding = Deciding::load(&config)?;
         let dir = &config.data.dir;
         let lock = DirLock::acquire(dir)?;
-        let journal = Arc::new(LogJournal::open(lock.clone(), config.data.partitions).await?);
-        base_currency::check(deciding.rules().rates().base(), dir, &*journal).await?;
+        let storage = Storage::open(&config, lock.clone()).await?;
+        let journal = &*storage.journal;
+        base_currency::check(deciding.rules().rates().base(), dir, journal).await?;
         deciding.archive(dir)?;
         let topics = consuming::Topics::find(&config, journal.partitions()).await?;
         let metrics = Metrics::new();
-        let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
         let reviews = review_store::open(&config, journal.partitions()).await?;
         let listen = config.http.listen;
         let listener = TcpListener::bind(listen).with_context(|| {
@@ -257,8 +267,7 @@ impl Service {
             deciding,
             listener,
             topics,
-            journal,
-            checkpoints,
+            storage,
             reviews,
             readiness,
             metrics,
@@ -277,7 +286,7 @@ impl Service {
         let grace = Duration::from_secs(self.config.http.shutdown_secs.into());
         let mut stopping = Stopping::listen(grace)?;
         let address = self.listener.local_addr()?;
-        let journal: Arc<dyn Journal> = self.journal.clone();
+        let journal = Arc::clone(&self.storage.journal);
         // Downstream first: what reads the journal, what writes it, what feeds it.
         let projection = ReviewProjection::new(Arc::clone(&journal), Arc::clone(&self.reviews) as _, seed());
         let lag = projection.lag();
@@ -285,13 +294,15 @@ impl Service {
             let error = projection.run().await;
             error!(%error, "alerts stand still until the service is started again; decisions go on");
         });
+        let publishing = self.storage.publishing();
         let lists = ListReplica::new(journal.partitions(), self.config.data.max_list_entries);
         let shards = Shards {
             journal,
-            checkpoints: Some(self.checkpoints.clone()),
+            checkpoints: Some(Arc::clone(&self.storage.checkpoints)),
             clock: Clock::System,
             lists: Arc::clone(&lists),
             readiness: self.readiness.clone(),
+            begun: publishing.as_ref().map_or_else(nobody, Publishing::begun),
             metrics: self.metrics.clone(),
         };
         let (gateway, starts) = shards.prepare(&self.config, &self.deciding)?;
@@ -316,7 +327,9 @@ impl Service {
         let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
         let server = http::serve(self.listener.try_clone()?, workers, connections, state, seat(starts, workers))?;
         let handle = server.handle();
-        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lists, lag, streams.clone()));
+        let mut lags: Vec<(&'static str, Behind)> = vec![("review", Box::new(move || lag.records()))];
+        lags.extend(publishing.as_ref().map(|publishing| ("outbox", Box::new(publishing.lag()) as Behind)));
+        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lists, lags, streams.clone()));
         let reloader = Reloader {
             config: self.config.clone(),
             in_force: self.deciding,
@@ -348,7 +361,7 @@ impl Service {
         if let Some(consumption) = consumption {
             consumption.stop().await;
         }
-        save(&gateway, &*self.journal, &progress).await;
+        save(&gateway, &*self.storage.journal, &progress).await;
         progress.at(Step::Answers);
         // The shards live on the server's threads, so they end first.
         gateway.end().await;
@@ -361,7 +374,9 @@ impl Service {
         tasks.iter().for_each(JoinHandle::abort);
         // Only then have they let go of the journal, which closes with the last who holds it.
         drop(join_all(tasks).await);
+        drop(publishing);
         progress.at(Step::Files);
+        self.storage.close().await;
         Ok(())
     }
 
@@ -398,10 +413,10 @@ impl Service {
         &self,
         gateway: Gateway,
         lists: Arc<ListReplica>,
-        lag: Lag,
+        lags: Vec<(&'static str, Behind)>,
         streams: Streams,
     ) -> impl Future<Output = ()> + 'static {
-        let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
+        let (metrics, readiness, kafka) = (self.metrics.clone(), self.readiness.clone(), self.storage.kafka.clone());
         async move {
             loop {
                 actix::clock::sleep(UPKEEP_EVERY).await;
@@ -409,11 +424,22 @@ impl Service {
                 InFlight { requests: gateway.in_flight() }.emit(&metrics);
                 ListEntries { entries: lists.sweep(Clock::System.now()) }.emit(&metrics);
                 AlertStreams { open: streams.open() }.emit(&metrics);
-                ProjectionLag { projection: "review", records: lag.records() }.emit(&metrics);
-                readiness.set_projection_lag("review", lag.records());
+                for (projection, behind) in &lags {
+                    let records = behind();
+                    ProjectionLag { projection, records }.emit(&metrics);
+                    readiness.set_projection_lag(projection, records);
+                }
+                if let Some(kafka) = &kafka {
+                    kafka.look(&readiness);
+                }
             }
         }
     }
+}
+
+/// A service that has nothing to do when an epoch begins.
+fn nobody() -> Begun {
+    Arc::new(|_| ())
 }
 
 /// What tells the waits of this service from those of others that failed at the same moment.

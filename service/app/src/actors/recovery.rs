@@ -76,6 +76,9 @@ pub async fn recover(
     checkpoints: Option<&dyn Checkpoints>,
     retention: &Retention,
 ) -> Result<Recovered, JournalError> {
+    if let Some(store) = checkpoints {
+        store.take_over(partitions.to_vec()).await?;
+    }
     let tenures = journal.take_over(partitions.to_vec()).await?;
     let (mut replay, mut lists) = (Replay::default(), ListReplay::of(partitions));
     let mut totals: HashMap<Partition, Totals> = partitions.iter().map(|p| (*p, Totals::default())).collect();

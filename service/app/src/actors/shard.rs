@@ -60,11 +60,16 @@ pub struct ShardSettings {
     pub lists: Arc<ListReplica>,
     /// Told when the shard serves and when it does not.
     pub readiness: Readiness,
+    /// Told when a new epoch of its partitions serves: everything that goes with an epoch begins then.
+    pub begun: Begun,
     /// Where counts go.
     pub metrics: Metrics,
     /// Most messages that permits let in, and some more for the shard's own.
     pub mailbox: usize,
 }
+
+/// What is called with the partitions whose epoch has begun.
+pub type Begun = Arc<dyn Fn(&[Partition]) + Send + Sync>;
 
 /// See the module.
 pub struct ShardActor {
@@ -179,6 +184,7 @@ impl ShardActor {
         }
         self.settings.readiness.set_journal(None);
         self.settings.readiness.set_shard(self.settings.shard, true);
+        (self.settings.begun)(&self.settings.partitions);
     }
 
     /// What those share who serve, while it serves.

@@ -1,22 +1,18 @@
 //! Topics into the service, where `[kafka]` names the brokers: what is checked before the start, and what runs.
 
+use super::brokers;
 use crate::actors::gateway::Gateway;
 use crate::config::{Config, KafkaConfig};
 use crate::ingress::kafka::{Consumption, Input, Kind, Ports};
 use crate::journal::Partition;
-use crate::kafka::{Inspector, KafkaSettings, judge};
+use crate::kafka::KafkaSettings;
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
-use anyhow::{Context as _, bail};
 use std::sync::Arc;
-use std::time::Duration;
 use tracing::{info, warn};
 use verdict_core::money::Rates;
-
-/// How long the brokers have to say what topics there are.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The topics that are to be consumed, known to be fit for it.
 pub(super) struct Topics {
@@ -32,21 +28,9 @@ impl Topics {
     pub(super) async fn find(config: &Config, journal: Partition) -> anyhow::Result<Option<Self>> {
         let Some(kafka) = &config.kafka else { return Ok(None) };
         let settings = KafkaSettings::from(kafka);
-        let inspector = Inspector::new(settings.clone(), PATIENCE)?;
-        let names: Vec<Arc<str>> = Kind::ALL.iter().map(|kind| settings.topic(kind.topic())).collect();
-        let asked = tokio::task::spawn_blocking(move || {
-            let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-            inspector.topics(&names).map(|facts| (inspector, facts))
-        });
-        let (inspector, facts) = asked.await.context("asking the brokers")??;
-        let facts = inspector.with_settings(facts).await?;
+        let topics = Kind::ALL.map(Kind::topic);
         let mut inputs = Vec::new();
-        for (kind, facts) in Kind::ALL.into_iter().zip(&facts) {
-            let found = judge(kind.topic(), facts);
-            if !found.faults.is_empty() {
-                bail!("{}", found.faults.join("; "));
-            }
-            found.warnings.iter().for_each(|warning| warn!("{warning}"));
+        for (kind, facts) in Kind::ALL.into_iter().zip(&brokers::topics(&settings, &topics).await?) {
             if facts.partitions % u32::from(journal) != 0 {
                 warn!(
                     topic = &*facts.name,

@@ -88,6 +88,7 @@ impl Service {
                 checkpoints: Some(Arc::clone(&checkpoints)),
                 checkpoint_every: Duration::from_secs(plan.checkpoint_secs.into()),
                 lists: Arc::clone(&lists),
+                begun: Arc::new(|_| ()),
                 readiness: readiness.clone(),
                 metrics: Metrics::new(),
                 mailbox: plan.limit + MAILBOX_RESERVE,

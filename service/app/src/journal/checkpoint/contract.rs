@@ -49,7 +49,7 @@ pub(super) async fn on_kafka(settings: &KafkaSettings) -> KafkaCheckpoints {
     let scribes = Arc::new(Scribes::new(settings.clone(), Clock::System));
     let profiles = profiles(settings, PARTITIONS, Clock::System);
     let store = KafkaCheckpoints::new(scribes, profiles, Arc::new(MemoryJournal::new(PARTITIONS, false)));
-    store.take_over(&ALL).await.expect("takes over");
+    store.take_over(ALL.to_vec()).await.expect("takes over");
     store
 }
 

@@ -18,7 +18,7 @@ pub use marker::{Mark, Marker, SourceOffset, Totals, check_against, check_end};
 
 use super::{JournalError, Partition};
 use crate::sqlite::Layout;
-use futures_util::future::{BoxFuture, LocalBoxFuture};
+use futures_util::future::{BoxFuture, LocalBoxFuture, ready};
 use futures_util::stream::{self, BoxStream, LocalBoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
@@ -71,6 +71,12 @@ pub struct Checkpoint {
 /// The port to wherever checkpoints are kept, shared by all shards. A checkpoint is saved whole or not at all, or where it
 /// `stands_in_parts` the mark last; the newest of each profile and mark stands, or after a power cut an older one.
 pub trait Checkpoints: Send + Sync + 'static {
+    /// Takes partitions over from whoever saved for them before, who saves nothing more; to be done before the journal's are
+    /// taken over. Nothing is to be done where one process has the files to itself.
+    fn take_over(&self, _partitions: Vec<Partition>) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(ready(Ok(())))
+    }
+
     /// Saves a checkpoint that is made while it is written; `None` among its parts gives it up, and the answer is then
     /// `false`. Marks of partitions that are not in it stay as they are. On an error the one before it stands.
     fn save_parts<'a>(

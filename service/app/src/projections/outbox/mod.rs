@@ -81,6 +81,13 @@ impl OutboxError {
         }
     }
 
+    /// Whether it helps to take the partition's transactions over again: nobody knows what became of the last one, and nothing
+    /// else is wrong.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Publish { error: PublishError::Ended(_), .. })
+    }
+
     /// Whether somebody else has the partition now, so that nothing is wrong.
     #[must_use]
     pub fn is_fenced(&self) -> bool {

@@ -57,16 +57,6 @@ impl KafkaCheckpoints {
         Self { scribes, profiles, journal, partitions, sources: Mutex::default() }
     }
 
-    /// Takes over the transactions of these partitions, reads their marks, and tells the journal where they are: what an
-    /// owner does before it takes the journal's partitions over.
-    ///
-    /// # Errors
-    /// When the brokers do not answer, or a mark is damaged.
-    pub async fn take_over(&self, partitions: &[Partition]) -> Result<(), JournalError> {
-        self.scribes.take_over(partitions).await.map_err(|error| failed(&error))?;
-        self.marker_of(partitions.to_vec()).await.map(|_| ())
-    }
-
     fn sources(&self) -> MutexGuard<'_, BTreeMap<Partition, Sources>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -183,6 +173,14 @@ impl KafkaCheckpoints {
 }
 
 impl Checkpoints for KafkaCheckpoints {
+    /// Takes over the transactions of these partitions, reads their marks, and tells the journal where they are.
+    fn take_over(&self, partitions: Vec<Partition>) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(async move {
+            self.scribes.take_over(&partitions).await.map_err(|error| failed(&error))?;
+            self.marker_of(partitions).await.map(|_| ())
+        })
+    }
+
     fn save_parts<'a>(
         &'a self,
         parts: LocalBoxStream<'a, Option<Vec<ProfileSnapshot>>>,

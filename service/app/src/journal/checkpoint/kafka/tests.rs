@@ -147,12 +147,12 @@ async fn a_mark_keeps_where_the_journal_finds_its_place() {
         KafkaCheckpoints::new(scribes, profiles, Arc::clone(&journal) as Arc<dyn Journal>)
     };
     let store = open();
-    store.take_over(&[2, 3]).await.expect("takes over");
+    store.take_over(vec![2, 3]).await.expect("takes over");
     let marker = Marker { marks: vec![mark(2, 6), mark(3, 6)], sources: Vec::new() };
     assert_eq!(save(&store, Vec::new(), &[], &marker).await.ok(), Some(true));
     assert_eq!(*journal.told.lock().expect("no holder panicked"), []);
     let store = open();
-    store.take_over(&[3]).await.expect("takes over");
+    store.take_over(vec![3]).await.expect("takes over");
     assert_eq!(*journal.told.lock().expect("no holder panicked"), [(3, PLACE)]);
     // Of what was not taken over, nothing is told, and nothing is written.
     assert_eq!(store.marker().await.expect("reads"), Some(only(3, 6)));
