@@ -86,8 +86,7 @@ impl Journal for MemoryJournal {
             _ => wanted == Wanted::Everything,
         };
         let wanted = |record: &Arc<Record>| {
-            from.iter().any(|&(partition, n)| partition == record.partition && record.n >= n)
-                && passes(record)
+            from.iter().any(|&(partition, n)| partition == record.partition && record.n >= n) && passes(record)
         };
         let records: Vec<Arc<Record>> = self.state().log.iter().filter(|record| wanted(record)).cloned().collect();
         Box::pin(stream::iter(records.into_iter().map(|record| Ok(Record::clone(&record)))))

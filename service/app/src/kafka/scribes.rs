@@ -1,7 +1,7 @@
 //! The scribes of this node: one a partition that it owns.
 
-use super::scribe::{Scribe, ScribeError};
 use super::KafkaSettings;
+use super::scribe::{Scribe, ScribeError};
 use crate::telemetry::clock::Clock;
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
@@ -37,9 +37,8 @@ impl Scribes {
     /// When one of them cannot be taken over; none of them is open here then.
     pub async fn take_over(&self, partitions: &[u16]) -> Result<(), ScribeError> {
         self.release(partitions, Duration::ZERO);
-        let take_over = |partition: &u16| {
-            Scribe::take_over(self.settings.clone(), *partition, self.clock.clone(), TAKE_OVER_LIMIT)
-        };
+        let take_over =
+            |partition: &u16| Scribe::take_over(self.settings.clone(), *partition, self.clock.clone(), TAKE_OVER_LIMIT);
         let scribes = try_join_all(partitions.iter().map(take_over)).await?;
         self.open().extend(scribes.into_iter().map(|scribe| (scribe.partition(), Arc::new(scribe))));
         Ok(())

@@ -32,7 +32,12 @@ pub(crate) fn fresh(kafka: &Kafka, name: &str, partitions: u16) -> KafkaSettings
 }
 
 /// A reader of all partitions of a topic from their start, of what is committed or of all there is.
-pub(crate) fn reader(settings: &KafkaSettings, topic: &str, partitions: u16, isolation: &str) -> BaseConsumer<ClientLog> {
+pub(crate) fn reader(
+    settings: &KafkaSettings,
+    topic: &str,
+    partitions: u16,
+    isolation: &str,
+) -> BaseConsumer<ClientLog> {
     let mut config = settings.consumer();
     config.set("isolation.level", isolation).set("fetch.wait.max.ms", "10");
     let reader: BaseConsumer<ClientLog> = config.create_with_context(settings.log("test")).expect("a reader");

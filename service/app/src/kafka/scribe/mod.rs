@@ -256,7 +256,10 @@ impl Scribe {
         self.retire(within);
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.recv_timeout(within + END_LIMIT) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!(partition = self.shared.partition, "the thread of a partition's transactions has not ended in time");
+            tracing::warn!(
+                partition = self.shared.partition,
+                "the thread of a partition's transactions has not ended in time"
+            );
         }
     }
 }

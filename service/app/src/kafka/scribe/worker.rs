@@ -114,7 +114,11 @@ impl Worker {
             Ok(why) => {
                 let partition = self.shared.partition;
                 let retry = self.waiting.take_back(jobs, self.shared.clock.instant());
-                warn!(partition, retry_ms = retry.as_millis() as u64, "a transaction was aborted and is tried again: {why}");
+                warn!(
+                    partition,
+                    retry_ms = retry.as_millis() as u64,
+                    "a transaction was aborted and is tried again: {why}"
+                );
                 Ok(())
             }
             Err(over) => {
@@ -136,7 +140,10 @@ impl Worker {
         loop {
             let age = clock.since(begun);
             self.take_orders();
-            if !alone && age < INTAKE && let Some(job) = self.waiting.next_untried() {
+            if !alone
+                && age < INTAKE
+                && let Some(job) = self.waiting.next_untried()
+            {
                 let sent = job.messages.iter().try_for_each(|message| self.ledger.send(message));
                 jobs.push(job);
                 sent?;

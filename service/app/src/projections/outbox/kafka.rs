@@ -88,7 +88,10 @@ impl Publisher for KafkaPublisher {
                 }),
                 None => Ok(Reached::default()),
             };
-            Ok(Reflected { alerts: reached(alerts_key(partition))?, dead_letters: reached(dead_letters_key(partition))? })
+            Ok(Reflected {
+                alerts: reached(alerts_key(partition))?,
+                dead_letters: reached(dead_letters_key(partition))?,
+            })
         })
     }
 

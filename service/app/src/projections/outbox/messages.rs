@@ -47,10 +47,8 @@ impl Outgoing {
                 value: Alert::of(decided).to_json().into(),
                 headers: Vec::new(),
             }),
-            // A record holds what it was before it was cut nowhere yet: see `dead_letter`.
-            Body::DeadLetter { reason, detail, original } => {
-                Some(dead_letter(record, reason, detail, original, None))
-            }
+            // What it was before it was cut is not in the record.
+            Body::DeadLetter { reason, detail, original } => Some(dead_letter(record, reason, detail, original, None)),
             _ => None,
         }
     }

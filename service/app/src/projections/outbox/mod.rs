@@ -230,8 +230,7 @@ impl Outbox {
     /// Reads what was published; refuses what the journal has not reached.
     async fn position(&mut self) -> Result<Reflected, OutboxError> {
         let partition = self.partition;
-        let published =
-            self.publisher.reflected().await.map_err(|error| OutboxError::Publish { partition, error })?;
+        let published = self.publisher.reflected().await.map_err(|error| OutboxError::Publish { partition, error })?;
         let expected = self.journal.durable().borrow().get(usize::from(partition)).copied().unwrap_or(0);
         let found = published.alerts.n.max(published.dead_letters.n);
         if found > expected {

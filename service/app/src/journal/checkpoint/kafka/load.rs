@@ -61,11 +61,7 @@ fn read_all(profiles: &Compacted, partitions: &[Partition], pages: &mpsc::Sender
     }
 }
 
-fn read_partition(
-    profiles: &Compacted,
-    partition: Partition,
-    pages: &mpsc::Sender<Page>,
-) -> Result<(), JournalError> {
+fn read_partition(profiles: &Compacted, partition: Partition, pages: &mpsc::Sender<Page>) -> Result<(), JournalError> {
     let (mut page, mut bytes, mut damage) = (Vec::new(), 0, None);
     let read = profiles.large(partition, |key, value| {
         match shape::read_profile(partition, key, value) {

@@ -122,7 +122,8 @@ impl KafkaCheckpoints {
         };
         if let Some(source) = marker.sources.iter().find(unmarked) {
             let (topic, partition) = (&source.topic, source.partition);
-            let what = format!("the offset of {topic}/{partition} goes with the mark of its journal partition, found none");
+            let what =
+                format!("the offset of {topic}/{partition} goes with the mark of its journal partition, found none");
             return Err(JournalError::Store(what.into()));
         }
         let open = all.iter().filter_map(|partition| Some((*partition, self.scribes.of(*partition).ok()?)));
@@ -258,4 +259,3 @@ fn failed(error: &ScribeError) -> JournalError {
 fn unowned(partition: Partition) -> JournalError {
     failed(&ScribeError::Closed { partition })
 }
-

@@ -41,7 +41,8 @@ async fn a_part_stands_when_the_rest_does_not_come_and_a_former_owner_writes_not
     let first = on_kafka(&settings).await;
     assert_eq!(save(&first, parts(&[profile(0, 1, 5)]), &[], &only(0, 6)).await.ok(), Some(true));
     // Larger than a slice, so that what comes before the end is written before it.
-    let long: Vec<_> = (10..14).map(|user| ProfileSnapshot { bytes: vec![7; 600_000], ..profile(0, user, 8) }).collect();
+    let long: Vec<_> =
+        (10..14).map(|user| ProfileSnapshot { bytes: vec![7; 600_000], ..profile(0, user, 8) }).collect();
     let given_up = parts(&long).into_iter().chain([None]).collect();
     assert_eq!(save(&first, given_up, &[], &only(0, 9)).await.ok(), Some(false));
     let second = on_kafka(&settings).await;
@@ -99,7 +100,10 @@ impl Journal for Placed {
     fn partitions(&self) -> Partition {
         self.memory.partitions()
     }
-    fn take_over(&self, partitions: Vec<Partition>) -> BoxFuture<'_, Result<Vec<crate::journal::Tenure>, JournalError>> {
+    fn take_over(
+        &self,
+        partitions: Vec<Partition>,
+    ) -> BoxFuture<'_, Result<Vec<crate::journal::Tenure>, JournalError>> {
         self.memory.take_over(partitions)
     }
     fn append(
