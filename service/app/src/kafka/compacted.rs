@@ -8,7 +8,7 @@
 //! a hash and the place of the newest, and a second pass hands the newest out one by one. All others are few (marks,
 //! positions), and their values are kept: they are read again from where the last pass ended.
 
-use super::{ClientLog, KafkaError, KafkaSettings, Watermarks, watermarks};
+use super::{ClientLog, KafkaError, KafkaSettings, Watermarks};
 use crate::telemetry::clock::Clock;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::FromClientConfigAndContext;
@@ -214,13 +214,10 @@ impl Compacted {
 
     /// Waits until everything that is there now is committed or aborted; the watermarks of what is committed.
     fn settled(&self, consumer: &BaseConsumer<ClientLog>, partition: u16) -> Result<Watermarks, KafkaError> {
-        let ask = |consumer: &BaseConsumer<ClientLog>| {
-            watermarks(&self.settings, consumer.client(), &self.topic, partition.into(), LIMIT)
-        };
-        let end = ask(&self.consumer("read_uncommitted")?)?.high;
         let asked = self.clock.instant();
+        let end = self.ask(&self.consumer("read_uncommitted")?, partition)?.high;
         loop {
-            let committed = ask(consumer)?;
+            let committed = self.ask(consumer, partition)?;
             if committed.high >= end {
                 return Ok(committed);
             }
@@ -231,6 +228,18 @@ impl Compacted {
                 });
             }
             std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The watermarks as a consumer sees them. A topic that was just made, or has just moved, has no leader for a moment.
+    fn ask(&self, consumer: &BaseConsumer<ClientLog>, partition: u16) -> Result<Watermarks, KafkaError> {
+        let asked = self.clock.instant();
+        loop {
+            match consumer.client().fetch_watermarks(&self.topic, partition.into(), LIMIT) {
+                Ok((low, high)) => return Ok(Watermarks { low, high }),
+                Err(error) if may_pass(&error) && self.clock.since(asked) < LIMIT => std::thread::sleep(LOOK),
+                Err(error) => return Err(self.settings.not_said(self.what(partition), &error)),
+            }
         }
     }
 }

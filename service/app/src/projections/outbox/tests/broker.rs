@@ -86,12 +86,14 @@ async fn each_is_seen_once_though_its_scribe_is_dropped_again_and_again() {
     let settings = fresh(Kafka::shared(), "outbox", WIDTH);
     let (journal, epoch) = journal().await;
     let owner = owner(&settings, &journal, epoch).await;
-    let mut fastrand = crate::traffic::dice::Dice::new(7, 0, 0);
+    let mut dice = crate::traffic::dice::Dice::new(7, 0, 0);
     for term in 0..TERMS {
         let mut outbox = owner.term().await;
+        // To where the last term was cut off.
+        in_time(outbox.catch_up()).await.expect("catches up");
         owner.append(term * RECORDS..(term + 1) * RECORDS).await;
-        // Some 4 transactions of some 30 ms each, and the end anywhere in them.
-        let early = Duration::from_millis(fastrand.below(120).into());
+        // Two transactions of some 30 ms each, and the end anywhere in them.
+        let early = Duration::from_millis(dice.below(80).into());
         let caught_up = tokio::time::timeout(early, outbox.catch_up()).await;
         if term % 2 == 0 {
             owner.scribes.release(&[0], Duration::ZERO);
@@ -104,6 +106,7 @@ async fn each_is_seen_once_though_its_scribe_is_dropped_again_and_again() {
     in_time(last.catch_up()).await.expect("catches up");
     assert_once(&owner, TERMS * RECORDS);
     let topic = settings.topic(Topic::Alerts);
+    // What was cut off is in the topic as well, for those who read what is not committed.
     let (all, seen) = (read(&settings, &topic, WIDTH, "read_uncommitted").len(), owner.found(Topic::Alerts).len());
     assert!(all > seen, "no transaction was cut off: {all} of {seen}");
 }
