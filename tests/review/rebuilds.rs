@@ -31,7 +31,7 @@ fn emptied_tables_are_filled_again_beside_the_service_and_without_it() {
     let (shown, reviews) = (query(&url, SHOWN), query(&url, "TABLE alert_reviews"));
     // Nothing was lost: nothing changes.
     let said = rebuild(&url, service.folder());
-    assert_eq!(said, "the running service reads the journal again from its start\n");
+    assert_eq!(said, "the service reads the journal again from its start, now if it runs\n");
     caught_up(&service);
     assert_eq!(query(&url, SHOWN), shown);
 

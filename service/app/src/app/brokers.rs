@@ -9,6 +9,16 @@ use tracing::warn;
 /// How long the brokers have to say what topics there are.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What tells the journal in this topic from every other.
+///
+/// # Errors
+/// When the brokers do not answer.
+pub(super) async fn journal_identity(settings: &KafkaSettings) -> anyhow::Result<Arc<str>> {
+    let inspector = Inspector::new(settings.clone(), PATIENCE)?;
+    let cluster = tokio::task::spawn_blocking(move || inspector.cluster()).await.context("asking the brokers")??;
+    Ok(format!("{cluster}/{}", settings.topic(Topic::Journal)).into())
+}
+
 /// Facts of these topics, which are fit for what they are used for; what may cost records one day is a warning.
 ///
 /// # Errors

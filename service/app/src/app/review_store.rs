@@ -1,9 +1,11 @@
 //! Which review store a configuration means: the file of the data directory, or the database that `[postgres]` names; and
 //! what is done to it from the command line.
 
-use super::seed;
+use super::storage::Observed;
+use super::{brokers, seed};
 use crate::config::{Config, PostgresConfig};
-use crate::journal::{DirLock, Journal, JournalObserver, LockError, LogJournal, Partition};
+use crate::journal::{DirLock, Journal, LockError, LogJournal, Partition};
+use crate::kafka::KafkaSettings;
 use crate::projections::review::ReviewProjection;
 use crate::projections::review_store::postgres::{PostgresStore, Settings};
 use crate::projections::review_store::sqlite::SqliteStore;
@@ -28,7 +30,7 @@ const IDENTITY: &str = "journal.id";
 pub(super) async fn open(config: &Config, partitions: Partition) -> anyhow::Result<Arc<dyn ReviewStore>> {
     let dir = &config.data.dir;
     let Some(postgres) = &config.postgres else { return Ok(Arc::new(SqliteStore::open(dir).await?)) };
-    let store = database(postgres, identity(dir)?, partitions)?;
+    let store = database(postgres, journal_identity(config).await?, partitions)?;
     match store.positions().await {
         Ok(_) => info!(store = %store.name(), "alerts, decisions and reviews are in the database"),
         Err(error @ ReviewError::Store(_)) => warn!(%error, "decisions go on, and it catches up once it is there"),
@@ -50,6 +52,13 @@ fn database(postgres: &PostgresConfig, journal: Arc<str>, partitions: Partition)
         clock: Clock::System,
     };
     Ok(PostgresStore::new(&options, settings))
+}
+
+async fn journal_identity(config: &Config) -> anyhow::Result<Arc<str>> {
+    match &config.kafka {
+        Some(kafka) => brokers::journal_identity(&KafkaSettings::from(kafka)).await,
+        None => identity(&config.data.dir),
+    }
 }
 
 /// The identity of the journal of a data directory; one that has none gets one.
@@ -87,7 +96,7 @@ pub(crate) async fn migrate(postgres: &PostgresConfig) -> anyhow::Result<usize> 
 
 /// How a rebuild ended.
 pub(crate) enum Rebuilt {
-    /// A service runs on the journal and reads it again from its start.
+    /// The service that runs on the journal, or the next that does, reads it again from its start.
     ByTheService,
     /// Nobody did, so that it was done here: so many records were read.
     Here(u64),
@@ -100,7 +109,7 @@ pub(crate) enum Rebuilt {
 pub(crate) async fn rebuild(config: &Config) -> anyhow::Result<Rebuilt> {
     let dir = &config.data.dir;
     // Of a journal that is not there nothing can be made, and none is begun by looking.
-    let records = JournalObserver::open(dir).await?.records();
+    let records = Observed::open(config).await?.records();
     let lock = match DirLock::acquire(dir) {
         Ok(lock) => Some(lock),
         Err(LockError::Held { .. }) => None,
@@ -108,10 +117,10 @@ pub(crate) async fn rebuild(config: &Config) -> anyhow::Result<Rebuilt> {
     };
     let store: Arc<dyn ReviewStore> = match &config.postgres {
         None => Arc::new(SqliteStore::open(dir).await?),
-        Some(postgres) => Arc::new(database(postgres, identity(dir)?, config.data.partitions)?),
+        Some(postgres) => Arc::new(database(postgres, journal_identity(config).await?, config.data.partitions)?),
     };
     store.reset().await?;
-    let Some(lock) = lock else { return Ok(Rebuilt::ByTheService) };
+    let (Some(lock), Some(records)) = (lock, records) else { return Ok(Rebuilt::ByTheService) };
     let journal: Arc<dyn Journal> = Arc::new(LogJournal::open(lock, config.data.partitions).await?);
     if let Err(error) = ReviewProjection::new(journal, store as _, seed()).catch_up().await {
         bail!("{error}; the next start goes on from there");

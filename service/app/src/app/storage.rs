@@ -6,11 +6,13 @@ use crate::config::Config;
 use crate::journal::checkpoint::kafka::{KafkaCheckpoints, profiles};
 use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
 use crate::journal::kafka::KafkaJournal;
-use crate::journal::{DirLock, Journal, LogJournal, Partition};
+use crate::journal::record::Record;
+use crate::journal::{DirLock, Journal, JournalError, JournalObserver, LogJournal, Partition, Wanted};
 use crate::kafka::{Compacted, KafkaSettings, Scribes, Topic};
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
 use anyhow::bail;
+use futures_util::stream::BoxStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +74,46 @@ impl Storage {
             });
             // A panic in it was logged, and nothing is left to be done.
             let _ = closing.await;
+        }
+    }
+}
+
+/// A journal that is only looked at, also while a service writes it.
+pub(crate) enum Observed {
+    Folder(JournalObserver),
+    Kafka(KafkaJournal),
+}
+
+impl Observed {
+    /// Looks at the journal that the configuration means, and changes nothing.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+        let Some(kafka) = &config.kafka else {
+            return Ok(Self::Folder(JournalObserver::open(&config.data.dir).await?));
+        };
+        // It writes nothing before it takes a partition over.
+        let settings = KafkaSettings::from(kafka);
+        Ok(Self::Kafka(KafkaJournal::open(settings, config.data.partitions, Clock::System).await?))
+    }
+
+    /// Number of records, if it is known before they are read.
+    pub(crate) fn records(&self) -> Option<u64> {
+        match self {
+            Self::Folder(journal) => Some(journal.records()),
+            Self::Kafka(_) => None,
+        }
+    }
+
+    /// Every record there is, in the order of its partition.
+    pub(crate) fn replay(&self) -> BoxStream<'_, Result<Record, JournalError>> {
+        match self {
+            Self::Folder(journal) => journal.replay(),
+            Self::Kafka(journal) => {
+                let everything = (0..journal.partitions()).map(|partition| (partition, 0)).collect();
+                journal.replay(everything, Wanted::Everything)
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ pub fn run(args: &RebuildArgs) -> anyhow::Result<()> {
     let config = common.load([])?;
     crate::telemetry::init_logging(config.log_filter())?;
     let line = match actix::System::new().block_on(review_store::rebuild(&config))? {
-        Rebuilt::ByTheService => "the running service reads the journal again from its start\n".to_owned(),
+        Rebuilt::ByTheService => "the service reads the journal again from its start, now if it runs\n".to_owned(),
         Rebuilt::Here(records) => format!("{records} records of the journal were read again\n"),
     };
     io::stdout().write_all(line.as_bytes()).context("the result cannot be written")

@@ -3,10 +3,11 @@
 use super::ConfigArgs;
 use crate::actors::recovery::fold;
 use crate::app;
+use crate::app::storage::Observed;
 use crate::config::Config;
+use crate::journal::Partition;
 use crate::journal::checkpoint::Totals;
 use crate::journal::record::{Body, Decided, Record};
-use crate::journal::{JournalObserver, Partition};
 use crate::model::{ModelHost, Scorer, Search};
 use crate::rulebook::Rulebook;
 use anyhow::{Context, bail};
@@ -92,9 +93,14 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
 }
 
 async fn verify(config: &Config) -> anyhow::Result<Verified> {
-    let journal = JournalObserver::open(&config.data.dir).await?;
-    let style = ProgressStyle::with_template("{bar:40} {percent:>3}% {pos} records {elapsed}, {eta} left")?;
-    let bar = ProgressBar::new(journal.records()).with_style(style);
+    let journal = Observed::open(config).await?;
+    let bar = match journal.records() {
+        Some(records) => {
+            let style = ProgressStyle::with_template("{bar:40} {percent:>3}% {pos} records {elapsed}, {eta} left")?;
+            ProgressBar::new(records).with_style(style)
+        }
+        None => ProgressBar::no_length().with_style(ProgressStyle::with_template("{pos} records {elapsed}")?),
+    };
     let mut replay = Replay::new(config);
     let mut records = journal.replay();
     while let Some(record) = records.try_next().await? {

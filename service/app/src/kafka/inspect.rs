@@ -66,6 +66,16 @@ impl Inspector {
         names.iter().map(|name| facts(&metadata, name).ok_or_else(|| KafkaError::NoTopic((*name).into()))).collect()
     }
 
+    /// What tells the cluster from every other. Blocks.
+    ///
+    /// # Errors
+    /// When the brokers do not answer in time.
+    pub fn cluster(&self) -> Result<Box<str>, KafkaError> {
+        let id = self.client.inner().fetch_cluster_id(self.timeout);
+        let (what, why) = ("which cluster they are", format!("no answer within {} s", self.timeout.as_secs()));
+        id.map(Into::into).ok_or_else(|| KafkaError::Brokers { what: what.into(), why: why.into() })
+    }
+
     /// The number of a topic's partitions. Blocks.
     ///
     /// # Errors
