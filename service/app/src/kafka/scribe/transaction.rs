@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// How long a call may block before it is looked up whether the scribe must end.
 const STEP: Duration = Duration::from_millis(500);
-/// How long records may take to be given up before an abort is tried all the same.
+/// How long it waits for records that are given up, and for room among those that are not.
 const PURGE_LOOK: Duration = Duration::from_millis(5);
 
 /// Why a transaction was not committed.
@@ -97,6 +97,12 @@ impl Ledger {
     /// Records that no broker has acknowledged.
     pub(super) fn on_the_way(&self) -> i32 {
         self.producer.in_flight_count()
+    }
+
+    /// Whether a broker answers. Blocks.
+    pub(super) fn is_answered(&self) -> bool {
+        // Of all topics: asking for one by name may create it.
+        self.producer.client().fetch_metadata(None, STEP).is_ok()
     }
 
     /// Whether it is of use to wait any longer.
