@@ -33,14 +33,14 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Makes the producer and fences whoever had its id. Blocks.
-    pub(super) fn open(shared: Arc<Shared>, within: Duration) -> Result<Self, ScribeError> {
-        let Shared { partition, settings, clock, .. } = &*shared;
+    pub(super) fn open(shared: &Arc<Shared>, within: Duration) -> Result<Self, ScribeError> {
+        let Shared { partition, settings, clock, .. } = &**shared;
         let (partition, until) = (*partition, clock.instant() + within);
         let config = settings.transactional_producer(&format!("{}-{partition}", settings.group_id));
         let producer: BaseProducer<ClientLog> =
             BaseProducer::from_config_and_context(&config, settings.log("transactions"))
                 .map_err(|error| ScribeError::NotReady { partition, error: settings.explain(&error) })?;
-        let ledger = Self { shared: Arc::clone(&shared), producer };
+        let ledger = Self { shared: Arc::clone(shared), producer };
         loop {
             let Err(error) = ledger.producer.init_transactions(STEP) else { return Ok(ledger) };
             let again = match &error {

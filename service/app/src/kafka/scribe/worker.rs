@@ -34,7 +34,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Makes the producer and initialises its transactions, within this time.
     pub(super) fn start(shared: Arc<Shared>, orders: Receiver<Order>, within: Duration) -> Result<Self, ScribeError> {
-        let ledger = Ledger::open(Arc::clone(&shared), within)?;
+        let ledger = Ledger::open(&shared, within)?;
         Ok(Self { shared, orders, ledger, waiting: Waiting::default(), is_left: false })
     }
 
