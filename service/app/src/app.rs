@@ -5,6 +5,7 @@
 
 mod alerts;
 mod base_currency;
+mod consuming;
 mod open_files;
 mod reload;
 mod reviews;
@@ -213,6 +214,7 @@ pub struct Service {
     config: Config,
     deciding: Deciding,
     listener: TcpListener,
+    topics: Option<consuming::Topics>,
     journal: Arc<LogJournal>,
     checkpoints: Arc<CheckpointStore>,
     reviews: Arc<ReviewStore>,
@@ -240,6 +242,7 @@ impl Service {
         let journal = Arc::new(LogJournal::open(lock.clone(), config.data.partitions).await?);
         base_currency::check(deciding.rules().rates().base(), dir, &*journal).await?;
         deciding.archive(dir)?;
+        let topics = consuming::Topics::find(&config, journal.partitions()).await?;
         let metrics = Metrics::new();
         let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
         let reviews = Arc::new(ReviewStore::open(dir).await?);
@@ -252,6 +255,7 @@ impl Service {
             config,
             deciding,
             listener,
+            topics,
             journal,
             checkpoints,
             reviews,
@@ -268,7 +272,7 @@ impl Service {
     ///
     /// # Errors
     /// When a part cannot be started, or fails for good.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(mut self) -> anyhow::Result<()> {
         let grace = Duration::from_secs(self.config.http.shutdown_secs.into());
         let mut stopping = Stopping::listen(grace)?;
         let address = self.listener.local_addr()?;
@@ -300,6 +304,14 @@ impl Service {
         let (workers, wanted) = (self.config.http.workers, self.config.http.max_connections);
         let own_files = open_files::own_files(self.config.actors.shards, workers);
         let connections = open_files::make_room(wanted, own_files);
+        let consumption = match self.topics.take() {
+            Some(topics) => {
+                let (rates, heard) = (rates.clone(), (self.metrics.clone(), self.readiness.clone()));
+                let rates = move || rates.get();
+                Some(topics.consume(&self.config, gateway.clone(), rates, self.age_bounds(), heard)?)
+            }
+            None => None,
+        };
         let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
         let server = http::serve(self.listener.try_clone()?, workers, connections, state, seat(starts, workers))?;
         let handle = server.handle();
@@ -331,6 +343,10 @@ impl Service {
         let followed = streams.open() > 0;
         streams.stop();
         let progress = stopping.progress;
+        progress.at(Step::Drain);
+        if let Some(consumption) = consumption {
+            consumption.stop().await;
+        }
         save(&gateway, &*self.journal, &progress).await;
         progress.at(Step::Answers);
         // The shards live on the server's threads, so they end first.
@@ -348,15 +364,19 @@ impl Service {
         Ok(())
     }
 
+    fn age_bounds(&self) -> AgeBounds {
+        AgeBounds {
+            max_age_ms: Some(i64::from(self.config.data.max_age_days) * DAY_MS),
+            max_ahead_ms: Some(i64::from(self.config.data.max_ahead_hours) * HOUR_MS),
+        }
+    }
+
     fn http_state(&self, gateway: &Gateway, rates: RatesInForce, desk: Desk, streams: Streams) -> Data<HttpState> {
         let (readiness, metrics, rejections) = (self.readiness.clone(), self.metrics.clone(), self.metrics.clone());
         Data::new(HttpState {
             intake: Box::new(gateway.clone()),
             rates: Box::new(move || rates.get()),
-            bounds: AgeBounds {
-                max_age_ms: Some(i64::from(self.config.data.max_age_days) * DAY_MS),
-                max_ahead_ms: Some(i64::from(self.config.data.max_ahead_hours) * HOUR_MS),
-            },
+            bounds: self.age_bounds(),
             limits: Limits {
                 decide_deadline: Duration::from_millis(self.config.decide.deadline_ms.into()),
                 ..Limits::within(self.config.decide.max_in_flight)

@@ -5,7 +5,8 @@
 //! nothing counts before all of it is durable: then the transaction around them is committed. Where a part stands by itself, all
 //! that is in it is durable before it is handed over.
 
-use super::context::{Completion, ShardContext};
+use super::completion::Completion;
+use super::context::ShardContext;
 use super::partition::partition_of;
 use super::users::Users;
 use crate::journal::Partition;

@@ -5,6 +5,7 @@ mod deadlines;
 mod generations;
 mod hanging;
 mod lists;
+mod offsets;
 mod recoveries;
 
 use super::context::Judge;

@@ -31,10 +31,10 @@ pub const DEFAULT_FILE: &str = "verdict.toml";
 /// Log filter when `RUST_LOG` is not set; the HTTP server announces its threads, which `listening` says better.
 const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn";
 
-const SECTIONS: [&str; 6] = ["http", "data", "actors", "decide", "rules", "model"];
+const SECTIONS: [&str; 7] = ["http", "data", "actors", "decide", "rules", "model", "kafka"];
 
 /// Sections of the design that nothing reads yet: accepting them would promise servers that are not used.
-const LATER_SECTIONS: [&str; 3] = ["kafka", "postgres", "redis"];
+const LATER_SECTIONS: [&str; 2] = ["postgres", "redis"];
 
 /// The whole configuration, valid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -150,7 +150,7 @@ fn errors_of_all_layers_come_together() {
             ("VERDICT__DECIDE__MAX_IN_FLIGHT", "many"),
             ("VERDICT__DECID__MAX_IN_FLIGHT", "1"),
             ("VERDICT__data__DIR", "d"),
-            ("VERDICT__KAFKA__GROUP_ID", "g"),
+            ("VERDICT__REDIS__URL", "r"),
             ("VERDICT__DATA", "d"),
             ("RUST_LOG", "a=b=c"),
         ],
@@ -162,7 +162,7 @@ fn errors_of_all_layers_come_together() {
             "VERDICT__DECIDE__DEADLINE: unknown variable; did you mean `VERDICT__DECIDE__DEADLINE_MS`?",
             "VERDICT__DECIDE__MAX_IN_FLIGHT: decide.max_in_flight: expected an integer from 1 to 1000000, found \"many\"",
             "VERDICT__DECID__MAX_IN_FLIGHT: unknown section `decid`; did you mean `VERDICT__DECIDE__MAX_IN_FLIGHT`?",
-            "VERDICT__KAFKA__GROUP_ID: [kafka] is not supported by this version yet; remove it",
+            "VERDICT__REDIS__URL: [redis] is not supported by this version yet; remove it",
             "VERDICT__data__DIR: unknown variable; names are in capitals: `VERDICT__DATA__DIR`",
         ],
     );
@@ -335,6 +335,15 @@ fn the_example_in_the_docs_shows_every_default() {
     let config = accepts(&uncommented.replace("# runtime_", "runtime_"), &[]);
     assert_eq!((config.http.api_keys.len(), config.model.runtime_library.is_some()), (1, true));
     assert_eq!(config.http.api_keys[0].rate, Some(RateConfig { per_sec: 100, burst: 500 }));
+    let kafka = example.replace("# [kafka", "[kafka").replace("# bootstrap", "bootstrap").replace("# topic_", "topic_");
+    let kafka = ["group_id", "instance_id", "transactions_out", "logins_out", "security.p", "sasl.u"]
+        .iter()
+        .fold(kafka, |text, key| text.replace(&format!("# {key}"), key));
+    let config = accepts(&kafka, &[]).kafka.expect("[kafka] is in it");
+    assert_eq!(
+        KafkaConfig { properties: Default::default(), ..config },
+        KafkaConfig::at("broker-1:9092,broker-2:9092")
+    );
     // Every key of the defaults is in it, under its own name.
     for key in [
         "listen",

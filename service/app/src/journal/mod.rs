@@ -30,6 +30,7 @@ mod profile_v2;
 pub mod record;
 pub mod record_v1;
 pub mod record_v2;
+pub mod record_v3;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod topics;
 
 pub use compacted::{Compacted, Small};
 pub use context::ClientLog;
-pub use inspect::{Inspector, TopicFacts, Watermarks, watermarks};
+pub use inspect::{Inspector, TopicFacts, Watermarks, fetched_watermarks, watermarks};
 pub use scribe::{Committed, Message, Scribe, ScribeError};
 pub use scribes::Scribes;
 pub use settings::{KafkaSettings, MAX_MESSAGE_BYTES};

@@ -2,11 +2,13 @@
 //! the boundary that handles the event; nothing here decides anything.
 
 mod reloads;
+mod sources;
 #[cfg(test)]
 mod tests;
 
 use super::metrics::{Metrics, Mode};
 pub use reloads::{ReloadOutcome, Reloaded};
+pub use sources::{RecordSkipped, SourceLag};
 use verdict_core::decision::Outcome;
 
 /// A transaction was decided for the first time.

@@ -146,12 +146,18 @@ fn books_count_by_kind() {
     for record in samples::one_of_each() {
         totals.count(&record);
     }
-    let mut expected = Totals { decisions: 3, logins: 1, labels: 1, list_changes: 0, duplicates: 1, dead_letters: 1 };
+    let mut expected =
+        Totals { decisions: 3, logins: 1, labels: 1, list_changes: 0, duplicates: 1, dead_letters: 1, skipped: 0 };
     assert_eq!((totals, totals.records()), (expected, 7));
     for record in samples::list_changes() {
         totals.count(&record);
     }
     expected.list_changes = 4;
     assert_eq!((totals, totals.records()), (expected, 11));
-    assert_eq!([totals, totals].into_iter().sum::<Totals>().records(), 22);
+    for record in samples::of_topics() {
+        totals.count(&record);
+    }
+    (expected.dead_letters, expected.skipped) = (2, 1);
+    assert_eq!((totals, totals.records()), (expected, 13));
+    assert_eq!([totals, totals].into_iter().sum::<Totals>().records(), 26);
 }
