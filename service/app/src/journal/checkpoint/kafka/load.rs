@@ -38,14 +38,23 @@ pub(super) async fn small(
     try_join_all(partitions.into_iter().map(read)).await
 }
 
-/// The newest of every profile of these partitions, one partition after the other.
+/// The newest of every profile of these partitions, of all of them at a time.
 pub(super) fn profiles(
     profiles: Arc<Compacted>,
     partitions: Vec<Partition>,
 ) -> BoxStream<'static, Result<ProfileSnapshot, JournalError>> {
     let pages = async move {
         let (pages, read) = mpsc::channel(1);
-        drop(tokio::task::spawn_blocking(move || read_all(&profiles, &partitions, &pages)));
+        for partition in partitions {
+            let (profiles, pages) = (Arc::clone(&profiles), pages.clone());
+            drop(tokio::task::spawn_blocking(move || {
+                if let Err(error) = read_partition(&profiles, partition, &pages) {
+                    // Whoever has stopped reading has heard of another.
+                    let _ = pages.blocking_send(Err(error));
+                }
+            }));
+        }
+        drop(pages);
         stream::unfold(read, async |mut read| Some((read.recv().await?, read)))
     };
     let pages = stream::once(pages).flatten();
@@ -53,18 +62,6 @@ pub(super) fn profiles(
 }
 
 /// Ends early when nobody reads any more.
-fn read_all(profiles: &Compacted, partitions: &[Partition], pages: &mpsc::Sender<Page>) {
-    for partition in partitions {
-        if let Err(error) = read_partition(profiles, *partition, pages) {
-            let _ = pages.blocking_send(Err(error));
-            return;
-        }
-        if pages.is_closed() {
-            return;
-        }
-    }
-}
-
 fn read_partition(profiles: &Compacted, partition: Partition, pages: &mpsc::Sender<Page>) -> Result<(), JournalError> {
     let (mut page, mut bytes, mut damage) = (Vec::new(), 0, None);
     let read = profiles.large(partition, |key, value| {
