@@ -59,6 +59,7 @@ pub(crate) fn dead_letter(partition: Partition, epoch: u64, n: u64) -> Record {
         reason: "TOO_OLD".into(),
         detail: "expected a timestamp after 0 ms".into(),
         original: format!("{{\"transaction_id\":\"t-{n}\"}}").into_bytes().into(),
+        cut: None,
     };
     let source = Source::Topic { topic: "transactions".into(), partition: partition.into(), offset: n.cast_signed() };
     Record { source, ..with(partition, epoch, n, body) }

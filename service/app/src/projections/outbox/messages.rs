@@ -1,6 +1,6 @@
 //! What goes out: an alert as its readers know it, and a refused record as it came, with what was wrong beside it.
 
-use crate::journal::record::{Body, Record};
+use crate::journal::record::{Body, Cut, Record};
 use crate::wire::alert::Alert;
 use crate::wire::{hex, time};
 use verdict_core::event::Source;
@@ -27,15 +27,6 @@ pub struct Outgoing {
     pub headers: Vec<(&'static str, Box<[u8]>)>,
 }
 
-/// What bytes were before they were cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Whole {
-    /// Their number.
-    pub(super) length: u64,
-    /// SHA-256 of all of them.
-    pub(super) sha256: [u8; 32],
-}
-
 impl Outgoing {
     /// What a record sends out, if anything.
     #[must_use]
@@ -47,8 +38,9 @@ impl Outgoing {
                 value: Alert::of(decided).to_json().into(),
                 headers: Vec::new(),
             }),
-            // What it was before it was cut is not in the record.
-            Body::DeadLetter { reason, detail, original } => Some(dead_letter(record, reason, detail, original, None)),
+            Body::DeadLetter { reason, detail, original, cut } => {
+                Some(dead_letter(record, reason, detail, original, *cut))
+            }
             _ => None,
         }
     }
@@ -62,13 +54,7 @@ impl Outgoing {
 }
 
 /// A refused record: the value is the bytes as they came, or as they were cut; all else is a header, numbers as text.
-pub(super) fn dead_letter(
-    record: &Record,
-    reason: &str,
-    detail: &str,
-    original: &[u8],
-    whole: Option<Whole>,
-) -> Outgoing {
+fn dead_letter(record: &Record, reason: &str, detail: &str, original: &[u8], cut: Option<Cut>) -> Outgoing {
     let mut headers: Vec<(&'static str, Box<[u8]>)> = Vec::with_capacity(8);
     let mut header = |name, text: &str| headers.push((name, text.as_bytes().into()));
     match &record.source {
@@ -83,7 +69,7 @@ pub(super) fn dead_letter(
     header("reason", reason);
     header("detail", detail);
     header("time", &time::to_text(record.received_at));
-    if let Some(Whole { length, sha256 }) = whole {
+    if let Some(Cut { length, sha256 }) = cut {
         header("length", &length.to_string());
         header("sha256", &hex(&sha256));
     }
@@ -127,8 +113,10 @@ mod tests {
             ("time", "2026-11-23T12:00:00.012Z".to_owned()),
         ];
         assert_eq!(headers(&found), expected);
-        let whole = Whole { length: 2_000_000, sha256: [10; 32] };
-        let cut = dead_letter(&record, "TOO_OLD", "expected a timestamp after 0 ms", b"{", Some(whole));
+        let mut cut = record.clone();
+        let Body::DeadLetter { original, cut: whole, .. } = &mut cut.body else { panic!("expected a dead letter") };
+        (*original, *whole) = (b"{".as_slice().into(), Some(Cut { length: 2_000_000, sha256: [10; 32] }));
+        let cut = Outgoing::of(&cut).expect("a dead letter");
         expected.extend([("length", "2000000".to_owned()), ("sha256", "0a".repeat(32))]);
         assert_eq!((headers(&cut), &*cut.value), (expected, &b"{"[..]));
         let from_file = Record { source: Source::File { line: 17 }, ..record };

@@ -88,7 +88,7 @@ async fn a_record_that_the_broker_refuses_ends_its_epoch() {
     let journal = open(&settings, 1).await;
     let tenure = take_over(&journal, 0).await.expect("takes over");
     let original = vec![b'x'; 17 << 20].into_boxed_slice();
-    let too_large = Body::DeadLetter { reason: "TEST".into(), detail: "".into(), original };
+    let too_large = Body::DeadLetter { reason: "TEST".into(), detail: "".into(), original, cut: None };
     let refused = journal.append(vec![samples::with(0, tenure.epoch, 0, too_large)]);
     let behind = journal.append(vec![login(tenure, 1)]);
     let error = in_time("the refusal", refused).await.expect_err("refused").to_string();
