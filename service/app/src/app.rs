@@ -5,6 +5,7 @@
 
 mod alerts;
 mod base_currency;
+pub(crate) mod lists;
 mod open_files;
 mod reload;
 mod reviews;
@@ -280,6 +281,7 @@ impl Service {
             let error = projection.run().await;
             error!(%error, "alerts stand still until the service is started again; decisions go on");
         });
+        let mirror = lists::mirror(&self.config, &journal, &self.checkpoints, &self.metrics, &self.readiness)?;
         let lists = ListReplica::new(journal.partitions(), self.config.data.max_list_entries);
         let shards = Shards {
             journal,
@@ -340,7 +342,8 @@ impl Service {
         if tokio::time::timeout(patience, handle.stop(true)).await.is_err() {
             info!("some callers did not read their last answers");
         }
-        let tasks = [reloading, upkeep, projection, labels, feed];
+        let tasks: Vec<JoinHandle<()>> =
+            [reloading, upkeep, projection, labels, feed].into_iter().chain(mirror).collect();
         tasks.iter().for_each(JoinHandle::abort);
         // Only then have they let go of the journal, which closes with the last who holds it.
         drop(join_all(tasks).await);

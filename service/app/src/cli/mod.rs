@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
 
 pub mod backtest;
+pub mod rebuild;
 pub mod replay;
 pub mod rules;
 pub mod serve;
@@ -44,6 +45,7 @@ pub enum Command {
     Simulate(simulate::SimulateArgs),
     Rules(rules::RulesArgs),
     Replay(replay::ReplayArgs),
+    Rebuild(rebuild::RebuildArgs),
 }
 
 /// A command line that clap accepted and that is wrong all the same: two options that exclude each other, for example.
@@ -114,6 +116,7 @@ pub fn run() -> ExitCode {
         Command::Simulate(args) => simulate::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Rebuild(args) => rebuild::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

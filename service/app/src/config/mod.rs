@@ -12,6 +12,7 @@ mod http;
 mod kafka;
 mod layers;
 mod parts;
+mod redis;
 mod secret;
 mod section;
 
@@ -19,6 +20,7 @@ pub use error::{ConfigError, ConfigErrors, Place};
 pub use http::{ApiKeyConfig, HttpConfig, RateConfig, Scope};
 pub use kafka::{KafkaConfig, refused_property};
 pub use parts::{ActorsConfig, DataConfig, DecideConfig, ModelConfig, RulesConfig};
+pub use redis::RedisConfig;
 pub use secret::Secret;
 
 use layers::{File, Findings, Layers, PREFIX, TextSetting, suggestion};
@@ -31,10 +33,10 @@ pub const DEFAULT_FILE: &str = "verdict.toml";
 /// Log filter when `RUST_LOG` is not set; the HTTP server announces its threads, which `listening` says better.
 const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn";
 
-const SECTIONS: [&str; 6] = ["http", "data", "actors", "decide", "rules", "model"];
+const SECTIONS: [&str; 7] = ["http", "data", "actors", "decide", "rules", "model", "redis"];
 
 /// Sections of the design that nothing reads yet: accepting them would promise servers that are not used.
-const LATER_SECTIONS: [&str; 3] = ["kafka", "postgres", "redis"];
+const LATER_SECTIONS: [&str; 2] = ["kafka", "postgres"];
 
 /// The whole configuration, valid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub struct Config {
     pub model: ModelConfig,
     /// `[kafka]`; `None` keeps everything on this machine.
     pub kafka: Option<KafkaConfig>,
+    /// `[redis]`; `None` keeps no mirror of the lists.
+    pub redis: Option<RedisConfig>,
     /// Log directives in the syntax of `RUST_LOG`, which sets them; `None` stands for `info` and a quiet HTTP server.
     pub log_filter: Option<String>,
 }
@@ -149,6 +153,7 @@ impl Config {
             rules: RulesConfig::read(Section::new("rules", &layers, &mut findings)),
             model: ModelConfig::read(Section::new("model", &layers, &mut findings), environment.ort_dylib_path),
             kafka: KafkaConfig::read(Section::new("kafka", &layers, &mut findings)),
+            redis: RedisConfig::read(Section::new("redis", &layers, &mut findings)),
             log_filter: environment.log_filter,
         };
         config.cross_check(&layers, &mut findings);

@@ -42,7 +42,6 @@ impl fmt::Display for Secret {
 impl Section<'_> {
     /// The secret of `key`, or of the file that `key` with `_file` behind it names, without the line break at its end.
     /// Both together are a fault. No message quotes a value.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the sections of the databases read theirs with it"))]
     pub(super) fn secret(&mut self, key: &'static str) -> Option<Secret> {
         let file_key = format!("{key}_file");
         let (direct, file) = (self.given(key), self.given(file_key.clone()));

@@ -80,10 +80,14 @@ impl Journal for MemoryJournal {
     }
 
     fn replay(&self, from: Cursor, wanted: Wanted) -> BoxStream<'_, Result<Record, JournalError>> {
-        let raises_alert = |record: &Record| matches!(&record.body, Body::Decision(decided) if decided.decision.alert);
+        let passes = |record: &Record| match (wanted, &record.body) {
+            (Wanted::Everything, _) | (Wanted::Lists, Body::List(_)) => true,
+            (Wanted::Alerts, Body::Decision(decided)) => decided.decision.alert,
+            (Wanted::Lists, Body::Decision(decided)) => decided.decision.block_entry.is_some(),
+            (Wanted::Alerts | Wanted::Lists, _) => false,
+        };
         let wanted = |record: &Arc<Record>| {
-            from.iter().any(|&(partition, n)| partition == record.partition && record.n >= n)
-                && (wanted == Wanted::Everything || raises_alert(record))
+            from.iter().any(|&(partition, n)| partition == record.partition && record.n >= n) && passes(record)
         };
         let records: Vec<Arc<Record>> = self.state().log.iter().filter(|record| wanted(record)).cloned().collect();
         Box::pin(stream::iter(records.into_iter().map(|record| Ok(Record::clone(&record)))))

@@ -137,6 +137,8 @@ pub enum Wanted {
     Everything,
     /// Decisions that raise an alert; any other record may be left out.
     Alerts,
+    /// Changes of list entries, and decisions that make one; any other record may be left out.
+    Lists,
 }
 
 /// The port.

@@ -7,5 +7,7 @@
 pub mod alert_feed;
 pub mod alert_store;
 pub mod alerts;
+mod back_off;
+pub mod lists;
 pub mod review_labels;
 pub mod review_store;
