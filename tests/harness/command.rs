@@ -50,7 +50,7 @@ impl Ended {
 }
 
 /// Subcommands that read a configuration file.
-const CONFIGURED: [&str; 3] = ["serve", "backtest", "replay"];
+const CONFIGURED: [&str; 4] = ["serve", "backtest", "replay", "rebuild"];
 
 /// `verdict` with these arguments, in the workspace's root, with nothing on stdin.
 #[must_use]
