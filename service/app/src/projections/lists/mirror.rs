@@ -126,12 +126,16 @@ impl ListMirror {
         if moved == 1 {
             return Ok(());
         }
-        Err(MirrorError::Moved {
+        Err(self.moved(step.partition, step.from, String::from_utf8_lossy(&found)))
+    }
+
+    pub(super) fn moved(&self, partition: Partition, expected: &str, found: impl Into<Box<str>>) -> MirrorError {
+        MirrorError::Moved {
             server: Arc::clone(&self.server),
-            partition: step.partition,
-            expected: step.from.into(),
-            found: String::from_utf8_lossy(&found).into(),
-        })
+            partition,
+            expected: expected.into(),
+            found: found.into(),
+        }
     }
 
     /// Some of the mirror's names behind a cursor, and the next cursor; it is 0 at the start and at the end.

@@ -146,14 +146,14 @@ impl ListProjection {
             durable.mark_unchanged();
             let mut outcome = self.catch_up().await;
             if outcome.is_ok() {
-                self.back_off.reset();
                 outcome = tokio::select! {
                     // The sender lives in the journal, which this holds.
                     _ = durable.changed() => {
                         tokio::time::sleep(PAUSE).await;
                         Ok(())
                     }
-                    _ = look.tick() => self.look().await,
+                    // Only what stands still there has worked: two services that fight over a mirror get slower.
+                    _ = look.tick() => self.look().await.map(|()| self.back_off.reset()),
                 };
             }
             match outcome {
@@ -204,14 +204,18 @@ impl ListProjection {
     /// Finds out whether the mirror is as it was left.
     ///
     /// # Errors
-    /// It cannot be asked.
+    /// It is not, or cannot be asked.
     async fn look(&mut self) -> Result<(), ProjectionError> {
-        let found = self.mirror.positions(self.journal.partitions()).await;
-        let as_left = |found: &Vec<Option<String>>| {
-            found.iter().map(Option::as_deref).eq(self.places.iter().map(|place| Some(&*place.left)))
-        };
-        self.positioned = found.as_ref().is_ok_and(as_left);
-        Ok(found.map(drop)?)
+        self.positioned = false;
+        let found = self.mirror.positions(self.journal.partitions()).await?;
+        for ((partition, found), place) in (0..).zip(found).zip(&self.places) {
+            let found = found.unwrap_or_default();
+            if found != *place.left {
+                return Err(self.mirror.moved(partition, &place.left, found).into());
+            }
+        }
+        self.positioned = true;
+        Ok(())
     }
 
     /// Takes up the mirror's positions, and writes again what has none in this journal's history.

@@ -157,9 +157,10 @@ impl Bench {
         assert!(positions.values().all(|text| Position::parse(text).is_some()), "{positions:?}");
     }
 
-    /// Catches up once more, however often the mirror was meddled with before.
+    /// Finds that the mirror was meddled with, and makes it good.
     async fn looked_and_caught_up(&self, projection: &mut ListProjection) {
-        projection.look().await.unwrap();
+        let error = projection.look().await.unwrap_err();
+        assert!(matches!(error, ProjectionError::Mirror(MirrorError::Moved { .. })), "{error}");
         projection.catch_up().await.unwrap();
         self.assert_mirrored();
     }
