@@ -9,7 +9,7 @@ use crate::journal::Partition;
 use crate::journal::record::{Body, Record};
 use sha2::{Digest, Sha256};
 use std::fmt;
-use verdict_core::lists::{List, ListKey, ListKind};
+use verdict_core::lists::{List, ListAction, ListChange, ListKey, ListKind};
 
 /// A pattern for every name of the mirror.
 pub(super) const EVERY_NAME: &str = "verdict:*";
@@ -89,10 +89,13 @@ fn fingerprint(last: Option<&Record>, partitions: Partition) -> u64 {
         hash.update(record.epoch.to_le_bytes());
         hash.update(record.n.to_le_bytes());
         hash.update(record.received_at.as_millis().to_le_bytes());
-        let told: [&str; 3] = match &record.body {
-            Body::Decision(decided) => [&decided.transaction.user_id, &decided.transaction.transaction_id, ""],
-            Body::List(change) => [change.key.list.name(), change.key.kind.name(), &change.key.value],
-            other => [other.change().map_or("", |(user_id, _)| user_id), "", ""],
+        let told: [&str; 4] = match &record.body {
+            Body::Decision(decided) => [&decided.transaction.user_id, &decided.transaction.transaction_id, "", ""],
+            Body::List(ListChange { key, action, .. }) => {
+                let reason = if let ListAction::Put { reason, .. } = action { reason } else { "" };
+                [key.list.name(), key.kind.name(), &key.value, reason]
+            }
+            other => [other.change().map_or("", |(user_id, _)| user_id), "", "", ""],
         };
         for text in told {
             hash.update((text.len() as u64).to_le_bytes());

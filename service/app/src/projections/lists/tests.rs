@@ -389,7 +389,7 @@ async fn an_attempt_that_the_server_carries_out_late_does_nothing() {
     // Two that write all of it again at the same time: the one that was overtaken says so, and does no harm.
     let (mut one, mut other) = (bench.projection(), bench.projection());
     bench.mirror().forget(PARTITIONS).await.unwrap();
-    let outcomes = futures_util::join!(one.catch_up(), other.catch_up());
+    let outcomes = futures_util::future::join(one.catch_up(), other.catch_up()).await;
     for outcome in [outcomes.0, outcomes.1] {
         let moved = matches!(outcome, Ok(()) | Err(ProjectionError::Mirror(MirrorError::Moved { .. })));
         assert!(moved, "{outcome:?}");
