@@ -36,7 +36,7 @@ fn a_mirror_ahead_of_the_journal_is_written_again() {
     let kept = TempDir::new().unwrap();
     copy(&folder.path().join("data"), kept.path());
     let pair = Pair::start_again((redis, folder));
-    pair.change("never happened");
+    pair.change("never-happened");
     pair.delete("block/device/v-first");
     pair.block("u-spender");
     pair.assert_mirrored();
@@ -46,7 +46,7 @@ fn a_mirror_ahead_of_the_journal_is_written_again() {
     copy(kept.path(), &folder.path().join("data"));
     redis.kill();
     let pair = Pair::start_again((redis, folder));
-    for turn in ["instead", "and more", "and more again"] {
+    for turn in ["instead", "and-more", "and-more-again"] {
         pair.change(turn);
     }
     pair.redis.restart();

@@ -71,7 +71,8 @@ fn listed(service: &Service) -> BTreeMap<String, Value> {
 /// Every entry that other systems read.
 pub(crate) fn mirrored(redis: &Redis) -> BTreeMap<String, Value> {
     let mut connection = connect(redis);
-    let names: Vec<String> = ["verdict:block:*", "verdict:allow:*"].map(|all| connection.keys(all).unwrap()).concat();
+    let names: Vec<String> =
+        ["verdict:block:*", "verdict:allow:*"].map(|all| connection.keys::<_, Vec<String>>(all).unwrap()).concat();
     let mut all = BTreeMap::new();
     for name in names {
         let read = redis::pipe().get(&name).cmd("PEXPIRETIME").arg(&name).query(&mut connection).unwrap();

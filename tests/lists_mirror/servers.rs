@@ -37,7 +37,7 @@ fn a_held_server_holds_up_nothing() {
         assert_eq!((answer.status, answer.json()["durable"].as_bool()), (200, Some(true)), "{}", answer.body);
     }
     println!("slowest of 40 decisions: {slowest:.3} s");
-    pair.change("while it was held");
+    pair.change("while-held");
     pair.block("u-spender");
     until("the mirror to be behind", || pair.lag().filter(|lag| *lag > 0));
     until("the log to say so", || {
