@@ -24,9 +24,9 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target)
+            copy(&entry.path(), &target);
         } else {
-            _ = fs::copy(entry.path(), target).unwrap()
+            fs::copy(entry.path(), target).unwrap();
         }
     }
 }
