@@ -12,10 +12,10 @@ DEMO_PORT ?= 8080
 DEMO_RATE ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-servers demo picture train bench test verify fmt lint deny docs
+.PHONY: help setup setup-servers demo picture train bench test up down verify fmt lint deny docs
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: ## Install what a fresh Debian lacks; fetch the ONNX Runtime library
 	@tests/scripts/setup.sh
@@ -44,6 +44,12 @@ bench: setup ## Measure speed against baselines, in alternate rounds (load-tests
 test: setup-servers ## Build and run all tests
 	$(CARGO) build --locked --workspace --lib --bins --tests
 	$(CARGO) test --locked --workspace
+
+up: setup-servers ## Start Kafka, PostgreSQL and Redis under .servers/, with a verdict.toml that names them
+	@python3 tests/scripts/servers.py up
+
+down: ## Stop what `make up` started; its data stays
+	@python3 tests/scripts/servers.py down
 
 verify: fmt lint deny docs ## Check format, lints, dependencies and docs
 

@@ -29,7 +29,7 @@ fn health_and_readiness() {
     assert_eq!(ready["components"]["stopping"], false);
     decide(&service, &Payment::new("u", "t", "5000.01"));
     until("the alerts' lag in /readyz", || {
-        (service.get("/readyz").json()["components"]["projections"]["alerts"]["lag_records"] == 0).then_some(())
+        (service.get("/readyz").json()["components"]["projections"]["review"]["lag_records"] == 0).then_some(())
     });
     for path in ["/healthz", "/readyz", "/metrics"] {
         let head = service.request("HEAD", path, &[], "");

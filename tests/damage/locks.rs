@@ -33,7 +33,7 @@ fn alerts_that_cannot_be_written_hold_nothing_up_and_catch_up() {
     let lag = |service: &Service| {
         let ready = service.get("/readyz");
         assert_eq!(ready.status, 200, "a projection behind holds nothing up: {}", ready.body);
-        ready.json()["components"]["projections"]["alerts"]["lag_records"].as_u64()
+        ready.json()["components"]["projections"]["review"]["lag_records"].as_u64()
     };
     until("the lag to show", || (lag(&service) == Some(20)).then_some(()));
     assert_eq!(service.get("/v1/alerts").json()["alerts"].as_array().map(Vec::len), Some(0));

@@ -5,6 +5,7 @@
 
 mod entries;
 mod histories;
+mod on_kafka;
 mod pair;
 mod rebuild;
 mod servers;

@@ -18,7 +18,7 @@ fn rebuild(redis: Option<&Redis>, folder: &Path) -> Ended {
 }
 
 /// Changes, removes and adds an entry by hand, none of which anybody notices.
-fn meddle(redis: &Redis, expected: &BTreeMap<String, Value>) {
+pub(crate) fn meddle(redis: &Redis, expected: &BTreeMap<String, Value>) {
     let mut connection = connect(redis);
     let meddled = expected["verdict:block:merchant:v-first"].to_string().replace("first", "meddled");
     let _: () = connection.set("verdict:block:merchant:v-first", meddled).unwrap();

@@ -4,6 +4,7 @@
 
 mod attended;
 mod kafka;
+mod local;
 mod postgres;
 mod redis;
 

@@ -5,27 +5,32 @@
 
 mod alerts;
 mod base_currency;
+mod brokers;
+mod consuming;
 pub(crate) mod lists;
 mod open_files;
+mod publishing;
 mod reload;
+pub(crate) mod review_store;
 mod reviews;
 mod stopping;
+pub(crate) mod storage;
 mod watch;
 
 use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
 use crate::actors::replica::ListReplica;
-use crate::actors::shard::{ShardActor, ShardSettings, Start};
+use crate::actors::shard::{Begun, ShardActor, ShardSettings, Start};
 use crate::actors::users::HotBounds;
 use crate::config::{Config, DataConfig};
 use crate::ingress::http::streams::{MAX_STREAMS, Streams};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
-use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
+use crate::journal::checkpoint::Checkpoints;
 use crate::journal::record::{Generation, ModelRef};
-use crate::journal::{DirLock, Journal, LogJournal, MemoryJournal};
+use crate::journal::{DirLock, Journal, MemoryJournal};
 use crate::model::{ModelHost, Score, Search};
 use crate::projections::alert_feed::AlertFeed;
-use crate::projections::alerts::{AlertProjection, Lag};
+use crate::projections::review::ReviewProjection;
 use crate::projections::review_labels::ReviewLabels;
 use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
@@ -39,12 +44,15 @@ use actix_web::web::Data;
 use alerts::Desk;
 use anyhow::{Context as _, bail};
 use futures_util::future::join_all;
+use lists::Mirror;
+use publishing::Publishing;
 use reload::{RatesInForce, Reloader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use stopping::{Progress, Step, Stopping};
+use storage::Storage;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -131,6 +139,9 @@ pub fn retention(data: &DataConfig) -> Retention {
     Retention { dedupe_ms: i64::from(data.dedupe_days) * DAY_MS, ..Retention::default() }
 }
 
+/// Durable records that a projection does not reflect yet.
+type Behind = Box<dyn Fn() -> u64>;
+
 /// What the shards of a service share.
 struct Shards {
     journal: Arc<dyn Journal>,
@@ -138,6 +149,7 @@ struct Shards {
     clock: Clock,
     lists: Arc<ListReplica>,
     readiness: Readiness,
+    begun: Begun,
     metrics: Metrics,
 }
 
@@ -165,6 +177,7 @@ impl Shards {
                 checkpoint_every: Duration::from_secs(config.data.checkpoint_secs.into()),
                 lists: Arc::clone(&self.lists),
                 readiness: self.readiness.clone(),
+                begun: Arc::clone(&self.begun),
                 metrics: self.metrics.clone(),
                 mailbox: config.decide.max_in_flight + MAILBOX_RESERVE,
             };
@@ -200,6 +213,7 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
         clock: Clock::EventTime,
         lists: ListReplica::new(config.data.partitions, config.data.max_list_entries),
         readiness: Readiness::new(config.actors.shards.into()),
+        begun: tell([]),
         metrics: metrics.clone(),
     };
     let (gateway, starts) = shards.prepare(config, deciding)?;
@@ -214,9 +228,9 @@ pub struct Service {
     config: Config,
     deciding: Deciding,
     listener: TcpListener,
-    journal: Arc<LogJournal>,
-    checkpoints: Arc<CheckpointStore>,
-    reviews: Arc<ReviewStore>,
+    topics: Option<consuming::Topics>,
+    storage: Storage,
+    reviews: Arc<dyn ReviewStore>,
     readiness: Readiness,
     metrics: Metrics,
     /// The files of rules and model before they were read.
@@ -238,12 +252,13 @@ impl Service {
         let deciding = Deciding::load(&config)?;
         let dir = &config.data.dir;
         let lock = DirLock::acquire(dir)?;
-        let journal = Arc::new(LogJournal::open(lock.clone(), config.data.partitions).await?);
-        base_currency::check(deciding.rules().rates().base(), dir, &*journal).await?;
+        let storage = Storage::open(&config, lock.clone()).await?;
+        let journal = &*storage.journal;
+        base_currency::check(deciding.rules().rates().base(), dir, journal).await?;
         deciding.archive(dir)?;
+        let topics = consuming::Topics::find(&config, journal.partitions()).await?;
         let metrics = Metrics::new();
-        let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
-        let reviews = Arc::new(ReviewStore::open(dir).await?);
+        let reviews = review_store::open(&config, journal.partitions()).await?;
         let listen = config.http.listen;
         let listener = TcpListener::bind(listen).with_context(|| {
             format!("cannot listen on {listen}; another service may use it, choose another with --listen")
@@ -253,8 +268,8 @@ impl Service {
             config,
             deciding,
             listener,
-            journal,
-            checkpoints,
+            topics,
+            storage,
             reviews,
             readiness,
             metrics,
@@ -269,43 +284,56 @@ impl Service {
     ///
     /// # Errors
     /// When a part cannot be started, or fails for good.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(mut self) -> anyhow::Result<()> {
         let grace = Duration::from_secs(self.config.http.shutdown_secs.into());
         let mut stopping = Stopping::listen(grace)?;
         let address = self.listener.local_addr()?;
-        let journal: Arc<dyn Journal> = self.journal.clone();
+        let journal = Arc::clone(&self.storage.journal);
         // Downstream first: what reads the journal, what writes it, what feeds it.
-        let projection = AlertProjection::new(Arc::clone(&journal), Arc::clone(&self.reviews));
+        let projection = ReviewProjection::new(Arc::clone(&journal), Arc::clone(&self.reviews) as _, seed());
         let lag = projection.lag();
         let projection = actix::spawn(async move {
             let error = projection.run().await;
             error!(%error, "alerts stand still until the service is started again; decisions go on");
         });
-        let mirror = lists::mirror(&self.config, &journal, &self.checkpoints, &self.metrics, &self.readiness)?;
+        let publishing = self.storage.publishing();
+        let mirror = Mirror::start(&self.config, &self.storage)?;
         let lists = ListReplica::new(journal.partitions(), self.config.data.max_list_entries);
         let shards = Shards {
             journal,
-            checkpoints: Some(self.checkpoints.clone()),
+            checkpoints: Some(Arc::clone(&self.storage.checkpoints)),
             clock: Clock::System,
             lists: Arc::clone(&lists),
             readiness: self.readiness.clone(),
+            begun: tell(publishing.iter().map(Publishing::begun).chain(mirror.iter().map(Mirror::begun))),
             metrics: self.metrics.clone(),
         };
         let (gateway, starts) = shards.prepare(&self.config, &self.deciding)?;
         let labels = ReviewLabels::new(Arc::clone(&self.reviews), self.metrics.clone());
         let labels = actix::spawn(labels.run(reviews::through(gateway.clone(), Clock::System)));
         let desk = Desk::new(Arc::clone(&self.reviews));
-        let feed = actix::spawn(AlertFeed::new(Arc::clone(&self.reviews), desk.live()).run());
+        let feed = actix::spawn(AlertFeed::new(Arc::clone(&self.reviews) as _, desk.live()).run());
         let metrics = self.metrics.clone();
         let streams = Streams::new(MAX_STREAMS, move || AlertStreamCutOff.emit(&metrics));
         let rates = RatesInForce::of(&self.deciding);
         let (workers, wanted) = (self.config.http.workers, self.config.http.max_connections);
         let own_files = open_files::own_files(self.config.actors.shards, workers);
         let connections = open_files::make_room(wanted, own_files);
+        let consumption = match self.topics.take() {
+            Some(topics) => {
+                let (rates, heard) = (rates.clone(), (self.metrics.clone(), self.readiness.clone()));
+                let rates = move || rates.get();
+                Some(topics.consume(&self.config, gateway.clone(), rates, self.age_bounds(), heard)?)
+            }
+            None => None,
+        };
         let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
         let server = http::serve(self.listener.try_clone()?, workers, connections, state, seat(starts, workers))?;
         let handle = server.handle();
-        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lists, lag, streams.clone()));
+        let mut lags: Vec<(&'static str, Behind)> = vec![("review", Box::new(move || lag.records()))];
+        lags.extend(publishing.as_ref().map(|publishing| ("outbox", Box::new(publishing.lag()) as Behind)));
+        lags.extend(mirror.as_ref().map(|mirror| ("lists", Box::new(mirror.lag()) as Behind)));
+        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lists, lags, streams.clone()));
         let reloader = Reloader {
             config: self.config.clone(),
             in_force: self.deciding,
@@ -333,7 +361,11 @@ impl Service {
         let followed = streams.open() > 0;
         streams.stop();
         let progress = stopping.progress;
-        save(&gateway, &*self.journal, &progress).await;
+        progress.at(Step::Drain);
+        if let Some(consumption) = consumption {
+            consumption.stop().await;
+        }
+        save(&gateway, &*self.storage.journal, &progress).await;
         progress.at(Step::Answers);
         // The shards live on the server's threads, so they end first.
         gateway.end().await;
@@ -343,12 +375,21 @@ impl Service {
             info!("some callers did not read their last answers");
         }
         let tasks: Vec<JoinHandle<()>> =
-            [reloading, upkeep, projection, labels, feed].into_iter().chain(mirror).collect();
+            [reloading, upkeep, projection, labels, feed].into_iter().chain(mirror.map(|mirror| mirror.task)).collect();
         tasks.iter().for_each(JoinHandle::abort);
         // Only then have they let go of the journal, which closes with the last who holds it.
         drop(join_all(tasks).await);
+        drop(publishing);
         progress.at(Step::Files);
+        self.storage.close().await;
         Ok(())
+    }
+
+    fn age_bounds(&self) -> AgeBounds {
+        AgeBounds {
+            max_age_ms: Some(i64::from(self.config.data.max_age_days) * DAY_MS),
+            max_ahead_ms: Some(i64::from(self.config.data.max_ahead_hours) * HOUR_MS),
+        }
     }
 
     fn http_state(&self, gateway: &Gateway, rates: RatesInForce, desk: Desk, streams: Streams) -> Data<HttpState> {
@@ -356,10 +397,7 @@ impl Service {
         Data::new(HttpState {
             intake: Box::new(gateway.clone()),
             rates: Box::new(move || rates.get()),
-            bounds: AgeBounds {
-                max_age_ms: Some(i64::from(self.config.data.max_age_days) * DAY_MS),
-                max_ahead_ms: Some(i64::from(self.config.data.max_ahead_hours) * HOUR_MS),
-            },
+            bounds: self.age_bounds(),
             limits: Limits {
                 decide_deadline: Duration::from_millis(self.config.decide.deadline_ms.into()),
                 ..Limits::within(self.config.decide.max_in_flight)
@@ -380,10 +418,10 @@ impl Service {
         &self,
         gateway: Gateway,
         lists: Arc<ListReplica>,
-        lag: Lag,
+        lags: Vec<(&'static str, Behind)>,
         streams: Streams,
     ) -> impl Future<Output = ()> + 'static {
-        let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
+        let (metrics, readiness, kafka) = (self.metrics.clone(), self.readiness.clone(), self.storage.kafka.clone());
         async move {
             loop {
                 actix::clock::sleep(UPKEEP_EVERY).await;
@@ -391,11 +429,28 @@ impl Service {
                 InFlight { requests: gateway.in_flight() }.emit(&metrics);
                 ListEntries { entries: lists.sweep(Clock::System.now()) }.emit(&metrics);
                 AlertStreams { open: streams.open() }.emit(&metrics);
-                ProjectionLag { projection: "alerts", records: lag.records() }.emit(&metrics);
-                readiness.set_projection_lag("alerts", lag.records());
+                for (projection, behind) in &lags {
+                    let records = behind();
+                    ProjectionLag { projection, records }.emit(&metrics);
+                    readiness.set_projection_lag(projection, records);
+                }
+                if let Some(kafka) = &kafka {
+                    kafka.look(&readiness);
+                }
             }
         }
     }
+}
+
+/// Tells all of these when an epoch begins.
+fn tell(all: impl IntoIterator<Item = Begun>) -> Begun {
+    let all: Vec<Begun> = all.into_iter().collect();
+    Arc::new(move |partitions| all.iter().for_each(|begun| begun(partitions)))
+}
+
+/// What tells the waits of this service from those of others that failed at the same moment.
+fn seed() -> u64 {
+    Clock::System.now().as_millis().cast_unsigned() ^ u64::from(std::process::id()) << 32
 }
 
 /// Answers what is in flight, then saves every profile.

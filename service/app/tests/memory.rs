@@ -128,6 +128,7 @@ async fn start(checkpoints: Arc<CheckpointStore>) -> Gateway {
         checkpoints: Some(checkpoints),
         checkpoint_every: Duration::from_secs(3_600),
         lists: Arc::clone(&lists),
+        begun: Arc::new(|_| ()),
         readiness: Readiness::new(1),
         metrics: Metrics::new(),
         mailbox: 1_024,

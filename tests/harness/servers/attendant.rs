@@ -69,7 +69,12 @@ impl Attendant {
     /// A text that a client must know.
     #[track_caller]
     pub(super) fn text(&self, name: &str) -> &str {
-        self.details[name].as_str().unwrap_or_else(|| panic!("{} has no {name}: {}", self.kind, self.details))
+        self.value(name).as_str().unwrap_or_else(|| panic!("{} has no {name}: {}", self.kind, self.details))
+    }
+
+    /// Anything that a client must know; null if there is no such thing.
+    pub(super) fn value(&self, name: &str) -> &Value {
+        &self.details[name]
     }
 
     pub(super) fn folder(&self) -> &Path {

@@ -12,12 +12,14 @@ pub struct KafkaOptions {
     pub partitions: u32,
     /// More settings of the broker, or others than usual.
     pub properties: Vec<(String, String)>,
+    /// A second listener, with TLS and SCRAM: [`Kafka::secured`].
+    pub secured: bool,
 }
 
 impl Default for KafkaOptions {
     /// Verdict's topics as `tests/scripts/servers/topics.py` has them, with 12 partitions.
     fn default() -> Self {
-        Self { partitions: 12, properties: Vec::new() }
+        Self { partitions: 12, properties: Vec::new(), secured: false }
     }
 }
 
@@ -46,7 +48,7 @@ impl Kafka {
     pub fn start(options: KafkaOptions) -> Self {
         let properties: Map<String, Value> =
             options.properties.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
-        let options = json!({ "partitions": options.partitions, "properties": properties });
+        let options = json!({ "partitions": options.partitions, "properties": properties, "secured": options.secured });
         Self { attendant: Attendant::start("kafka", &options) }
     }
 
@@ -62,6 +64,17 @@ impl Kafka {
     #[must_use]
     pub fn bootstrap_servers(&self) -> &str {
         self.attendant.text("bootstrap_servers")
+    }
+
+    /// What a client of the listener with TLS and SCRAM has to set, `bootstrap.servers` too, as librdkafka names it.
+    ///
+    /// # Panics
+    /// The broker was not started with [`KafkaOptions::secured`].
+    #[must_use]
+    #[track_caller]
+    pub fn secured(&self) -> Vec<(String, String)> {
+        let known = self.attendant.value("secured").as_object().expect("a broker that was started secured");
+        known.iter().map(|(name, value)| (name.clone(), value.as_str().expect("a text").to_owned())).collect()
     }
 
     /// Makes Verdict's topics, with this many partitions each, under a prefix that no other test of this process has.

@@ -5,13 +5,15 @@ import shutil
 import struct
 import subprocess
 
-from . import Trouble, provision, wire
+from . import Trouble, provision, tls, wire
 from .process import Server, wait_until
 from .topics import LARGEST_BYTES, topics
 
 # Any will do: each folder is a cluster of its own.
 CLUSTER_ID = "dmVyZGljdC1zZXJ2ZXJzIQ"
 HEAP_MIB = 512
+# Who may enter over TLS. No secret: it guards nothing but test data on this machine.
+USER, PASSWORD, MECHANISM = "verdict", "local-password", "SCRAM-SHA-256"
 TOPICS_SECS = 30
 
 SETTINGS = {
@@ -36,6 +38,9 @@ SETTINGS = {
     # A group starts with its first member; tests may have members that are missed soon.
     "group.initial.rebalance.delay.ms": 0,
     "group.min.session.timeout.ms": 1000,
+    # After a kill the controller, itself new, waits as long before it takes the broker back.
+    "broker.session.timeout.ms": 3000,
+    "broker.heartbeat.interval.ms": 500,
     # A small machine.
     "num.network.threads": 2,
     "num.io.threads": 4,
@@ -45,14 +50,18 @@ SETTINGS = {
 
 
 class Kafka(Server):
-    """`options`: `properties` (more settings of the broker), `partitions` (of Verdict's topics; 0 makes none)."""
+    """`options`: `properties` (more settings of the broker), `partitions` (of Verdict's topics; 0 makes none),
+    `secured` (a second listener, with TLS and SCRAM)."""
 
     name = "kafka"
     ports = ("port", "controller_port")
 
-    def __init__(self, folder, options, **common):
-        super().__init__(folder, **common)
+    def __init__(self, folder, options, known=None, **common):
+        super().__init__(folder, known, **common)
         self.options = options
+        self.secured = options.get("secured", False)
+        if self.secured:
+            self.ports = (*self.ports, "secured_port")
 
     @property
     def properties(self):
@@ -66,16 +75,30 @@ class Kafka(Server):
             "advertised.listeners": listeners,
             "controller.quorum.voters": f"1@{controller}",
             "log.dirs": self.folder / "data",
-        } | self.options.get("properties", {})
+        } | (self.secured_settings(listeners, controller) if self.secured else {}) | self.options.get("properties", {})
+
+    def secured_settings(self, listeners, controller):
+        both = f"{listeners},SASL_SSL://127.0.0.1:{self.port('secured_port')}"
+        login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        return {
+            "listeners": f"{both},CONTROLLER://{controller}",
+            "advertised.listeners": both,
+            "sasl.enabled.mechanisms": MECHANISM,
+            f"listener.name.sasl_ssl.{MECHANISM.lower()}.sasl.jaas.config": login,
+            "listener.name.sasl_ssl.ssl.keystore.type": "PEM",
+            "listener.name.sasl_ssl.ssl.keystore.location": self.folder / "tls/broker.pem",
+        }
 
     def prepare(self):
+        if self.secured and not (self.folder / "tls/broker.pem").exists():
+            tls.make(self.folder / "tls")
         self.properties.write_text("".join(f"{key}={value}\n" for key, value in self.settings().items()))
         if not (self.folder / "data").exists():
             shutil.copytree(self.formatted(), self.folder / "data")
 
     def formatted(self):
         """An empty storage folder, made once: that takes a JVM of its own."""
-        kept = provision.KAFKA_HOME / "formatted"
+        kept = provision.KAFKA_HOME / "storage"
         if kept.is_dir():
             return kept
         made = self.folder / "formatted"
@@ -83,6 +106,7 @@ class Kafka(Server):
         settings = self.settings() | {"log.dirs": made}
         properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         words = ["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config", str(properties)]
+        words += ["--add-scram", f"{MECHANISM}=[name={USER},password={PASSWORD}]"]
         done = subprocess.run(self.java(*words), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Trouble(f"Kafka's storage tool ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -124,4 +148,15 @@ class Kafka(Server):
             raise Trouble(f"Kafka did not make all of {', '.join(name for name, _, _ in wanted)}")
 
     def details(self):
-        return {"bootstrap_servers": f"127.0.0.1:{self.port()}"}
+        known = {"bootstrap_servers": f"127.0.0.1:{self.port()}"}
+        if self.secured:
+            # As librdkafka names them.
+            known["secured"] = {
+                "bootstrap.servers": f"127.0.0.1:{self.port('secured_port')}",
+                "security.protocol": "SASL_SSL",
+                "ssl.ca.location": str(self.folder / "tls/ca.pem"),
+                "sasl.mechanism": MECHANISM,
+                "sasl.username": USER,
+                "sasl.password": PASSWORD,
+            }
+        return known

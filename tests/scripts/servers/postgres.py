@@ -19,8 +19,8 @@ class Postgres(Server):
     name = "postgres"
     stop_signal = signal.SIGINT  # without waiting for its clients
 
-    def __init__(self, folder, _options, **common):
-        super().__init__(folder, **common)
+    def __init__(self, folder, _options, known=None, **common):
+        super().__init__(folder, known, **common)
         self.user = "postgres" if os.geteuid() == 0 else None
 
     @property
@@ -37,13 +37,14 @@ class Postgres(Server):
         if self.data.exists():
             return
         self.known["password"] = secrets.token_hex(16)
-        if self.user:
-            owner = pwd.getpwnam(self.user)
-            os.chown(self.folder, owner.pw_uid, owner.pw_gid)
         made, password = self.folder / "made", self.folder / "password"
         shutil.rmtree(made, ignore_errors=True)
+        password.touch(mode=0o600)
         password.write_text(self.known["password"])
-        password.chmod(0o644)
+        if self.user:
+            owner = pwd.getpwnam(self.user)
+            for path in (self.folder, password):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
         self.run("initdb", "--pgdata", made, "--username", NAME, "--pwfile", password, "--auth=scram-sha-256",
                  "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
         password.unlink()

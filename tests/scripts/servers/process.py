@@ -39,12 +39,16 @@ def free_port():
 
 
 def stat(pid):
-    """Parent, state and start of a process, or None when it is gone; one that only waits to be collected is."""
+    """Parent, state and start of a process, or None when it is gone; one that only waits to be collected is.
+
+    A killed process waits to be collected before its last thread, and with it its sockets, has gone.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else (int(fields[1]), fields[0], int(fields[19]))
+    threads = int(fields[17])
+    return None if fields[0] in "ZX" and threads <= 1 else (int(fields[1]), fields[0], int(fields[19]))
 
 
 def descendants(pid):

@@ -1,6 +1,7 @@
 """Installs what the servers need: Debian packages as root, Kafka's jars through Maven into .cache/. Starts no server."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -17,7 +18,7 @@ KAFKA_VERSION = "4.3.1"
 KAFKA_HOME = ROOT / ".cache" / f"kafka-{KAFKA_VERSION}"
 KAFKA_LIBS = KAFKA_HOME / "libs"
 # SHA-256 over the names and hashes of all jars, as `libs_hash` puts them together.
-KAFKA_LIBS_SHA256 = "94c2f0fb38087896ee44f6a37eb6f20965084ebc06ea91ab75a9b6d6ae54ad9f"
+KAFKA_LIBS_SHA256 = "0edf25af69fbdc0117d1abd7e7f3774a9b1feb0bae9ea76667041600b47e0cad"
 # The oldest Java that runs Kafka 4.
 JAVA_OLDEST = 17
 
@@ -95,7 +96,8 @@ def install(packages):
     environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     with no_services_started():
         for words in [["update"], ["install", "--yes", "--no-install-recommends", *packages]]:
-            done = subprocess.run(["apt-get", "-qq", *words], env=environ, stdout=subprocess.PIPE, text=True, check=False)
+            command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", *words]
+            done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=False)
             if done.returncode != 0:
                 raise Trouble(f"apt-get {' '.join(words)} ended with {done.returncode}:\n{done.stdout}")
 
@@ -107,7 +109,6 @@ def libs_hash(folder):
 
 def fetch_kafka():
     print(f"fetching Kafka {KAFKA_VERSION}", file=sys.stderr)
-    KAFKA_HOME.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=KAFKA_HOME) as folder:
         # A copy of the pom: Maven makes files beside it.
         shutil.copy(Path(__file__).with_name("kafka-pom.xml"), Path(folder) / "pom.xml")
@@ -120,11 +121,26 @@ def fetch_kafka():
         found = libs_hash(libs)
         if found != KAFKA_LIBS_SHA256:
             raise Trouble(f"Kafka's jars are not the pinned ones: expected {KAFKA_LIBS_SHA256}, found {found}")
-        with contextlib.suppress(OSError):  # Another set-up was quicker.
-            libs.rename(KAFKA_LIBS)  # Whoever looks sees all jars or none.
+        libs.rename(KAFKA_LIBS)  # Whoever looks sees all jars or none.
+
+
+@contextlib.contextmanager
+def alone():
+    """One set-up at a time in this checkout."""
+    KAFKA_HOME.mkdir(parents=True, exist_ok=True)
+    with (KAFKA_HOME / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def setup():
+    with alone():
+        install_what_lacks()
+        if not KAFKA_LIBS.is_dir():
+            fetch_kafka()
+
+
+def install_what_lacks():
     if os.geteuid() == 0:
         restore_policy()
     packages = missing_packages()
@@ -133,5 +149,3 @@ def setup():
         left = missing_packages()
         if left:
             raise Trouble(f"installed, but what they should bring is not there: {' '.join(left)}")
-    if not KAFKA_LIBS.is_dir():
-        fetch_kafka()

@@ -10,8 +10,8 @@ from .process import Server
 class Redis(Server):
     name = "redis"
 
-    def __init__(self, folder, _options, **common):
-        super().__init__(folder, **common)
+    def __init__(self, folder, _options, known=None, **common):
+        super().__init__(folder, known, **common)
 
     def command(self):
         binary = provision.redis_binary()

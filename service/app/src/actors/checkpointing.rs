@@ -2,9 +2,11 @@
 //!
 //! The position is taken first, and list entries and profiles after it, so that every record below the position is in one
 //! of them; they may already hold later ones, which a replay then skips or does again. Profiles are written as they are copied, a part at a time, and
-//! nothing counts before all of it is durable: then the transaction around them is committed.
+//! nothing counts before all of it is durable: then the transaction around them is committed. Where a part stands by itself, all
+//! that is in it is durable before it is handed over.
 
-use super::context::{Completion, ShardContext};
+use super::completion::Completion;
+use super::context::ShardContext;
 use super::partition::partition_of;
 use super::users::Users;
 use crate::journal::Partition;
@@ -52,9 +54,13 @@ pub(super) async fn save(
         ids.sort_unstable();
         stream::unfold(ids.into_iter(), move |ids| copy(users, partition, ids))
     });
+    let copies = copies.then(async |part| {
+        let may_stand = !store.stands_in_parts() || durable(&context).await;
+        may_stand.then_some(part)
+    });
     let given_up = stream::once(durable(&context)).filter_map(|durable| ready((!durable).then_some(None)));
     let count = changed.len() as u64;
-    match store.save_parts(copies.map(Some).chain(given_up).boxed_local(), &lists, &marker).await {
+    match store.save_parts(copies.chain(given_up).boxed_local(), &lists, &marker).await {
         Ok(true) => {
             events::CheckpointSaved { profiles: count, seconds: context.clock.since(started).as_secs_f64() }
                 .emit(&context.metrics);

@@ -6,17 +6,21 @@
 
 use super::breaker::Breaker;
 use super::claim::Claim;
-use super::messages::{Accepted, Answer, ListChanged, Refusal, Settled};
+use super::completion::Completion;
+use super::messages::Refusal;
 use super::recent::RecentDecisions;
 use super::replica::ListReader;
 use super::shard::ShardSettings;
-use super::user::UserActor;
-use crate::journal::checkpoint::{Mark, Totals};
+use super::source_offsets::SourceOffsets;
+use super::sources::Opening;
+use super::turns::{Parked, Turns, Waiting};
+use super::user::{UserActor, YourTurn};
+use crate::journal::checkpoint::{Mark, SourceOffset, Totals};
 use crate::journal::record::{Body, Generation, Record};
 use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Score;
+use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
-use crate::telemetry::{Metrics, Mode, events};
 use actix::Addr;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -92,96 +96,6 @@ impl<T> Ticket<T> {
     }
 }
 
-/// Who hears of a record, or of everything before it, once that is durable.
-pub enum Completion {
-    /// A decision: first or duplicate.
-    Decided(Ticket<Settled>, Answer),
-    /// A transaction of a topic or a file that was seen before.
-    SeenBefore(Ticket<Settled>),
-    /// A login or a label.
-    Accepted(Ticket<Accepted>, Accepted),
-    /// A change of a list entry, or why there is none.
-    Listed(Ticket<ListChanged>, Result<ListChanged, Refusal>),
-    /// A refused transaction whose dead letter is durable.
-    TransactionRefused(Ticket<Settled>, Refusal),
-    /// A refused login or label whose dead letter is durable.
-    EventRefused(Ticket<Accepted>, Refusal),
-    /// What was no event, whose dead letter is durable; with its reason code.
-    DeadLetter(Ticket<Accepted>, &'static str),
-    /// Somebody inside who only waits: `true` once everything before is durable.
-    Durable(oneshot::Sender<bool>),
-}
-
-impl Completion {
-    /// Counts what became durable, and answers.
-    pub fn complete(self, appended: Result<(), Refusal>, metrics: &Metrics, clock: &Clock) {
-        if appended.is_ok() {
-            self.count(metrics, clock);
-        }
-        match (self, appended) {
-            (Self::Decided(ticket, answer), Ok(())) => {
-                ticket.answer(Ok(Settled::Answer(Answer { durable: true, ..answer })));
-            }
-            (Self::DeadLetter(ticket, _), Ok(())) => ticket.answer(Ok(Accepted { duplicate: false })),
-            (Self::SeenBefore(ticket), Ok(())) => ticket.answer(Ok(Settled::SeenBefore)),
-            (Self::Accepted(ticket, accepted), Ok(())) => ticket.answer(Ok(accepted)),
-            (Self::Listed(ticket, done), Ok(())) => ticket.answer(done),
-            (Self::Listed(ticket, _), Err(refusal)) => ticket.answer(Err(refusal)),
-            (Self::TransactionRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
-            (Self::EventRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
-            (
-                Self::Decided(ticket, _) | Self::TransactionRefused(ticket, _) | Self::SeenBefore(ticket),
-                Err(refusal),
-            ) => {
-                ticket.answer(Err(refusal));
-            }
-            (Self::Accepted(ticket, _) | Self::EventRefused(ticket, _) | Self::DeadLetter(ticket, _), Err(refusal)) => {
-                ticket.answer(Err(refusal));
-            }
-            // One who no longer waits is no error.
-            (Self::Durable(done), appended) => drop(done.send(appended.is_ok())),
-        }
-    }
-}
-
-impl Completion {
-    fn count(&self, metrics: &Metrics, clock: &Clock) {
-        match self {
-            Self::Decided(ticket, Answer { decided, duplicate: false, .. }) => {
-                let decision = &decided.decision;
-                let mode = if decision.is_normal() { Mode::Normal } else { Mode::Degraded };
-                let seconds = f64::from(decided.latency_us) / 1e6;
-                events::DecisionMade { outcome: decision.outcome, mode, seconds }.emit(metrics);
-                for degradation in &decision.degraded {
-                    events::Degraded { reason: degradation.code() }.emit(metrics);
-                }
-                if decision.alert {
-                    events::AlertRaised.emit(metrics);
-                }
-                answered(ticket, metrics, clock);
-            }
-            Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics, clock),
-            Self::Decided(ticket, _) | Self::SeenBefore(ticket) => answered_again(ticket, metrics, clock),
-            Self::Accepted(ticket, _) => answered_again(ticket, metrics, clock),
-            Self::TransactionRefused(_, refusal) | Self::EventRefused(_, refusal) => {
-                events::DeadLettered { reason: refusal.code() }.emit(metrics);
-            }
-            Self::DeadLetter(_, reason) => events::DeadLettered { reason }.emit(metrics),
-            Self::Listed(..) | Self::Durable(_) => {}
-        }
-    }
-}
-
-fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
-    let seconds = clock.since(ticket.started).as_secs_f64();
-    events::Answered { seconds }.emit(metrics);
-}
-
-pub(super) fn answered_again<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
-    events::DuplicateSeen.emit(metrics);
-    answered(ticket, metrics, clock);
-}
-
 /// A transaction that waits for its score.
 pub struct WaitingRow {
     /// The generation that decides it, whose model scores it.
@@ -225,9 +139,16 @@ pub struct ShardContext {
     pub(super) journal: Arc<dyn Journal>,
     /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
-    ledger: RefCell<HashMap<Partition, Account>>,
+    /// By partition; `None` of those that others own.
+    ledger: RefCell<Vec<Option<Account>>>,
+    /// How far sources with offsets were consumed.
+    sources: RefCell<SourceOffsets>,
+    /// Keeps their records in the order of offsets.
+    pub(super) turns: Turns,
     /// Users changed since the last checkpoint.
     dirty: RefCell<HashSet<Rc<str>>>,
+    /// Counts the checkpoints, from 1.
+    round: Cell<u64>,
     /// Partitions whose list entries changed since.
     dirty_lists: RefCell<HashSet<Partition>>,
     /// The last decisions.
@@ -263,12 +184,19 @@ impl ShardContext {
         settings: &ShardSettings,
         tenures: &[Tenure],
         totals: &HashMap<Partition, Totals>,
+        sources: SourceOffsets,
         wake: Box<dyn Fn(Wake)>,
     ) -> Self {
         let account = |tenure: &Tenure| Account {
             tenure: *tenure,
             totals: totals.get(&tenure.partition).copied().unwrap_or_default(),
         };
+        let mut ledger: Vec<Option<Account>> = Vec::new();
+        for tenure in tenures {
+            let place = usize::from(tenure.partition);
+            ledger.resize_with(ledger.len().max(place + 1), || None);
+            ledger[place] = Some(account(tenure));
+        }
         Self {
             judge,
             retention: settings.retention,
@@ -280,8 +208,11 @@ impl ShardContext {
             metrics: settings.metrics.clone(),
             journal: Arc::clone(&settings.journal),
             wake,
-            ledger: RefCell::new(tenures.iter().map(|tenure| (tenure.partition, account(tenure))).collect()),
+            ledger: RefCell::new(ledger),
+            sources: RefCell::new(sources),
+            turns: Turns::default(),
             dirty: RefCell::default(),
+            round: Cell::new(1),
             dirty_lists: RefCell::default(),
             recent: RefCell::new(RecentDecisions::new(settings.mailbox)),
             reads: Cell::new(0),
@@ -294,7 +225,7 @@ impl ShardContext {
     pub fn close(&self, refusal: &Refusal) {
         *self.closed.borrow_mut() = Some(refusal.clone());
         self.rows.take();
-        for completion in self.outbox.take().completions {
+        for completion in self.outbox.take().completions.into_iter().chain(self.turns.close()) {
             completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
         }
     }
@@ -351,10 +282,51 @@ impl ShardContext {
         body: Body,
         completion: Completion,
     ) -> u64 {
+        let mut next = self.turns.leave(partition, &source);
+        let n = self.number(partition, source, received_at, body, completion);
+        // Those that were ready before their turn, up to the first that is not.
+        while let Some(waiting) = next {
+            next = match waiting {
+                Waiting::Record(parked) => {
+                    let Parked { partition, source, received_at, body, completion } = *parked;
+                    let next = self.turns.leave(partition, &source);
+                    self.number(partition, source, received_at, body, completion);
+                    next
+                }
+                Waiting::User(user) => {
+                    if let Err(error) = user.try_send(YourTurn) {
+                        tracing::error!(%error, "a user did not take its turn");
+                    }
+                    None
+                }
+            };
+        }
+        n
+    }
+
+    /// Like [`Self::commit`], for a record of no user: when it is its source's turn.
+    pub(super) fn commit_in_turn(&self, parked: Parked) {
+        if self.turns.is_turn(parked.partition, &parked.source) {
+            let Parked { partition, source, received_at, body, completion } = parked;
+            self.commit(partition, source, received_at, body, completion);
+        } else {
+            let (partition, source) = (parked.partition, parked.source.clone());
+            self.turns.wait(partition, &source, Waiting::Record(Box::new(parked)));
+        }
+    }
+
+    fn number(
+        &self,
+        partition: Partition,
+        source: Source,
+        received_at: Timestamp,
+        body: Body,
+        completion: Completion,
+    ) -> u64 {
         let mut ledger = self.ledger.borrow_mut();
         // invariant I1: the gateway routes a user only to the shard that owns the user's partition.
         #[expect(clippy::expect_used, reason = "a record of a partition that is not owned must never be written")]
-        let account = ledger.get_mut(&partition).expect("an owned partition");
+        let account = ledger.get_mut(usize::from(partition)).and_then(Option::as_mut).expect("an owned partition");
         let Tenure { epoch, next_n: n, .. } = account.tenure;
         account.tenure.next_n += 1;
         // Nobody waits for the first answer to a duplicate of a topic or a file.
@@ -363,6 +335,7 @@ impl ShardContext {
         }
         let record = Record { partition, epoch, n, source, received_at, body };
         account.totals.count(&record);
+        self.sources.borrow_mut().pass(&record.source);
         drop(ledger);
         self.queue(Some(record), completion);
         n
@@ -394,10 +367,12 @@ impl ShardContext {
 
     /// Remembers that a user's profile changed.
     pub fn mark_dirty(&self, user_id: &Rc<str>) {
-        let mut dirty = self.dirty.borrow_mut();
-        if !dirty.contains(user_id) {
-            dirty.insert(Rc::clone(user_id));
-        }
+        self.dirty.borrow_mut().insert(Rc::clone(user_id));
+    }
+
+    /// The checkpoint that will have what changes now; who was marked for it need not be marked again.
+    pub fn round(&self) -> u64 {
+        self.round.get()
     }
 
     /// Remembers that list entries of a partition changed.
@@ -412,14 +387,28 @@ impl ShardContext {
 
     /// Takes the users that changed since this was last called.
     pub fn take_dirty(&self) -> HashSet<Rc<str>> {
+        self.round.set(self.round.get() + 1);
         self.dirty.take()
+    }
+
+    /// Opens the sources of a partition; `None` while something that they sent before has not left.
+    pub(super) fn open_sources(&self, partition: Partition) -> Option<Opening> {
+        let epoch = self.ledger.borrow().get(usize::from(partition))?.as_ref()?.tenure.epoch;
+        let session = self.turns.open(partition, epoch)?;
+        Some(Opening { session, offsets: self.sources.borrow().of(partition) })
+    }
+
+    /// How far the sources were consumed by the records that [`Self::marks`] counts.
+    pub fn source_offsets(&self) -> Vec<SourceOffset> {
+        self.sources.borrow().all()
     }
 
     /// The position and the books of every owned partition.
     pub fn marks(&self) -> Vec<Mark> {
         let ledger = self.ledger.borrow();
         ledger
-            .values()
+            .iter()
+            .flatten()
             .map(|Account { tenure, totals }| Mark {
                 partition: tenure.partition,
                 next_n: tenure.next_n,

@@ -35,7 +35,7 @@ pub struct Gateway {
 }
 
 /// The answer to what was sent.
-type Reply<T> = oneshot::Receiver<Result<T, Refusal>>;
+pub type Reply<T> = oneshot::Receiver<Result<T, Refusal>>;
 
 impl Gateway {
     /// A gateway to shards that own partition p at index p mod their number, with at most `limit` events in flight.
@@ -168,6 +168,12 @@ impl Gateway {
         self.send(sent, permit, user_id, Work::Label, None)
     }
 
+    /// Number of journal partitions.
+    #[must_use]
+    pub const fn partitions(&self) -> Partition {
+        self.partitions
+    }
+
     /// Sends what is no event to where it leaves a dead letter; `sent.original` holds its bytes.
     pub fn send_dead_letter(
         &self,
@@ -246,7 +252,7 @@ impl Gateway {
         })
     }
 
-    fn shard(&self, partition: Partition) -> &Addr<ShardActor> {
+    pub(super) fn shard(&self, partition: Partition) -> &Addr<ShardActor> {
         &self.shards[usize::from(partition) % self.shards.len()]
     }
 
@@ -274,12 +280,16 @@ impl Gateway {
         let partition = partition_of(&user_id, self.partitions);
         let (event, ticket, answer) = split(sent, permit, claim);
         // A shard that is gone drops the ticket, and the receiver says so.
-        let _ = self.shard(partition).try_send(Submit { partition, user_id, work: work(event, ticket) });
+        let _ = self.shard(partition).try_send(Submit { partition, user_id, work: work(event, ticket), turn: None });
         answer
     }
 }
 
-fn split<E, T>(sent: Submission<E>, permit: OwnedSemaphorePermit, claim: Option<Claim>) -> (E, Ticket<T>, Reply<T>) {
+pub(super) fn split<E, T>(
+    sent: Submission<E>,
+    permit: OwnedSemaphorePermit,
+    claim: Option<Claim>,
+) -> (E, Ticket<T>, Reply<T>) {
     let (reply, answer) = oneshot::channel();
     let Submission { event, source, received_at, started, deadline, original } = sent;
     (event, Ticket { source, received_at, started, deadline, original, reply, permit, claim }, answer)

@@ -3,7 +3,8 @@
 //! Runs on the thread of the shard that owns the entry's partition, so that nothing comes between looking and changing.
 //! The replica shows a change as soon as it is numbered, like a profile; nobody is told before it is durable.
 
-use super::context::{Completion, ShardContext, Ticket};
+use super::completion::Completion;
+use super::context::{ShardContext, Ticket};
 use super::messages::{ListChanged, Refusal};
 use super::requests::Relist;
 use super::user::Work;

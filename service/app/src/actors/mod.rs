@@ -7,10 +7,12 @@
 mod breaker;
 mod checkpointing;
 pub mod claim;
+pub mod completion;
 pub mod context;
 pub mod dormant;
 pub mod gateway;
 mod listing;
+pub mod memory;
 pub mod messages;
 pub mod originals;
 pub mod partition;
@@ -20,8 +22,11 @@ pub mod replica;
 pub mod requests;
 mod scoring;
 pub mod shard;
+pub mod source_offsets;
+pub mod sources;
 #[cfg(test)]
 mod tests;
+pub mod turns;
 pub mod user;
 pub mod users;
 #[cfg(test)]

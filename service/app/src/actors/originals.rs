@@ -2,7 +2,8 @@
 //! journal. Refuses to give anybody the answer to another transaction, whatever a profile says.
 
 use super::claim::Claim;
-use super::context::{Completion, ShardContext, Ticket, answered_again};
+use super::completion::{Completion, answered_again};
+use super::context::{ShardContext, Ticket};
 use super::messages::{Answer, Refusal, Settled};
 use crate::journal::Partition;
 use crate::journal::record::{Body, Decided, Record};

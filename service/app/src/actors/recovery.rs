@@ -10,6 +10,7 @@
 
 use super::dormant::Dormant;
 use super::replica::ListReplica;
+use super::source_offsets::SourceOffsets;
 use crate::journal::checkpoint::{Checkpoints, ListSnapshot, ProfileSnapshot, Totals, check_against, check_end};
 use crate::journal::profile::{self, ProfileError};
 use crate::journal::record::{Body, Record};
@@ -39,6 +40,8 @@ pub struct Recovered {
     pub users: HashSet<Dormant>,
     /// The books of every partition.
     pub totals: HashMap<Partition, Totals>,
+    /// Where to resume every source partition of these partitions that has left a record.
+    pub sources: SourceOffsets,
     /// Users whose saved profile is behind: the replay changed them. The next checkpoint must hold them, as its position
     /// lies beyond the records that did.
     pub changed: HashSet<Rc<str>>,
@@ -73,14 +76,19 @@ pub async fn recover(
     checkpoints: Option<&dyn Checkpoints>,
     retention: &Retention,
 ) -> Result<Recovered, JournalError> {
+    if let Some(store) = checkpoints {
+        store.take_over(partitions.to_vec()).await?;
+    }
     let tenures = journal.take_over(partitions.to_vec()).await?;
     let (mut replay, mut lists) = (Replay::default(), ListReplay::of(partitions));
     let mut totals: HashMap<Partition, Totals> = partitions.iter().map(|p| (*p, Totals::default())).collect();
+    let mut sources = SourceOffsets::new(journal.partitions());
     let mut cursor: HashMap<Partition, u64> = partitions.iter().map(|p| (*p, 0)).collect();
     if let Some(store) = checkpoints {
         let durable = journal.durable().borrow().clone();
         if let Some(marker) = store.marker().await? {
             check_against(&marker, &durable)?;
+            sources.start_from(marker.sources, partitions);
             for mark in marker.marks.iter().filter(|mark| partitions.contains(&mark.partition)) {
                 cursor.insert(mark.partition, mark.next_n);
                 totals.insert(mark.partition, mark.totals);
@@ -100,6 +108,7 @@ pub async fn recover(
     while let Some(record) = records.try_next().await? {
         replayed += 1;
         totals.entry(record.partition).or_default().count(&record);
+        sources.pass(&record.source);
         lists.apply(&record);
         if let Some((user_id, change)) = record.body.change()
             && let Err(what) = replay.apply(user_id, change, record.n, retention)
@@ -115,6 +124,7 @@ pub async fn recover(
         tenures,
         users: replay.users,
         totals,
+        sources,
         changed: replay.changed,
         lists: lists.entries,
         changed_lists: lists.changed,
@@ -237,9 +247,12 @@ impl ListReplay {
                 return self.set(change.key.clone(), record.partition, change.entry());
             }
             Body::Decision(decided) if decided.decision.block_entry.is_some() => &decided.transaction.user_id,
-            Body::Decision(_) | Body::Login(_) | Body::Label(_) | Body::Duplicate { .. } | Body::DeadLetter { .. } => {
-                return;
-            }
+            Body::Decision(_)
+            | Body::Login(_)
+            | Body::Label(_)
+            | Body::Duplicate { .. }
+            | Body::DeadLetter { .. }
+            | Body::Skipped { .. } => return,
         };
         self.changed.insert(record.partition);
         self.relisted.insert(user_id.clone(), record.partition);

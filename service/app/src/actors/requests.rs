@@ -2,6 +2,8 @@
 
 use super::context::{Judge, Ticket};
 use super::messages::{Accepted, ListChanged, ProfileView, Refusal};
+use super::sources::{Left, Opening};
+use super::turns::Turn;
 use super::user::Work;
 use crate::journal::Partition;
 use actix::Message;
@@ -18,9 +20,35 @@ pub struct Submit {
     pub user_id: Box<str>,
     /// The event.
     pub work: Work,
+    /// Its place among those of its source, if that has offsets.
+    pub turn: Option<Turn>,
 }
 
-/// Something that a source delivered and that is no event; it leaves a dead letter (I6).
+/// Opens the sources of a partition, once the shard serves.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct OpenSources {
+    /// The partition.
+    pub partition: Partition,
+    /// The way back.
+    pub reply: oneshot::Sender<Result<Opening, Refusal>>,
+}
+
+/// What a source with offsets delivered and is no event of the partition; it leaves a record in its turn (I6).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Leave {
+    /// The partition.
+    pub partition: Partition,
+    /// Its place among those of its source.
+    pub turn: Turn,
+    /// What it leaves.
+    pub left: Left,
+    /// Carries the bytes as they came.
+    pub ticket: Ticket<Accepted>,
+}
+
+/// A line of a file that is no event; it leaves a dead letter (I6).
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Refuse {

@@ -5,7 +5,8 @@
 //! closes the context of that epoch, and recovers under a new one.
 
 use super::checkpointing;
-use super::context::{Completion, InForce, Judge, Outbox, ShardContext, Wake};
+use super::completion::Completion;
+use super::context::{InForce, Judge, Outbox, ShardContext, Wake};
 use super::listing;
 use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
@@ -59,11 +60,16 @@ pub struct ShardSettings {
     pub lists: Arc<ListReplica>,
     /// Told when the shard serves and when it does not.
     pub readiness: Readiness,
+    /// Told when a new epoch of its partitions serves: everything that goes with an epoch begins then.
+    pub begun: Begun,
     /// Where counts go.
     pub metrics: Metrics,
     /// Most messages that permits let in, and some more for the shard's own.
     pub mailbox: usize,
 }
+
+/// What is called with the partitions whose epoch has begun.
+pub type Begun = Arc<dyn Fn(&[Partition]) + Send + Sync>;
 
 /// See the module.
 pub struct ShardActor {
@@ -158,8 +164,14 @@ impl ShardActor {
                 error!(%error, "a shard cannot wake itself");
             }
         });
-        let context =
-            ShardContext::new(Rc::clone(&self.judge), &self.settings, &recovered.tenures, &recovered.totals, wake);
+        let context = ShardContext::new(
+            Rc::clone(&self.judge),
+            &self.settings,
+            &recovered.tenures,
+            &recovered.totals,
+            recovered.sources,
+            wake,
+        );
         recovered.changed.iter().for_each(|id| context.mark_dirty(id));
         recovered.changed_lists.iter().for_each(|partition| context.mark_lists_dirty(*partition));
         let context = Rc::new(context);
@@ -172,6 +184,12 @@ impl ShardActor {
         }
         self.settings.readiness.set_journal(None);
         self.settings.readiness.set_shard(self.settings.shard, true);
+        (self.settings.begun)(&self.settings.partitions);
+    }
+
+    /// What those share who serve, while it serves.
+    pub(super) fn context(&self) -> Option<&Rc<ShardContext>> {
+        self.serving.as_ref().map(|serving| &serving.context)
     }
 
     /// Recovers if the epoch has ended.
@@ -254,8 +272,13 @@ impl Handler<Submit> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, submit: Submit, _: &mut Context<Self>) {
-        let Submit { partition, user_id, work } = submit;
+        let Submit { partition, user_id, work, turn } = submit;
         match &self.serving {
+            Some(Serving { context, .. })
+                if turn.is_some_and(|turn| !context.turns.enter(partition, work.source(), turn)) =>
+            {
+                work.refuse(Refusal::Recovering);
+            }
             Some(serving) => serving.users.borrow_mut().send(&user_id, partition, work),
             None => work.refuse(Refusal::Recovering),
         }
@@ -299,7 +322,7 @@ impl Handler<Refuse> for ShardActor {
         let Some(serving) = &self.serving else { return ticket.answer(Err(Refusal::Recovering)) };
         let original = ticket.original.take().unwrap_or_default();
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
-        let body = Body::DeadLetter { reason: reason.into(), detail, original };
+        let body = Body::DeadLetter { reason: reason.into(), detail, original, cut: None };
         let completion = Completion::DeadLetter(ticket, reason);
         serving.context.commit(partition, source, received_at, body, completion);
     }
@@ -376,8 +399,7 @@ impl Handler<Checkpoint> for ShardActor {
             return;
         }
         self.checkpoint_running = true;
-        // Sources with offsets of their own come with the stream; HTTP has none.
-        let marker = Marker { marks: serving.context.marks(), sources: Vec::new() };
+        let marker = Marker { marks: serving.context.marks(), sources: serving.context.source_offsets() };
         let saving = checkpointing::save(
             Rc::clone(&serving.context),
             Arc::clone(store),

@@ -5,6 +5,7 @@ mod deadlines;
 mod generations;
 mod hanging;
 mod lists;
+mod offsets;
 mod recoveries;
 
 use super::context::Judge;
@@ -157,6 +158,7 @@ pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
         journal,
         checkpoints: None,
         checkpoint_every: Duration::from_secs(3_600),
+        begun: Arc::new(|_| ()),
         readiness: Readiness::new(1),
         metrics: Metrics::new(),
         mailbox: limit + 64,

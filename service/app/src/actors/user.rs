@@ -3,20 +3,22 @@
 //! Events are taken one at a time. A transaction that waits for its score holds back the ones after it, so that each
 //! sees the profile as its predecessor left it, blocks included.
 
-use super::context::{Completion, Judge, ShardContext, Ticket, WaitingRow};
+use super::completion::Completion;
+use super::context::{Judge, ShardContext, Ticket, WaitingRow};
 use super::listing;
+use super::memory::Memory;
 use super::messages::{
     Accepted, Answer, Event, LastLogin, ListChanged, ProfileView, RecentTransaction, Refusal, Settled,
 };
+use super::turns::{Parked, Waiting};
 use crate::journal::Partition;
 use crate::journal::record::{Body, Decided};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
-use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use verdict_core::decision::{ModelVerdict, RuleHit};
-use verdict_core::event::{Label, Login, Transaction};
+use verdict_core::event::{Label, Login, Source, Transaction};
 use verdict_core::features::{Computed, compute};
 use verdict_core::lists::{List, ListChange, ListHit};
 use verdict_core::profile::{Admission, Change, Profile};
@@ -32,72 +34,10 @@ pub struct UserActor {
     shard: Rc<ShardContext>,
     /// In a box: most users are between decisions.
     scoring: Option<Box<Scoring>>,
+    /// What waits for the turn of its source.
+    stalled: Option<Stalled>,
     /// Bounded by the shard's permits.
     held: VecDeque<Work>,
-}
-
-/// What an actor leaves behind when it ends. The actor alone changes the profile (I1); its shard reads it, and takes it
-/// when the actor has finished all that it was sent.
-pub struct Memory {
-    user_id: Rc<str>,
-    profile: RefCell<Profile>,
-    /// Events sent and not finished.
-    unfinished: Cell<u32>,
-    /// Tick of the last event.
-    last_used: Cell<u32>,
-    /// Whether there was another event since this was last asked.
-    used_again: Cell<bool>,
-}
-
-impl Memory {
-    pub(super) fn new(user_id: Rc<str>, profile: Profile) -> Self {
-        let (unfinished, last_used, used_again) = (Cell::new(0), Cell::new(0), Cell::new(false));
-        Self { user_id, profile: RefCell::new(profile), unfinished, last_used, used_again }
-    }
-
-    pub(super) fn user_id(&self) -> &Rc<str> {
-        &self.user_id
-    }
-
-    /// The profile; not to be kept while anything else runs.
-    pub(super) fn profile(&self) -> Ref<'_, Profile> {
-        self.profile.borrow()
-    }
-
-    /// The profile of an actor that is not busy, and will be sent nothing more.
-    pub(super) fn take_profile(&self) -> Profile {
-        self.profile.take()
-    }
-
-    /// An event is on its way.
-    pub(super) fn sent(&self, now: u32) {
-        self.last_used.set(now);
-        self.unfinished.set(self.unfinished.get() + 1);
-    }
-
-    /// An event was answered, or its record is on its way to the journal.
-    pub(super) fn finished(&self) {
-        self.unfinished.set(self.unfinished.get() - 1);
-    }
-
-    /// Whether there are events that the actor has not finished.
-    pub(super) fn is_busy(&self) -> bool {
-        self.unfinished.get() > 0
-    }
-
-    pub(super) fn last_used(&self) -> u32 {
-        self.last_used.get()
-    }
-
-    /// Another event came; the first says only that the user is there.
-    pub(super) fn use_again(&self) {
-        self.used_again.set(true);
-    }
-
-    /// Whether there was another event since this was last asked.
-    pub(super) fn was_used_again(&self) -> bool {
-        self.used_again.take()
-    }
 }
 
 /// A transaction between its features and its decision.
@@ -109,6 +49,14 @@ struct Scoring {
     list_hits: Vec<ListHit>,
     rule_hits: Vec<RuleHit>,
     computed: Computed,
+}
+
+/// What is ready before those that its source delivered before it.
+enum Stalled {
+    /// An event that leaves its record at once.
+    Work(Box<Work>),
+    /// The model's word on the transaction that waited for it.
+    Scored(ModelVerdict),
 }
 
 /// An event for this user.
@@ -134,7 +82,49 @@ impl Work {
             Self::List(_, ticket) => ticket.answer(Err(refusal)),
         }
     }
+
+    /// Where it entered.
+    pub(super) const fn source(&self) -> &Source {
+        match self {
+            Self::Transaction(_, ticket) => &ticket.source,
+            Self::Login(_, ticket) | Self::Label(_, ticket) => &ticket.source,
+            Self::List(_, ticket) => &ticket.source,
+        }
+    }
+
+    /// Makes a dead letter of an event that must leave a record; any other comes back.
+    pub(super) fn into_dead_letter(self, partition: Partition, refusal: &Refusal) -> Result<Parked, Box<Self>> {
+        fn park<T>(
+            partition: Partition,
+            mut ticket: Ticket<T>,
+            refusal: &Refusal,
+            completion: impl FnOnce(Ticket<T>, Refusal) -> Completion,
+        ) -> Parked {
+            let body = dead_letter(refusal, ticket.original.take().unwrap_or_default());
+            let (source, received_at) = (ticket.source.clone(), ticket.received_at);
+            Parked { partition, source, received_at, body, completion: completion(ticket, refusal.clone()) }
+        }
+        if !matches!(self.source(), Source::Topic { .. }) {
+            return Err(Box::new(self));
+        }
+        match self {
+            Self::Transaction(_, ticket) => Ok(park(partition, ticket, refusal, Completion::TransactionRefused)),
+            Self::Login(_, ticket) | Self::Label(_, ticket) => {
+                Ok(park(partition, ticket, refusal, Completion::EventRefused))
+            }
+            Self::List(..) => Err(Box::new(self)),
+        }
+    }
 }
+
+fn dead_letter(refusal: &Refusal, original: Box<[u8]>) -> Body {
+    Body::DeadLetter { reason: refusal.code().into(), detail: refusal.to_string().into(), original, cut: None }
+}
+
+/// What the source delivered before has left.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct YourTurn;
 
 /// The model's word on the transaction that waits for it.
 #[derive(Message)]
@@ -144,17 +134,37 @@ pub struct Scored(pub ModelVerdict);
 impl UserActor {
     /// A user with what is remembered.
     pub fn new(memory: Rc<Memory>, partition: Partition, shard: Rc<ShardContext>) -> Self {
-        Self { memory, partition, shard, scoring: None, held: VecDeque::new() }
+        Self { memory, partition, shard, scoring: None, stalled: None, held: VecDeque::new() }
+    }
+
+    /// Whether what comes is to wait.
+    fn is_busy(&self) -> bool {
+        self.scoring.is_some() || self.stalled.is_some()
+    }
+
+    fn is_turn(&self, source: &Source) -> bool {
+        self.shard.turns.is_turn(self.partition, source)
+    }
+
+    /// Puts off what is ready until the turn of its source.
+    fn stall(&mut self, source: &Source, stalled: Stalled, ctx: &Context<Self>) {
+        self.stalled = Some(stalled);
+        self.shard.turns.wait(self.partition, source, Waiting::User(ctx.address()));
     }
 
     fn take(&mut self, work: Work, ctx: &Context<Self>) {
         match work {
+            // These leave a record at once; a transaction may be ready for its model before.
+            Work::Login(..) | Work::Label(..) if !self.is_turn(work.source()) => {
+                let source = work.source().clone();
+                return self.stall(&source, Stalled::Work(Box::new(work)), ctx);
+            }
             Work::Transaction(transaction, ticket) => self.weigh(transaction, ticket, ctx),
             Work::Login(login, ticket) => self.remember(Event::Login(login), ticket),
             Work::Label(label, ticket) => self.remember(Event::Label(label), ticket),
             Work::List(change, ticket) => self.relist(change, ticket),
         }
-        if self.scoring.is_none() {
+        if !self.is_busy() {
             self.memory.finished();
         }
     }
@@ -162,20 +172,29 @@ impl UserActor {
     /// First half of a decision: features and rules; then the model is asked.
     fn weigh(&mut self, mut transaction: Transaction, ticket: Ticket<Settled>, ctx: &Context<Self>) {
         let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
-        let refusal = match self.memory.profile().admit_transaction(&transaction, &self.shard.retention) {
-            Admission::New => None,
-            Admission::Duplicate { n } => return self.answer_again(&transaction, n, ticket),
-            Admission::IdReused => Some(Refusal::IdReused),
-            Admission::TooOld { floor } => Some(Refusal::TooOld { floor }),
+        let admission = self.memory.profile().admit_transaction(&transaction, &self.shard.retention);
+        let judge = self.shard.judge();
+        // It was priced when it was parsed, perhaps by the rates of the generation before this one.
+        let price = judge.rules.rates().to_base(transaction.amount);
+        let refusal = match (&admission, price) {
+            (Admission::New, Ok(base)) => {
+                transaction.base = base;
+                None
+            }
+            (Admission::New, Err(why)) => Some(Refusal::Unpriced(why)),
+            (Admission::Duplicate { .. }, _) => None,
+            (Admission::IdReused, _) => Some(Refusal::IdReused),
+            (Admission::TooOld { floor }, _) => Some(Refusal::TooOld { floor: *floor }),
         };
+        if (admission != Admission::New || refusal.is_some()) && !self.is_turn(&ticket.source) {
+            let source = ticket.source.clone();
+            return self.stall(&source, Stalled::Work(Box::new(Work::Transaction(transaction, ticket))), ctx);
+        }
         if let Some(refusal) = refusal {
             return self.refuse(ticket, refusal, Completion::TransactionRefused);
         }
-        let judge = self.shard.judge();
-        // It was priced when it was parsed, perhaps by the rates of the generation before this one.
-        match judge.rules.rates().to_base(transaction.amount) {
-            Ok(base) => transaction.base = base,
-            Err(why) => return self.refuse(ticket, Refusal::Unpriced(why), Completion::TransactionRefused),
+        if let Admission::Duplicate { n } = admission {
+            return self.answer_again(&transaction, n, ticket);
         }
         let profile = self.memory.profile();
         let mut list_hits = profile.list_hits(&self.memory.user_id, ticket.received_at);
@@ -193,13 +212,18 @@ impl UserActor {
         self.scoring = Some(Box::new(Scoring { judge, transaction, ticket, list_hits, rule_hits, computed }));
         match row {
             Some(row) => self.shard.wait_for_score(row),
-            None => self.decide(ModelVerdict::Absent),
+            None => self.decide(ModelVerdict::Absent, ctx),
         }
     }
 
     /// Second half: the decision, its record, and only then the profile.
-    fn decide(&mut self, model: ModelVerdict) {
+    fn decide(&mut self, model: ModelVerdict, ctx: &Context<Self>) {
         let Some(scoring) = self.scoring.take() else { return };
+        if !self.is_turn(&scoring.ticket.source) {
+            let source = scoring.ticket.source.clone();
+            self.scoring = Some(scoring);
+            return self.stall(&source, Stalled::Scored(model), ctx);
+        }
         let Scoring { judge, transaction, ticket, list_hits, rule_hits, computed } = *scoring;
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
         let decided = {
@@ -289,7 +313,10 @@ impl UserActor {
 
     fn changed(&mut self, change: Change<'_>, n: u64) {
         self.memory.profile.borrow_mut().apply(change, n, &self.shard.retention);
-        self.shard.mark_dirty(&self.memory.user_id);
+        let round = self.shard.round();
+        if self.memory.marked_for.replace(round) != round {
+            self.shard.mark_dirty(&self.memory.user_id);
+        }
     }
 
     /// Refuses an event; one of a source that must leave a record leaves a dead letter (I6).
@@ -300,7 +327,7 @@ impl UserActor {
         completion: impl FnOnce(Ticket<T>, Refusal) -> Completion,
     ) {
         let Some(original) = ticket.original.take() else { return ticket.answer(Err(refusal)) };
-        let body = Body::DeadLetter { reason: refusal.code().into(), detail: refusal.to_string().into(), original };
+        let body = dead_letter(&refusal, original);
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
         self.shard.commit(self.partition, source, received_at, body, completion(ticket, refusal));
     }
@@ -320,7 +347,7 @@ impl UserActor {
 
     /// Takes what was held back, until something waits for the model again.
     fn take_held(&mut self, ctx: &Context<Self>) {
-        while self.scoring.is_none()
+        while !self.is_busy()
             && let Some(work) = self.held.pop_front()
         {
             self.take(work, ctx);
@@ -345,7 +372,7 @@ impl Handler<Work> for UserActor {
     type Result = ();
 
     fn handle(&mut self, work: Work, ctx: &mut Context<Self>) {
-        if self.scoring.is_some() {
+        if self.is_busy() {
             self.held.push_back(work);
         } else {
             self.take(work, ctx);
@@ -357,8 +384,26 @@ impl Handler<Scored> for UserActor {
     type Result = ();
 
     fn handle(&mut self, Scored(verdict): Scored, ctx: &mut Context<Self>) {
-        self.decide(verdict);
-        self.memory.finished();
+        self.decide(verdict, ctx);
+        if !self.is_busy() {
+            self.memory.finished();
+            self.take_held(ctx);
+        }
+    }
+}
+
+impl Handler<YourTurn> for UserActor {
+    type Result = ();
+
+    fn handle(&mut self, _: YourTurn, ctx: &mut Context<Self>) {
+        match self.stalled.take() {
+            Some(Stalled::Work(work)) => self.take(*work, ctx),
+            Some(Stalled::Scored(verdict)) => {
+                self.decide(verdict, ctx);
+                self.memory.finished();
+            }
+            None => {}
+        }
         self.take_held(ctx);
     }
 }

@@ -13,9 +13,10 @@
 
 use super::context::ShardContext;
 use super::dormant::Dormant;
+use super::memory::Memory;
 use super::messages::{ProfileView, Refusal};
 use super::recovery::damaged;
-use super::user::{Memory, UserActor, Work, view};
+use super::user::{UserActor, Work, view};
 use crate::journal::Partition;
 use crate::journal::checkpoint::Checkpoints;
 use crate::journal::profile::{self, ProfileError};
@@ -105,7 +106,14 @@ impl Users {
         let profile = match woken.unwrap_or_else(|| Ok(Profile::default())) {
             Ok(profile) => profile,
             // The bytes stay as they are, and so does the rest of the shard.
-            Err(error) => return work.refuse(self.unreadable(user_id, &error)),
+            Err(error) => {
+                let refusal = self.unreadable(user_id, &error);
+                return match work.into_dead_letter(partition, &refusal) {
+                    // A topic's event must leave a record, or its source stands still (I6).
+                    Ok(letter) => self.context.commit_in_turn(letter),
+                    Err(work) => work.refuse(refusal),
+                };
+            }
         };
         let hot = self.start(user_id.into(), partition, profile);
         // Busy from now on, so that the hand does not take the place that is being made.

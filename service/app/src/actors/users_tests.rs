@@ -67,6 +67,7 @@ fn again(settings: &ShardSettings) -> ShardSettings {
         // Another start knows nothing of the entries before it.
         lists: ListReplica::new(settings.journal.partitions(), 1_000),
         readiness: settings.readiness.clone(),
+        begun: Arc::clone(&settings.begun),
         metrics: settings.metrics.clone(),
         ..*settings
     }

@@ -15,12 +15,12 @@ use verdict_core::time::Timestamp;
 
 /// The store, and the arrivals in it.
 pub(super) struct Desk {
-    store: Arc<ReviewStore>,
+    store: Arc<dyn ReviewStore>,
     live: broadcast::Sender<Arc<Arrival>>,
 }
 
 impl Desk {
-    pub(super) fn new(store: Arc<ReviewStore>) -> Self {
+    pub(super) fn new(store: Arc<dyn ReviewStore>) -> Self {
         Self { store, live: broadcast::Sender::new(MAX_BEHIND) }
     }
 
@@ -35,7 +35,11 @@ fn refused(error: &ReviewError) -> AlertError {
     match error {
         ReviewError::UnknownCursor(_) => AlertError::NotFound,
         ReviewError::Ahead => AlertError::ReviewAhead,
-        ReviewError::Store(_) | ReviewError::Damaged { .. } => {
+        ReviewError::Store(_)
+        | ReviewError::Layout(_)
+        | ReviewError::OtherJournal { .. }
+        | ReviewError::Moved { .. }
+        | ReviewError::Damaged { .. } => {
             error!(%error, "alerts cannot be read or reviewed");
             AlertError::Unavailable
         }

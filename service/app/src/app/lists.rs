@@ -1,21 +1,20 @@
 //! The mirror of the lists, if `[redis]` asks for one: from the journal and the checkpoints to Redis; and how it is written
 //! again from the command line.
 
-use super::UPKEEP_EVERY;
+use super::seed;
+use super::storage::{Observed, Storage};
+use crate::actors::shard::Begun;
 use crate::config::Config;
-use crate::journal::checkpoint::{CheckpointStore, Checkpoints, check_against};
-use crate::journal::{DirLock, Journal, JournalError, JournalObserver, LockError, LogJournal, Partition};
+use crate::journal::checkpoint::{Checkpoints, check_against};
+use crate::journal::{DirLock, Journal, JournalError, LockError, Partition};
 use crate::projections::lists::{Lag, ListMirror, ListProjection, SavedEntries, SavedLists};
-use crate::telemetry::Metrics;
-use crate::telemetry::clock::Clock;
-use crate::telemetry::events::ProjectionLag;
-use crate::telemetry::health::Readiness;
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::error;
 
@@ -45,52 +44,57 @@ impl SavedLists for AtCheckpoint {
     }
 }
 
-/// Starts the mirror; `None` without `[redis]`.
-///
-/// # Errors
-/// The URL cannot be read.
-pub(super) fn mirror(
-    config: &Config,
-    journal: &Arc<dyn Journal>,
-    checkpoints: &Arc<CheckpointStore>,
-    metrics: &Metrics,
-    readiness: &Readiness,
-) -> anyhow::Result<Option<JoinHandle<()>>> {
-    let Some(projection) = projection(config, journal, checkpoints)? else { return Ok(None) };
-    let shown = show(projection.lag(), metrics.clone(), readiness.clone());
-    Ok(Some(actix::spawn(async move {
-        tokio::select! {
-            error = projection.run() => {
+/// The mirror of a service, which follows the journal once all of it is in this service's hands: on Kafka nothing is known
+/// of a partition's end, nor of what was saved of it, before.
+pub(super) struct Mirror {
+    recovered: watch::Sender<BTreeSet<Partition>>,
+    lag: Lag,
+    /// Lets go of the journal when it is aborted.
+    pub(super) task: JoinHandle<()>,
+}
+
+impl Mirror {
+    /// Waits for every partition's first epoch; `None` without `[redis]`.
+    ///
+    /// # Errors
+    /// The URL cannot be read.
+    pub(super) fn start(config: &Config, storage: &Storage) -> anyhow::Result<Option<Self>> {
+        let (journal, checkpoints) = (&storage.journal, &storage.checkpoints);
+        let Some(projection) = projection(config, journal, checkpoints)? else { return Ok(None) };
+        let (recovered, mut began) = watch::channel(BTreeSet::new());
+        let (lag, all) = (projection.lag(), usize::from(journal.partitions()));
+        let task = actix::spawn(async move {
+            // Without the shards that would tell, the service has ended.
+            if began.wait_for(|recovered: &BTreeSet<Partition>| recovered.len() == all).await.is_ok() {
+                let error = projection.run().await;
                 error!(%error, "the mirror is not written until the service is started again; decisions go on");
             }
-            () = shown => {}
-        }
-    })))
+        });
+        Ok(Some(Self { recovered, lag, task }))
+    }
+
+    /// What shards call when an epoch begins.
+    pub(super) fn begun(&self) -> Begun {
+        let recovered = self.recovered.clone();
+        Arc::new(move |partitions| recovered.send_modify(|recovered| recovered.extend(partitions)))
+    }
+
+    /// Durable records that the mirror does not reflect yet.
+    pub(super) fn lag(&self) -> impl Fn() -> u64 + 'static {
+        let lag = self.lag.clone();
+        move || lag.records()
+    }
 }
 
 fn projection(
     config: &Config,
     journal: &Arc<dyn Journal>,
-    checkpoints: &Arc<CheckpointStore>,
+    checkpoints: &Arc<dyn Checkpoints>,
 ) -> anyhow::Result<Option<ListProjection>> {
     let Some(redis) = &config.redis else { return Ok(None) };
     let mirror = ListMirror::new(&redis.url)?;
-    let saved = AtCheckpoint { checkpoints: Arc::clone(checkpoints) as _, journal: Arc::clone(journal) };
+    let saved = AtCheckpoint { checkpoints: Arc::clone(checkpoints), journal: Arc::clone(journal) };
     Ok(Some(ListProjection::new(Arc::clone(journal), Arc::new(saved), mirror, seed())))
-}
-
-/// Shows how far the mirror is behind, until it is dropped.
-async fn show(lag: Lag, metrics: Metrics, readiness: Readiness) {
-    loop {
-        ProjectionLag { projection: "lists", records: lag.records() }.emit(&metrics);
-        readiness.set_projection_lag("lists", lag.records());
-        actix::clock::sleep(UPKEEP_EVERY).await;
-    }
-}
-
-/// What tells this process's writes and waits from those of others.
-fn seed() -> u64 {
-    Clock::System.now().as_millis().cast_unsigned() ^ u64::from(std::process::id()) << 32
 }
 
 /// How a rebuild ended.
@@ -109,10 +113,11 @@ pub(crate) async fn rebuild(config: &Config) -> anyhow::Result<Rebuilt> {
     let Some(redis) = &config.redis else {
         bail!("the configuration has no [redis]: there is no mirror; set redis.url")
     };
-    let dir = &config.data.dir;
     // Of a journal that is not there nothing can be made, and none is begun by looking.
-    JournalObserver::open(dir).await?;
-    let lock = match DirLock::acquire(dir) {
+    Observed::open(config).await?;
+    let lock = match DirLock::acquire(&config.data.dir) {
+        // Whoever reads a partition on Kafka to its end takes it from the service that has it, here or elsewhere.
+        Ok(_) if config.kafka.is_some() => None,
         Ok(lock) => Some(lock),
         Err(LockError::Held { .. }) => None,
         Err(error) => return Err(error.into()),
@@ -121,13 +126,11 @@ pub(crate) async fn rebuild(config: &Config) -> anyhow::Result<Rebuilt> {
     mirror.forget(config.data.partitions).await?;
     let Some(lock) = lock else {
         let written = tokio::time::timeout(REBUILT_WITHIN, written(mirror, config.data.partitions)).await;
-        written
-            .context("the running service has not written the mirror again; does its [redis] name this server?")??;
+        written.context("no running service has written the mirror again; does its [redis] name this server?")??;
         return Ok(Rebuilt::ByTheService);
     };
-    let journal: Arc<dyn Journal> = Arc::new(LogJournal::open(lock, config.data.partitions).await?);
-    let checkpoints = Arc::new(CheckpointStore::open(dir).await?);
-    if let Some(mut projection) = projection(config, &journal, &checkpoints)? {
+    let storage = Storage::open(config, lock).await?;
+    if let Some(mut projection) = projection(config, &storage.journal, &storage.checkpoints)? {
         projection.catch_up().await.context("the mirror is not whole; the next start goes on from there")?;
     }
     Ok(Rebuilt::Here)

@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
 
 pub mod backtest;
+pub mod migrate;
 pub mod rebuild;
 pub mod replay;
 pub mod rules;
@@ -46,6 +47,7 @@ pub enum Command {
     Rules(rules::RulesArgs),
     Replay(replay::ReplayArgs),
     Rebuild(rebuild::RebuildArgs),
+    Migrate(migrate::MigrateArgs),
 }
 
 /// A command line that clap accepted and that is wrong all the same: two options that exclude each other, for example.
@@ -117,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Rules(args) => rules::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Rebuild(args) => rebuild::run(args),
+        Command::Migrate(args) => migrate::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,19 +3,22 @@
 use super::ConfigArgs;
 use crate::actors::recovery::fold;
 use crate::app;
+use crate::app::storage::Observed;
 use crate::config::Config;
+use crate::journal::Partition;
+use crate::journal::checkpoint::Totals;
 use crate::journal::record::{Body, Decided, Record};
-use crate::journal::{JournalObserver, Partition};
 use crate::model::{ModelHost, Scorer, Search};
 use crate::rulebook::Rulebook;
 use anyhow::{Context, bail};
 use futures_util::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::sync::Arc;
 use verdict_core::decision::{Degradation, ModelVerdict};
+use verdict_core::event::Source;
 use verdict_core::features::{CATALOGUE, compute, schema_version};
 use verdict_core::invariant;
 use verdict_core::lists::ListKind;
@@ -26,7 +29,8 @@ use verdict_core::rules::RuleSet;
 const SCORE_TOLERANCE: f32 = 1e-6;
 
 /// Recompute every decision in the journal from its events, with the rule sets and models archived beside it, and
-/// compare. Nothing is changed, and the service may run meanwhile.
+/// compare. The books are counted anew, and every partition of a topic must have left its records in the order of its
+/// offsets. Nothing is changed, and the service may run meanwhile.
 ///
 /// Exit code 1 and the first difference, if there is any.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,6 +55,28 @@ struct Verified {
     rulesets: usize,
     models: usize,
     differences: u64,
+    books: Books,
+    /// By topic and partition of the topic.
+    sources: BTreeMap<String, Consumed>,
+}
+
+/// Records by kind.
+#[derive(Debug, Default, Serialize)]
+struct Books {
+    decisions: u64,
+    logins: u64,
+    labels: u64,
+    list_changes: u64,
+    duplicates: u64,
+    dead_letters: u64,
+    skipped: u64,
+}
+
+/// What a partition of a topic left.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Consumed {
+    records: u64,
+    next_offset: i64,
 }
 
 /// Runs the command.
@@ -67,9 +93,14 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
 }
 
 async fn verify(config: &Config) -> anyhow::Result<Verified> {
-    let journal = JournalObserver::open(&config.data.dir).await?;
-    let style = ProgressStyle::with_template("{bar:40} {percent:>3}% {pos} records {elapsed}, {eta} left")?;
-    let bar = ProgressBar::new(journal.records()).with_style(style);
+    let journal = Observed::open(config).await?;
+    let bar = match journal.records() {
+        Some(records) => {
+            let style = ProgressStyle::with_template("{bar:40} {percent:>3}% {pos} records {elapsed}, {eta} left")?;
+            ProgressBar::new(records).with_style(style)
+        }
+        None => ProgressBar::no_length().with_style(ProgressStyle::with_template("{pos} records {elapsed}")?),
+    };
     let mut replay = Replay::new(config);
     let mut records = journal.replay();
     while let Some(record) = records.try_next().await? {
@@ -86,6 +117,8 @@ struct Replay<'a> {
     retention: Retention,
     users: HashMap<Box<str>, Box<Profile>>,
     last_n: HashMap<Partition, u64>,
+    totals: Totals,
+    sources: HashMap<Box<str>, HashMap<i32, Consumed>>,
     rulesets: HashMap<[u8; 32], Arc<RuleSet>>,
     models: HashMap<[u8; 32], Scorer>,
     records: u64,
@@ -99,6 +132,8 @@ impl<'a> Replay<'a> {
             retention: app::retention(&config.data),
             users: HashMap::new(),
             last_n: HashMap::new(),
+            totals: Totals::default(),
+            sources: HashMap::new(),
             rulesets: HashMap::new(),
             models: HashMap::new(),
             records: 0,
@@ -112,6 +147,18 @@ impl<'a> Replay<'a> {
         if !invariant::contiguous(previous, record.n) {
             bail!("{}: expected the record after {previous:?} (I6)", at());
         }
+        if let Source::Topic { topic, partition, offset } = &record.source {
+            let Consumed { records, next_offset } =
+                self.sources.entry(topic.clone()).or_default().entry(*partition).or_default();
+            if offset < next_offset {
+                bail!(
+                    "{}: expected offset {next_offset} or a later one of {topic}/{partition}, found {offset} (I6)",
+                    at()
+                );
+            }
+            (*records, *next_offset) = (*records + 1, offset + 1);
+        }
+        self.totals.count(record);
         if let Body::Decision(decided) = &record.body {
             self.compare(record, decided).with_context(at)?;
             self.decisions += 1;
@@ -213,6 +260,20 @@ impl<'a> Replay<'a> {
             rulesets: self.rulesets.len(),
             models: self.models.len(),
             differences: 0,
+            books: Books {
+                decisions: self.totals.decisions,
+                logins: self.totals.logins,
+                labels: self.totals.labels,
+                list_changes: self.totals.list_changes,
+                duplicates: self.totals.duplicates,
+                dead_letters: self.totals.dead_letters,
+                skipped: self.totals.skipped,
+            },
+            sources: (self.sources.iter())
+                .flat_map(|(topic, partitions)| {
+                    partitions.iter().map(move |(partition, consumed)| (format!("{topic}/{partition}"), *consumed))
+                })
+                .collect(),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! `verdict simulate`: simulated traffic as NDJSON on stdout, or sent to a running service. It decides nothing itself.
 
 use super::UsageError;
+use crate::config::Config;
+use crate::kafka::{KafkaSettings, Topic};
 use crate::telemetry::clock;
 use crate::traffic::target::Target;
+use crate::traffic::topics::Topics;
 use crate::traffic::{Event, Generator, Kind, LineWriter, Noise, Shape};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -35,12 +38,14 @@ const CHUNK_SECS: f64 = 0.05;
 /// Generate traffic with labelled fraud: logins, transactions and fraud reports, in event-time order.
 ///
 /// Written to stdout it is a history for `verdict backtest`; the same seed gives the same bytes. Sent to a service it
-/// happens now: timestamps are those of sending, and the answers go to stdout, one JSON line each.
+/// happens now: timestamps are those of sending, and the answers go to stdout, one JSON line each. Sent to the topics of
+/// [kafka] it happens now as well, and a JSON line tells what was sent.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   verdict simulate --count 100000 --seed 7 > history.ndjson
   verdict simulate --count 100000 --seed 7 | verdict backtest --input -
-  verdict simulate --target http://127.0.0.1:8080 --rate 200")]
+  verdict simulate --target http://127.0.0.1:8080 --rate 200
+  verdict simulate --target kafka --config verdict.toml --count 100000 --late 1 --duplicates 1 --malformed 0.1")]
 pub struct SimulateArgs {
     /// Number of people [default: 2000; for a service 1200 for each event a second of --rate]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -63,9 +68,12 @@ pub struct SimulateArgs {
     /// Share of transactions that are fraud
     #[arg(long, value_name = "PCT", default_value_t = 1.0)]
     fraud: f64,
-    /// Where events go: "-" is stdout, http://HOST:PORT a running service
-    #[arg(long, value_name = "URL|-", default_value = "-")]
+    /// Where events go: "-" is stdout, http://HOST:PORT a running service, "kafka" the topics of the configuration
+    #[arg(long, value_name = "URL|kafka|-", default_value = "-")]
     target: String,
+    /// Configuration file whose [kafka] names the brokers [default: verdict.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// File with the API key of the service
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
@@ -97,7 +105,11 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
     if !(0.0..=50.0).contains(&args.fraud) {
         return Err(UsageError(format!("--fraud: expected a percentage from 0 to 50, found {}", args.fraud)).into());
     }
-    let result = if args.target == "-" { write_history(args) } else { send_live(args) };
+    let result = match args.target.as_str() {
+        "-" => write_history(args),
+        "kafka" => send_to_topics(args),
+        _ => send_live(args),
+    };
     result.or_else(|error| match error.downcast_ref::<io::Error>() {
         // A reader that went away (`| head`) is no failure.
         Some(io_error) if io_error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -149,25 +161,78 @@ fn write_history(args: &SimulateArgs) -> anyhow::Result<()> {
     failure.map_or_else(|| out.flush(), Err).context("writing events to stdout")
 }
 
-fn send_live(args: &SimulateArgs) -> anyhow::Result<()> {
+/// Traffic that happens now.
+struct Live {
+    generator: Generator,
+    writer: LineWriter,
+    pace: Pace,
+}
+
+fn live(args: &SimulateArgs) -> anyhow::Result<Live> {
     if args.start.is_some() {
         let what = "--start: events for a service happen when they are sent; leave it out, or send to \"-\"";
         return Err(UsageError(what.to_owned()).into());
     }
-    let key = args.api_key_file.as_deref().map(read_key).transpose()?;
-    let target =
-        Target::new(&args.target, key.as_deref(), std::thread::sleep).map_err(|error| UsageError(error.to_string()))?;
     let for_rate = |rate| (Shape::users_for_rate(rate) / LIVE_TIME_LAPSE).min(MAX_DEFAULT_USERS) as u32;
     let users = args.users.unwrap_or_else(|| args.rate.map_or(DEFAULT_LIVE_USERS, for_rate).max(1));
     let shape = shape(args, users, clock::now().as_millis() - WARM_UP_MS);
     let shape = Shape { label_delay_scale: LIVE_LABEL_DELAY_SCALE, ..shape };
-    let mut courier = Courier::new(target, args.rate, progress(args.count, !io::stdout().is_terminal()));
-    let writer = LineWriter::new(&shape, args.with_truth);
-    let mut noise = noise(args)?;
-    let mut pace = Pace::new(args.rate);
-    let mut line = Vec::with_capacity(512);
     let mut generator = Generator::new(shape);
     generator.run_until(shape.start_ms + WARM_UP_MS);
+    Ok(Live { generator, writer: LineWriter::new(&shape, args.with_truth), pace: Pace::new(args.rate) })
+}
+
+fn send_to_topics(args: &SimulateArgs) -> anyhow::Result<()> {
+    let config = Config::load(args.config.as_deref(), Vec::new())?;
+    let Some(kafka) = &config.kafka else {
+        let what = "--target kafka: expected [kafka] with bootstrap_servers in the configuration, found none";
+        return Err(UsageError(what.to_owned()).into());
+    };
+    let Live { generator, writer, mut pace } = live(args)?;
+    let topics = Topics::new(KafkaSettings::from(kafka), std::thread::sleep)?;
+    let (mut transactions, mut logins) = (noise(args)?, noise(args)?);
+    let (mut sent, mut line) = ([0_u64; 3], Vec::with_capacity(512));
+    for event in generator {
+        if args.count.is_some_and(|count| sent.iter().sum::<u64>() >= count) {
+            break;
+        }
+        pace.wait(|| Ok(()))?;
+        line.clear();
+        writer.write(&event, clock::now().as_millis(), &mut line)?;
+        let (topic, noise, of_topic) = match event.kind {
+            Kind::Purchase(_) => (Topic::Transactions, Some(&mut transactions), 0),
+            Kind::Login(_) => (Topic::Logins, Some(&mut logins), 1),
+            Kind::Label(_) => (Topic::Labels, None, 2),
+        };
+        let (user_id, mut failure) = (format!("u-{}", event.user), None);
+        let mut send = |line: &[u8]| {
+            if args.count.is_none_or(|count| sent.iter().sum::<u64>() < count) && failure.is_none() {
+                failure = topics.send(topic, line, &user_id).err();
+                sent[of_topic] += 1;
+            }
+        };
+        match noise {
+            Some(noise) => noise.pass(&line, send),
+            None => send(&line),
+        }
+        if let Some(failure) = failure {
+            return Err(failure.into());
+        }
+    }
+    topics.finish()?;
+    let [transactions, logins, labels] = sent;
+    let told = serde_json::json!({"sent": {"transactions": transactions, "logins": logins, "labels": labels}});
+    writeln!(io::stdout(), "{told}").context("writing what was sent to stdout")
+}
+
+fn send_live(args: &SimulateArgs) -> anyhow::Result<()> {
+    let Live { generator, writer, mut pace } = live(args)?;
+    let key = args.api_key_file.as_deref().map(read_key).transpose()?;
+    let target =
+        Target::new(&args.target, key.as_deref(), std::thread::sleep).map_err(|error| UsageError(error.to_string()))?;
+    let mut courier = Courier::new(target, args.rate, progress(args.count, !io::stdout().is_terminal()));
+    let mut noise = noise(args)?;
+    let mut line = Vec::with_capacity(512);
     for event in generator {
         if args.count.is_some_and(|count| courier.taken + courier.pending.len() as u64 >= count) {
             break;

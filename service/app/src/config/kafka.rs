@@ -101,7 +101,7 @@ fn name(text: &str) -> Result<Box<str>, &'static str> {
 }
 
 /// Properties that are set elsewhere or fixed by the protocol, with the reason.
-const REFUSED: [(&str, &str); 40] = {
+const REFUSED: [(&str, &str); 41] = {
     const SERVERS: &str = "set kafka.bootstrap_servers";
     const GROUP: &str =
         "set kafka.group_id and kafka.instance_id; how partitions are shared out is fixed by the protocol";
@@ -156,6 +156,7 @@ const REFUSED: [(&str, &str); 40] = {
         ("statistics.interval.ms", CALLBACKS),
         ("allow.auto.create.topics", CALLBACKS),
         ("enabled_events", CALLBACKS),
+        ("fetch.wait.max.ms", BOUNDS),
     ]
 };
 

@@ -150,7 +150,7 @@ fn errors_of_all_layers_come_together() {
             ("VERDICT__DECIDE__MAX_IN_FLIGHT", "many"),
             ("VERDICT__DECID__MAX_IN_FLIGHT", "1"),
             ("VERDICT__data__DIR", "d"),
-            ("VERDICT__KAFKA__GROUP_ID", "g"),
+            ("VERDICT__REDIS__URL", "r"),
             ("VERDICT__DATA", "d"),
             ("RUST_LOG", "a=b=c"),
         ],
@@ -162,24 +162,56 @@ fn errors_of_all_layers_come_together() {
             "VERDICT__DECIDE__DEADLINE: unknown variable; did you mean `VERDICT__DECIDE__DEADLINE_MS`?",
             "VERDICT__DECIDE__MAX_IN_FLIGHT: decide.max_in_flight: expected an integer from 1 to 1000000, found \"many\"",
             "VERDICT__DECID__MAX_IN_FLIGHT: unknown section `decid`; did you mean `VERDICT__DECIDE__MAX_IN_FLIGHT`?",
-            "VERDICT__KAFKA__GROUP_ID: [kafka] is not supported by this version yet; remove it",
             "VERDICT__data__DIR: unknown variable; names are in capitals: `VERDICT__DATA__DIR`",
         ],
     );
 }
 
 #[test]
-fn sections_that_come_later_are_refused() {
-    refuses(
-        "[postgres]\nurl = \"postgres://u:secret@db\"\n",
-        &[],
-        &["verdict.toml:1:2: postgres: [postgres] is not supported by this version yet; remove it"],
-    );
+fn a_section_is_a_table() {
     refuses(
         "http = 3",
         &[],
         &["verdict.toml:1:8: http: expected a section, written [http], found a value of type integer"],
     );
+}
+
+#[test]
+fn a_database_is_named_and_never_shown() {
+    assert_eq!(accepts("", &[]).postgres, None);
+    let url = "postgres://verdict:hunter2@db.example:5433/fraud?sslmode=verify-full";
+    let config = accepts(&format!("[postgres]\nurl = \"{url}\"\n"), &[("VERDICT__POSTGRES__MIGRATE", "true")]);
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    let postgres = config.postgres.unwrap();
+    assert_eq!(postgres, PostgresConfig { migrate: true, ..PostgresConfig::at(Secret::new(url)) });
+    assert_eq!((postgres.decision_days, postgres.max_connections), (30, 8));
+    let shape = "expected postgres://USER:PASSWORD@HOST:PORT/DATABASE, with ?sslmode=verify-full where the network is not trusted";
+    for (text, expected) in [
+        ("url = \"mysql://u:hunter2@db\"", format!("verdict.toml:2:7: postgres.url: {shape}")),
+        (
+            "url = \"postgres://u:hunter2@db:99999/x\"",
+            format!("verdict.toml:2:7: postgres.url: {shape}; found one that cannot be read"),
+        ),
+        (
+            "url = \"postgres://db/x?sslmod=require&pasword=hunter2\"",
+            "verdict.toml:2:7: postgres.url: unknown parameter `sslmod`; did you mean `sslmode`?".to_owned(),
+        ),
+        (
+            "decision_days = 0\nmax_connections = 1\nurl = \"postgres://db/x\"",
+            "verdict.toml:2:17: postgres.decision_days: expected an integer from 1 to 3650, found 0\n\
+             verdict.toml:3:19: postgres.max_connections: expected an integer from 2 to 100, found 1"
+                .to_owned(),
+        ),
+        (
+            "decision_days = 7",
+            "verdict.toml:1:2: postgres.url: expected `url` such as \"postgres://verdict@localhost/verdict\", or \
+             `url_file`: without it nothing of [postgres] is used"
+                .to_owned(),
+        ),
+        ("url = \"\"", "verdict.toml:2:7: postgres.url: expected a string that is not empty".to_owned()),
+    ] {
+        refuses(&format!("[postgres]\n{text}\n"), &[], &expected.lines().collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -332,6 +364,20 @@ fn the_example_in_the_docs_shows_every_default() {
     let config = accepts(&uncommented.replace("# runtime_", "runtime_"), &[]);
     assert_eq!((config.http.api_keys.len(), config.model.runtime_library.is_some()), (1, true));
     assert_eq!(config.http.api_keys[0].rate, Some(RateConfig { per_sec: 100, burst: 500 }));
+    let kafka = example.replace("# [kafka", "[kafka").replace("# bootstrap", "bootstrap").replace("# topic_", "topic_");
+    let kafka = ["group_id", "instance_id", "transactions_out", "logins_out", "security.p", "sasl.u"]
+        .iter()
+        .fold(kafka, |text, key| text.replace(&format!("# {key}"), key));
+    let config = accepts(&kafka, &[]).kafka.expect("[kafka] is in it");
+    assert_eq!(
+        KafkaConfig { properties: Default::default(), ..config },
+        KafkaConfig::at("broker-1:9092,broker-2:9092")
+    );
+    let (_, postgres) = example.split_once("# [postgres]").unwrap();
+    let settings = postgres.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = "));
+    let text = format!("[postgres]\n{}", settings.collect::<Vec<_>>().join("\n"));
+    let shown = accepts(&text, &[]).postgres.unwrap();
+    assert_eq!(shown, PostgresConfig::at(shown.url.clone()));
     // Every key of the defaults is in it, under its own name.
     for key in [
         "listen",

@@ -5,7 +5,7 @@
 mod tests;
 
 use super::record::Record;
-use super::{record_v1, record_v2};
+use super::{record_v1, record_v2, record_v3};
 use thiserror::Error;
 
 /// Why bytes are not a record.
@@ -17,6 +17,9 @@ pub enum DecodeError {
     /// Not of version 2, as which they begin.
     #[error(transparent)]
     V2(#[from] record_v2::DecodeError),
+    /// Not of version 3, as which they begin.
+    #[error(transparent)]
+    V3(#[from] record_v3::DecodeError),
 }
 
 /// Appends the stored form of a record.
@@ -24,7 +27,11 @@ pub enum DecodeError {
 /// # Errors
 /// Never for the shapes of these versions; the signature leaves the judgement to the encoder.
 pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), postcard::Error> {
-    if record_v2::encode(record, out)? { Ok(()) } else { record_v1::encode(record, out) }
+    if record_v3::encode(record, out)? || record_v2::encode(record, out)? {
+        Ok(())
+    } else {
+        record_v1::encode(record, out)
+    }
 }
 
 /// Whether the stored form may be that of a list change: no version but the second has a shape for one.
@@ -48,6 +55,7 @@ impl Decoder {
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Record, DecodeError> {
         match bytes.split_first() {
             Some((&record_v2::VERSION, rest)) => Ok(record_v2::decode(rest)?),
+            Some((&record_v3::VERSION, rest)) => Ok(record_v3::decode(rest)?),
             _ => Ok(self.v1.decode(bytes)?),
         }
     }

@@ -35,6 +35,11 @@ impl Ledger {
         Self { next, epochs, failed }
     }
 
+    /// Nobody owns any of so many partitions, and what they hold is not known.
+    pub(super) fn unowned(partitions: usize) -> Self {
+        Self { next: vec![0; partitions], epochs: vec![0; partitions], failed: vec![true; partitions] }
+    }
+
     /// Number of the next record of every partition.
     pub(super) fn next(&self) -> &[u64] {
         &self.next
@@ -98,6 +103,24 @@ impl Ledger {
                 self.failed[index] = true;
             }
         }
+    }
+
+    /// Refuses partitions that do not exist.
+    pub(super) fn check_partitions(&self, partitions: &[Partition]) -> Result<(), JournalError> {
+        let stranger = partitions.iter().find(|partition| usize::from(**partition) >= self.epochs.len());
+        stranger.map_or(Ok(()), |partition| Err(JournalError::Store(unknown(*partition, self.epochs.len()).into())))
+    }
+
+    /// Ends the epoch of a partition.
+    pub(super) fn end(&mut self, partition: Partition) {
+        self.failed[usize::from(partition)] = true;
+    }
+
+    /// Starts an epoch that somebody else has numbered.
+    pub(super) fn start(&mut self, partition: Partition, epoch: u64, next_n: u64) -> Tenure {
+        let index = usize::from(partition);
+        (self.epochs[index], self.next[index], self.failed[index]) = (epoch, next_n, false);
+        Tenure { partition, epoch, next_n }
     }
 
     /// The epochs that `take_over` would start, for whoever stores them first.

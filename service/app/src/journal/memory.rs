@@ -81,10 +81,12 @@ impl Journal for MemoryJournal {
 
     fn replay(&self, from: Cursor, wanted: Wanted) -> BoxStream<'_, Result<Record, JournalError>> {
         let passes = |record: &Record| match (wanted, &record.body) {
-            (Wanted::Everything, _) | (Wanted::Lists, Body::List(_)) => true,
-            (Wanted::Alerts, Body::Decision(decided)) => decided.decision.alert,
+            (Wanted::Everything, _) | (Wanted::Lists, Body::List(_)) | (Wanted::Published, Body::DeadLetter { .. }) => {
+                true
+            }
+            (Wanted::Alerts | Wanted::Published, Body::Decision(decided)) => decided.decision.alert,
             (Wanted::Lists, Body::Decision(decided)) => decided.decision.block_entry.is_some(),
-            (Wanted::Alerts | Wanted::Lists, _) => false,
+            (Wanted::Alerts | Wanted::Published | Wanted::Lists, _) => false,
         };
         let wanted = |record: &Arc<Record>| {
             from.iter().any(|&(partition, n)| partition == record.partition && record.n >= n) && passes(record)

@@ -1,19 +1,23 @@
 //! The journal: the one commit point (I2), and everything that must survive.
 //!
 //! Contract of the port:
-//! - A **record** is durable when the future of its `append` resolves with `Ok`, and not before. All records of one
-//!   `append`, and possibly of several, share one write and one fate.
+//! - A **record** is durable when the future of its `append` resolves with `Ok`, and not before. Records of one `append`
+//!   are admitted together or not at all; in one file they share one write and one fate, on Kafka some of them may be
+//!   durable although the `append` failed.
 //! - The owner of a partition numbers its records: `n` is contiguous per partition from 0, across restarts. A journal
 //!   refuses a record whose `n` does not follow its predecessor's.
 //! - An **epoch** is a period of one owner. `take_over` starts one; an append under an older epoch is refused
 //!   (`AppendError::Fenced`). When an append fails, memory is ahead of the truth: every later append of that epoch is
 //!   refused too, and the owner drops its state and recovers under a new epoch (it never carries on).
-//! - `replay` streams records back in journal order; what was never durable never appears.
+//! - `replay` streams records back in the order of their partition; what was never durable never appears.
+//! - A **position** is where in a partition's storage a reader can start. Whoever saves how far it has got saves one with
+//!   it, where the journal needs them: see `position` and `locate`.
 
 pub mod checkpoint;
 pub mod codec;
 #[cfg(test)]
 mod contract;
+pub mod kafka;
 mod ledger;
 mod lock;
 mod log;
@@ -26,6 +30,7 @@ mod profile_v2;
 pub mod record;
 pub mod record_v1;
 pub mod record_v2;
+pub mod record_v3;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
@@ -54,6 +59,17 @@ pub struct Tenure {
     pub epoch: u64,
     /// The number that the next record must carry; everything below it is durable.
     pub next_n: u64,
+}
+
+/// Where in a partition's storage a reader can start: it knows there, without what lies before, which records count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The first byte or entry to read, as the store counts them.
+    pub offset: u64,
+    /// The epoch that is in force there.
+    pub epoch: u64,
+    /// Number of the first record behind it.
+    pub n: u64,
 }
 
 /// Why records were not made durable.
@@ -103,11 +119,66 @@ pub enum JournalError {
         /// Checksum, gap or undecodable record.
         what: Arc<str>,
     },
+    /// An entry of a topic is not what was written.
+    #[error("partition {partition} of {topic} is damaged at offset {offset}: {what}; restore the topic from a copy")]
+    DamagedEntry {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: Partition,
+        /// The offset.
+        offset: u64,
+        /// Checksum, or undecodable record.
+        what: Arc<str>,
+    },
+    /// A topic holds something else than a journal.
+    #[error(
+        "partition {partition} of {topic} holds something else at offset {offset}: {what}; the journal needs a topic that \
+         nobody else writes to"
+    )]
+    Foreign {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: Partition,
+        /// The offset.
+        offset: u64,
+        /// What was expected and found.
+        what: Arc<str>,
+    },
+    /// A reader's position is not in its partition.
+    #[error(
+        "partition {partition} of {topic} cannot be read from offset {offset}: it holds {first} up to {end}; either what \
+         lies before was deleted, or this is another topic than the position was saved for"
+    )]
+    OutOfReach {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: Partition,
+        /// Where the reader would start.
+        offset: u64,
+        /// The first offset that is there.
+        first: u64,
+        /// The offset behind the last one.
+        end: u64,
+    },
     /// The checkpoint is not what was written.
     #[error("{file} is damaged: {what}; move it away: profiles are made again from the journal at the next start")]
     DamagedCheckpoint {
         /// The file.
         file: Arc<str>,
+        /// The profile or mark, and what is wrong with it.
+        what: Arc<str>,
+    },
+    /// A topic with checkpoints is not what was written.
+    #[error(
+        "topic {topic} is damaged: {what}; restore it from a copy. Where it is emptied instead, profiles are made again from \
+         the journal, and alerts and dead letters are published again"
+    )]
+    DamagedSnapshot {
+        /// The topic.
+        topic: Arc<str>,
         /// The profile or mark, and what is wrong with it.
         what: Arc<str>,
     },
@@ -137,6 +208,8 @@ pub enum Wanted {
     Everything,
     /// Decisions that raise an alert; any other record may be left out.
     Alerts,
+    /// Those, and dead letters: what goes out on topics; any other record may be left out.
+    Published,
     /// Changes of list entries, and decisions that make one; any other record may be left out.
     Lists,
 }
@@ -146,7 +219,8 @@ pub trait Journal: Send + Sync + 'static {
     /// Number of partitions, fixed when the journal was created.
     fn partitions(&self) -> Partition;
 
-    /// Starts a new epoch for these partitions.
+    /// Starts a new epoch for these partitions. On Kafka that reads each of them from the last position that is known to
+    /// its end: an owner that has saved positions calls `locate` first.
     fn take_over(&self, partitions: Vec<Partition>) -> BoxFuture<'_, Result<Vec<Tenure>, JournalError>>;
 
     /// Writes records (of any partitions, each partition's in order); resolves when all of them are durable.
@@ -154,12 +228,25 @@ pub trait Journal: Send + Sync + 'static {
     /// everything queued before it is durable or has failed: it is of no epoch, so its `Ok` does not say which.
     fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), AppendError>>;
 
-    /// Streams the durable records from the cursor on, up to what was durable when it was called.
+    /// Streams the durable records from the cursor on, up to what was durable when it was called. On Kafka, of a partition
+    /// that was not taken over here, up to what is there when the stream comes to it.
     fn replay(&self, from: Cursor, wanted: Wanted) -> BoxStream<'_, Result<Record, JournalError>>;
 
     /// Reads one record.
     fn read(&self, partition: Partition, n: u64) -> BoxFuture<'_, Result<Option<Record>, JournalError>>;
 
-    /// For every partition the number of durable records; changes with every commit.
+    /// For every partition the number of durable records; changes with every commit. On Kafka it is known from the
+    /// take-over of the partition on, until the partition is lost to somebody else.
     fn durable(&self) -> watch::Receiver<Vec<u64>>;
+
+    /// The nearest known position from which a reader finds the records of a partition from `n` on; its own `n` may be
+    /// smaller. `None` where readers need no position, which is also the start of a partition.
+    fn position(&self, _partition: Partition, _n: u64) -> Option<Position> {
+        None
+    }
+
+    /// Learns positions that `position` gave in an earlier life of the journal, so that `take_over`, `replay` and `read`
+    /// need not look for them from the start of the partition. One that is wrong makes reading from it fail
+    /// (`OutOfReach`), or find other records than those of the journal.
+    fn locate(&self, _positions: &[(Partition, Position)]) {}
 }

@@ -56,9 +56,27 @@ pub enum Body {
         reason: Box<str>,
         /// What was expected and found, for people.
         detail: Box<str>,
-        /// The bytes as they came; of more than 1 MiB the first 64 KiB.
+        /// The bytes as they came, or the first of them.
         original: Box<[u8]>,
+        /// What they were as a whole, if they were cut.
+        cut: Option<Cut>,
     },
+    /// A record of a topic whose user belongs to another partition, where it was sent.
+    Skipped {
+        /// Whose.
+        user_id: Box<str>,
+        /// Partition of the topic that has it now.
+        moved_to: i32,
+    },
+}
+
+/// What bytes were before they were cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Their number.
+    pub length: u64,
+    /// SHA-256 of all of them.
+    pub sha256: [u8; 32],
 }
 
 impl Body {
@@ -74,7 +92,7 @@ impl Body {
             Self::List(change) if change.key.kind == ListKind::User => {
                 Some((&change.key.value, Change::Listed(change)))
             }
-            Self::List(_) | Self::Duplicate { .. } | Self::DeadLetter { .. } => None,
+            Self::List(_) | Self::Duplicate { .. } | Self::DeadLetter { .. } | Self::Skipped { .. } => None,
         }
     }
 }

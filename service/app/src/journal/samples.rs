@@ -1,7 +1,7 @@
 //! Records for the tests of the journal and of its readers: fixed ones of every kind, and strategies for any.
 
 use super::Partition;
-use super::record::{Body, Decided, Generation, ModelRef, Record};
+use super::record::{Body, Cut, Decided, Generation, ModelRef, Record};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -53,6 +53,18 @@ pub(crate) fn alert(partition: Partition, epoch: u64, n: u64, user_id: &str) -> 
     with(partition, epoch, n, Body::Decision(Arc::new(decided)))
 }
 
+/// A refused record of topic `transactions`, whose offset is its number.
+pub(crate) fn dead_letter(partition: Partition, epoch: u64, n: u64) -> Record {
+    let body = Body::DeadLetter {
+        reason: "TOO_OLD".into(),
+        detail: "expected a timestamp after 0 ms".into(),
+        original: format!("{{\"transaction_id\":\"t-{n}\"}}").into_bytes().into(),
+        cut: None,
+    };
+    let source = Source::Topic { topic: "transactions".into(), partition: partition.into(), offset: n.cast_signed() };
+    Record { source, ..with(partition, epoch, n, body) }
+}
+
 /// A record of every kind and source, with every optional part once present and once absent.
 pub(crate) fn one_of_each() -> Vec<Record> {
     let mut blocked = sample_decided();
@@ -84,6 +96,7 @@ pub(crate) fn one_of_each() -> Vec<Record> {
         reason: "TOO_OLD".into(),
         detail: "expected a timestamp after 0 ms".into(),
         original: br#"{"transaction_id":"#.as_slice().into(),
+        cut: None,
     };
     let mut records = vec![
         decision(3, 1, 0),
@@ -96,6 +109,21 @@ pub(crate) fn one_of_each() -> Vec<Record> {
     ];
     records[3].source = Source::File { line: 17 };
     records[5].source = Source::Topic { topic: "transactions".into(), partition: 4, offset: 1 << 40 };
+    records
+}
+
+/// What only sources with offsets leave.
+pub(crate) fn of_topics() -> Vec<Record> {
+    let cut = Body::DeadLetter {
+        reason: "TOO_LARGE".into(),
+        detail: "expected a value of at most 65536 bytes, found 2000000".into(),
+        original: br#"{"transaction_id":"#.as_slice().into(),
+        cut: Some(Cut { length: 2_000_000, sha256: [7; 32] }),
+    };
+    let mut records = vec![with(3, 2, 8, Body::Skipped { user_id: "u-7".into(), moved_to: 11 }), with(3, 2, 9, cut)];
+    for (record, offset) in records.iter_mut().zip(41..) {
+        record.source = Source::Topic { topic: "eu.transactions".into(), partition: 15, offset };
+    }
     records
 }
 
@@ -308,7 +336,19 @@ pub(crate) fn list_body() -> impl Strategy<Value = Body> {
 
 /// Any record of any kind.
 pub(crate) fn record() -> impl Strategy<Value = Record> {
-    prop_oneof![4 => record_v1(), 1 => (any::<u16>(), any::<u64>(), any::<u64>(), source(), time(), list_body())
+    let later = prop_oneof![
+        list_body(),
+        (text(), any::<i32>()).prop_map(|(user_id, moved_to)| Body::Skipped { user_id, moved_to }),
+        (text(), text(), vec(any::<u8>(), 0..300), any::<u64>(), any::<[u8; 32]>()).prop_map(
+            |(reason, detail, original, length, sha256)| Body::DeadLetter {
+                reason,
+                detail,
+                original: original.into(),
+                cut: Some(Cut { length, sha256 }),
+            }
+        ),
+    ];
+    prop_oneof![4 => record_v1(), 1 => (any::<u16>(), any::<u64>(), any::<u64>(), source(), time(), later)
     .prop_map(|(partition, epoch, n, source, received_at, body)| {
         Record { partition, epoch, n, source, received_at, body }
     })]
@@ -324,7 +364,8 @@ pub(crate) fn record_v1() -> impl Strategy<Value = Record> {
         (text(), text(), vec(any::<u8>(), 0..300)).prop_map(|(reason, detail, original)| Body::DeadLetter {
             reason,
             detail,
-            original: original.into()
+            original: original.into(),
+            cut: None,
         }),
     ];
     (any::<u16>(), any::<u64>(), any::<u64>(), source(), time(), body).prop_map(

@@ -2,9 +2,11 @@
 
 use super::{ClientLog, KafkaError, KafkaSettings};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::bindings::{rd_kafka_get_watermark_offsets, rd_kafka_resp_err_t};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::metadata::Metadata;
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::time::Duration;
 
 /// What is known of a topic.
@@ -64,6 +66,16 @@ impl Inspector {
         names.iter().map(|name| facts(&metadata, name).ok_or_else(|| KafkaError::NoTopic((*name).into()))).collect()
     }
 
+    /// What tells the cluster from every other. Blocks.
+    ///
+    /// # Errors
+    /// When the brokers do not answer in time.
+    pub fn cluster(&self) -> Result<Box<str>, KafkaError> {
+        let id = self.client.inner().fetch_cluster_id(self.timeout);
+        let (what, why) = ("which cluster they are", format!("no answer within {} s", self.timeout.as_secs()));
+        id.map(Into::into).ok_or_else(|| KafkaError::Brokers { what: what.into(), why: why.into() })
+    }
+
     /// The number of a topic's partitions. Blocks.
     ///
     /// # Errors
@@ -115,6 +127,18 @@ pub fn watermarks<C: ClientContext>(
     let (low, high) =
         found.map_err(|error| settings.not_said(format!("where {topic}/{partition} begins and ends"), &error))?;
     Ok(Watermarks { low, high })
+}
+
+/// The watermarks of a partition as the last fetch of this consumer found them; `None` before the first. Asks nobody.
+#[must_use]
+pub fn fetched_watermarks<C: ClientContext>(client: &Client<C>, topic: &CStr, partition: i32) -> Option<Watermarks> {
+    let (mut low, mut high) = (-1, -1);
+    #[expect(unsafe_code, reason = "rdkafka has no safe form of it; the client lives, the text ends with a zero byte")]
+    let found = unsafe {
+        rd_kafka_get_watermark_offsets(client.native_ptr(), topic.as_ptr(), partition, &raw mut low, &raw mut high)
+    };
+    let known = found == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0;
+    known.then_some(Watermarks { low, high })
 }
 
 fn facts(metadata: &Metadata, name: &str) -> Option<TopicFacts> {

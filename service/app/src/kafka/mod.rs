@@ -5,13 +5,21 @@
 //! [`KafkaSettings`], so that no two of them disagree on what a produce or a fetch means. Property values are secrets:
 //! nothing here shows one.
 
+mod compacted;
 mod context;
 mod inspect;
+mod scribe;
+mod scribes;
 mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
 mod topics;
 
+pub use compacted::{Compacted, Small};
 pub use context::ClientLog;
-pub use inspect::{Inspector, TopicFacts, Watermarks, watermarks};
+pub use inspect::{Inspector, TopicFacts, Watermarks, fetched_watermarks, watermarks};
+pub use scribe::{Committed, Message, Scribe, ScribeError};
+pub use scribes::Scribes;
 pub use settings::{KafkaSettings, MAX_MESSAGE_BYTES};
 pub use topics::{Topic, TopicFindings, judge};
 

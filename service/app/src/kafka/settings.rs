@@ -29,8 +29,8 @@ const EVERY_PRODUCER: [(&str, &str); 5] = [
 ];
 
 /// Fixed for every consumer. A few MiB wait for each partition, and a queue that was full is filled again at once rather
-/// than after a second (STACK).
-const EVERY_CONSUMER: [(&str, &str); 10] = [
+/// than after a second (STACK). That a partition is read to its end is known within a tenth of a second.
+const EVERY_CONSUMER: [(&str, &str); 11] = [
     ("auto.offset.reset", "error"),
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
@@ -40,6 +40,7 @@ const EVERY_CONSUMER: [(&str, &str); 10] = [
     ("queued.min.messages", "10000"),
     ("queued.max.messages.kbytes", "4096"),
     ("fetch.queue.backoff.ms", "5"),
+    ("fetch.wait.max.ms", "100"),
     ("partition.assignment.strategy", "cooperative-sticky"),
 ];
 

@@ -3,8 +3,7 @@
 //! Reads the store after the projection has committed, never the journal and nothing that decides (I4). It keeps a bounded
 //! number of arrivals for those who are slow, and waits for nobody; what they miss they read from the store.
 
-use super::alert_store::AlertStore;
-use super::review_store::ReviewError;
+use super::review_store::{ProjectionStore, ReviewError};
 use crate::wire::alert::Arrival;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +17,14 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct AlertFeed {
-    store: Arc<dyn AlertStore>,
+    store: Arc<dyn ProjectionStore>,
     live: broadcast::Sender<Arc<Arrival>>,
 }
 
 impl AlertFeed {
     /// A feed of a store to everybody who subscribes to the channel.
     #[must_use]
-    pub fn new(store: Arc<impl AlertStore + 'static>, live: broadcast::Sender<Arc<Arrival>>) -> Self {
+    pub fn new(store: Arc<dyn ProjectionStore>, live: broadcast::Sender<Arc<Arrival>>) -> Self {
         Self { store, live }
     }
 
@@ -36,12 +35,13 @@ impl AlertFeed {
         // The sender lives in the store, which this holds.
         while head.changed().await.is_ok() {
             let newest = *head.borrow_and_update();
-            if self.live.receiver_count() == 0 {
-                // Whoever subscribes from here on finds everything up to the newest in the store.
+            // Whoever subscribes from here on finds everything up to the newest in the store, and so does whoever was
+            // there before the store could be read.
+            let Some(told) = told.as_mut().filter(|_| self.live.receiver_count() > 0) else {
                 told = newest;
                 continue;
-            }
-            while let Err(error) = self.tell(&mut told).await {
+            };
+            while let Err(error) = self.tell(told).await {
                 tracing::warn!(%error, "alert streams are late");
                 tokio::time::sleep(BACK_OFF).await;
             }
@@ -66,22 +66,24 @@ impl AlertFeed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::review_store::tests::{alert, store_of};
+    use super::super::review_store::contract::{alert, fill, reflect, subjects};
     use super::*;
 
     #[tokio::test]
     async fn followers_hear_of_what_arrives_once_they_listen() {
-        let (_dir, store, _) = store_of(3).await;
-        let store = Arc::new(store);
+        // One kind will do: what a feed asks of a store is in the suite of both.
+        let subject = subjects().await.remove(0);
+        let store = &subject.store;
+        fill(&**store, 3).await;
         let live = broadcast::Sender::new(8);
-        let feed = AlertFeed::new(Arc::clone(&store), live.clone());
+        let feed = AlertFeed::new(Arc::clone(store) as _, live.clone());
         let acting = async {
             let mut first = live.subscribe();
-            store.apply(&[alert(10, "u")], &[4]).await.expect("applies");
+            reflect(&**store, &[alert(10, "u")], 4).await.expect("applies");
             assert_eq!(first.recv().await.expect("an arrival").seq, 4);
             // Two in one write, and nobody is told twice.
             let mut second = live.subscribe();
-            store.apply(&[alert(10, "u"), alert(11, "u"), alert(12, "u")], &[6]).await.expect("applies");
+            reflect(&**store, &[alert(10, "u"), alert(11, "u"), alert(12, "u")], 6).await.expect("applies");
             for follower in [&mut first, &mut second] {
                 let told = [follower.recv().await.expect("one").alert.transaction_id.clone(), {
                     follower.recv().await.expect("another").alert.transaction_id.clone()
@@ -90,12 +92,12 @@ mod tests {
             }
             drop((first, second));
             // What arrives while nobody listens is read from the store by whoever comes next.
-            store.apply(&[alert(13, "u")], &[7]).await.expect("applies");
+            reflect(&**store, &[alert(13, "u")], 7).await.expect("applies");
             let mut head = store.head();
             tokio::task::yield_now().await;
             let mut third = live.subscribe();
             let place = store.place(None).await.expect("reads").expect("a place");
-            store.apply(&[alert(14, "u")], &[8]).await.expect("applies");
+            reflect(&**store, &[alert(14, "u")], 8).await.expect("applies");
             head.changed().await.expect("the store is there");
             let next = loop {
                 let arrival = third.recv().await.expect("an arrival");

@@ -5,9 +5,10 @@
 //! nothing here is ever read to decide.
 
 pub mod alert_feed;
-pub mod alert_store;
-pub mod alerts;
 mod back_off;
+mod lag;
 pub mod lists;
+pub mod outbox;
+pub mod review;
 pub mod review_labels;
 pub mod review_store;

@@ -47,14 +47,14 @@ struct Waiting {
 
 /// See the module.
 pub struct ReviewLabels {
-    store: Arc<ReviewStore>,
+    store: Arc<dyn ReviewStore>,
     metrics: Metrics,
 }
 
 impl ReviewLabels {
     /// The labels that follow from the reviews of a store.
     #[must_use]
-    pub const fn new(store: Arc<ReviewStore>, metrics: Metrics) -> Self {
+    pub fn new(store: Arc<dyn ReviewStore>, metrics: Metrics) -> Self {
         Self { store, metrics }
     }
 

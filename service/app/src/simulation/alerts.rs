@@ -3,8 +3,8 @@
 
 use crate::ingress::http::{AlertDesk, AlertError};
 use crate::journal::record::{Body, Record};
-use crate::projections::alert_store::AlertStore;
-use crate::projections::review_store::ReviewError;
+use crate::journal::{Partition, Wanted};
+use crate::projections::review_store::{Move, ProjectionStore, ReviewError, Stretch};
 use crate::telemetry::clock::virtual_now;
 use crate::traffic::dice::Dice;
 use crate::wire::alert::{Alert, Arrival};
@@ -40,8 +40,8 @@ struct Rows {
     arrivals: Vec<Arc<Arrival>>,
     /// When each of them did.
     written_at: Vec<Instant>,
-    positions: BTreeMap<u64, u64>,
-    head: watch::Sender<i64>,
+    positions: BTreeMap<Partition, u64>,
+    head: watch::Sender<Option<i64>>,
     breaches: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl SimAlerts {
             arrivals: Vec::new(),
             written_at: Vec::new(),
             positions: BTreeMap::new(),
-            head: watch::Sender::new(0),
+            head: watch::Sender::new(Some(0)),
             breaches: Vec::new(),
         })))
     }
@@ -137,7 +137,7 @@ impl SimAlerts {
 }
 
 impl Rows {
-    fn write(&mut self, alerts: &[Alert], positions: &[u64]) {
+    fn write(&mut self, alerts: &[Alert], moves: &[Move]) {
         for alert in alerts {
             if !self.arrivals.iter().any(|known| known.alert.alert_id == alert.alert_id) {
                 let seq = self.arrivals.len() as i64 + 1;
@@ -145,32 +145,49 @@ impl Rows {
                 self.arrivals.push(Arc::new(Arrival::new(seq, alert.clone())));
             }
         }
-        for (partition, next_n) in (0..).zip(positions) {
-            let last = self.positions.insert(partition, *next_n).unwrap_or(0);
-            if last > *next_n {
-                self.breaches.push(format!("I4: the position of {partition} goes back from {last} to {next_n}"));
+        for Move { partition, from, to } in moves {
+            self.positions.insert(*partition, *to);
+            if from > to {
+                self.breaches.push(format!("I4: the position of {partition} goes back from {from} to {to}"));
             }
         }
-        let head = self.arrivals.len() as i64;
+        let head = Some(self.arrivals.len() as i64);
         self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
     }
 }
 
-impl AlertStore for SimAlerts {
-    fn positions(&self) -> BoxFuture<'_, Result<Vec<(u64, u64)>, ReviewError>> {
+impl ProjectionStore for SimAlerts {
+    fn wanted(&self) -> Wanted {
+        Wanted::Alerts
+    }
+
+    fn name(&self) -> Arc<str> {
+        "the simulated store".into()
+    }
+
+    fn remedy(&self) -> &'static str {
+        "a store that is ahead is a fault of the simulation"
+    }
+
+    fn positions(&self) -> BoxFuture<'_, Result<Vec<(Partition, u64)>, ReviewError>> {
         Box::pin(async {
             self.call().await?;
             Ok(self.rows().positions.iter().map(|(partition, next_n)| (*partition, *next_n)).collect())
         })
     }
 
-    fn apply<'a>(&'a self, alerts: &'a [Alert], positions: &'a [u64]) -> BoxFuture<'a, Result<(), ReviewError>> {
+    fn apply<'a>(&'a self, stretch: &'a Stretch) -> BoxFuture<'a, Result<(), ReviewError>> {
         Box::pin(async {
             let called = self.call().await;
             let mut rows = self.rows();
+            let stands = |moved: &&Move| rows.positions.get(&moved.partition).copied().unwrap_or(0) != moved.from;
+            if let Some(&Move { partition, from: expected, .. }) = stretch.moves.iter().find(stands) {
+                let found = rows.positions.get(&partition).copied().unwrap_or(0);
+                return Err(ReviewError::Moved { partition, expected, found });
+            }
             // Whoever is told that it failed cannot know.
             if !rows.off && (called.is_ok() || rows.dice.chance(0.5)) {
-                rows.write(alerts, positions);
+                rows.write(&stretch.alerts, &stretch.moves);
             }
             called
         })
@@ -185,7 +202,7 @@ impl AlertStore for SimAlerts {
         })
     }
 
-    fn head(&self) -> watch::Receiver<i64> {
+    fn head(&self) -> watch::Receiver<Option<i64>> {
         self.rows().head.subscribe()
     }
 }

@@ -110,7 +110,7 @@ impl Audit {
                 Ok(())
             }
             Body::List(_) => Ok(()),
-            Body::Duplicate { .. } | Body::DeadLetter { .. } => match record.source {
+            Body::Duplicate { .. } | Body::DeadLetter { .. } | Body::Skipped { .. } => match record.source {
                 Source::Http => Err("I6: a request leaves a record only if it counts".to_owned()),
                 Source::File { .. } | Source::Topic { .. } => Ok(()),
             },

@@ -89,7 +89,11 @@ impl Lists {
                     self.change(record, change, of_change, clients, now).map_err(placed)?;
                 }
                 Body::Decision(decided) => self.enter(decided, first, clients, now),
-                Body::Login(_) | Body::Label(_) | Body::Duplicate { .. } | Body::DeadLetter { .. } => {}
+                Body::Login(_)
+                | Body::Label(_)
+                | Body::Duplicate { .. }
+                | Body::DeadLetter { .. }
+                | Body::Skipped { .. } => {}
             }
         }
         for (change, askers) in &askers {

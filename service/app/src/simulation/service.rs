@@ -14,7 +14,7 @@ use crate::journal::Journal;
 use crate::journal::checkpoint::Checkpoints;
 use crate::journal::simulated::{Disk, SimCheckpoints, SimJournal};
 use crate::projections::alert_feed::AlertFeed;
-use crate::projections::alerts::{AlertProjection, Lag};
+use crate::projections::review::{Lag, ReviewProjection};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
@@ -88,6 +88,7 @@ impl Service {
                 checkpoints: Some(Arc::clone(&checkpoints)),
                 checkpoint_every: Duration::from_secs(plan.checkpoint_secs.into()),
                 lists: Arc::clone(&lists),
+                begun: Arc::new(|_| ()),
                 readiness: readiness.clone(),
                 metrics: Metrics::new(),
                 mailbox: plan.limit + MAILBOX_RESERVE,
@@ -97,7 +98,7 @@ impl Service {
             shards.push(address);
         }
         let gateway = Gateway::new(shards, plan.partitions, plan.limit, Arc::clone(&lists));
-        let projection = AlertProjection::new(journal, Arc::new(alerts.clone()));
+        let projection = ReviewProjection::new(journal, Arc::new(alerts.clone()), 0);
         let (lag, breaches) = (projection.lag(), Arc::<Mutex<Vec<String>>>::default());
         let seen = Arc::clone(&breaches);
         actix::spawn(async move {

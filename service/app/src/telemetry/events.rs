@@ -2,11 +2,13 @@
 //! the boundary that handles the event; nothing here decides anything.
 
 mod reloads;
+mod sources;
 #[cfg(test)]
 mod tests;
 
 use super::metrics::{Metrics, Mode};
 pub use reloads::{ReloadOutcome, Reloaded};
+pub use sources::{RecordSkipped, SourceLag};
 use verdict_core::decision::Outcome;
 
 /// A transaction was decided for the first time.
@@ -268,7 +270,7 @@ impl ListEntries {
 /// How far a projection is behind the journal, sampled.
 #[derive(Clone, Copy, Debug)]
 pub struct ProjectionLag {
-    /// Its name, such as `alerts`.
+    /// Its name, such as `review`.
     pub projection: &'static str,
     /// Durable records that it has not read.
     pub records: u64,

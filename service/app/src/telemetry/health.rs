@@ -20,6 +20,8 @@ struct State {
     shards: Vec<bool>,
     /// The last failure of the journal that no recovery has followed.
     journal_failure: Option<Arc<str>>,
+    /// Sources that stand still and why, if any are consumed.
+    sources: Option<BTreeMap<Box<str>, Arc<str>>>,
     /// Records behind, by projection.
     lag: BTreeMap<&'static str, u64>,
     stopping: bool,
@@ -59,7 +61,7 @@ pub struct ReadinessReport {
     /// 200 if true, else 503.
     pub ready: bool,
     /// JSON: `{"ready", "components": {"shards": {"ready", "recovered", "of"}, "journal": {"ready", "failure"?},
-    /// "projections": {NAME: {"lag_records"}}, "deciding": {"ruleset", "model", "reload_failure"?}, "stopping"}}`. A
+    /// "sources"?: {"ready", "failures"}, "projections": {NAME: {"lag_records"}}, "deciding": {"ruleset", "model", "reload_failure"?}, "stopping"}}`. A
     /// projection behind holds nothing up (I4), nor does a reload that was refused. Both failures are sentences.
     pub detail: String,
     /// What is missing, for people; empty when ready.
@@ -73,6 +75,7 @@ impl Readiness {
         let state = State {
             shards: vec![false; shards],
             journal_failure: None,
+            sources: None,
             lag: BTreeMap::new(),
             stopping: false,
             deciding: None,
@@ -108,6 +111,16 @@ impl Readiness {
     /// The journal works; `Some` says how it failed.
     pub fn set_journal(&self, failure: Option<Arc<str>>) {
         self.lock().journal_failure = failure;
+    }
+
+    /// A source is consumed, or stands still for good, or until it is told otherwise; sources hold readiness up then.
+    pub fn set_source(&self, source: &str, failure: Option<Arc<str>>) {
+        let mut state = self.lock();
+        let failures = state.sources.get_or_insert_default();
+        match failure {
+            Some(why) => _ = failures.insert(source.into(), why),
+            None => _ = failures.remove(source),
+        }
     }
 
     /// Rules and model are in force.
@@ -167,6 +180,7 @@ impl Readiness {
                 "stopping": state.stopping,
             }
         });
+        let detail = state.with_sources(detail, audience);
         let waiting_for = match lost {
             Some(shard) => format!("shard {shard} panicked, restart the service"),
             None => state.waiting_for(audience),
@@ -209,17 +223,56 @@ impl State {
             missing.push(format!("{recovered} of {} shards have recovered their profiles", self.shards.len()));
         }
         missing.extend(self.journal_failure(audience).map(str::to_owned));
+        missing.extend(self.source_failures(audience));
         missing.join("; ")
     }
 
+    /// What stands still, in sentences.
+    fn source_failures(&self, audience: Audience) -> Vec<String> {
+        let mut told = Vec::new();
+        for (source, why) in self.sources.iter().flatten() {
+            told.push(match audience {
+                Audience::Operator => format!("{source}: {why}"),
+                Audience::Anyone => format!("{source} is not consumed; the log says why"),
+            });
+        }
+        told
+    }
+
+    /// The report with sources, if any are consumed.
+    fn with_sources(&self, mut report: Value, audience: Audience) -> Value {
+        if self.sources.is_some() {
+            let failures = self.source_failures(audience);
+            report["components"]["sources"] = json!({"ready": failures.is_empty(), "failures": failures});
+        }
+        report
+    }
+
     fn is_ready(&self) -> bool {
-        !self.stopping && self.journal_failure.is_none() && self.shards.iter().all(|recovered| *recovered)
+        let consumed = self.sources.as_ref().is_none_or(BTreeMap::is_empty);
+        !self.stopping && consumed && self.journal_failure.is_none() && self.shards.iter().all(|recovered| *recovered)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_stands_still_holds_readiness_up() {
+        let readiness = Readiness::new(0);
+        assert!(!readiness.report(Audience::Anyone).detail.contains("sources"), "nothing is consumed");
+        readiness.set_source("kafka", None);
+        assert!(readiness.is_ready());
+        assert!(readiness.report(Audience::Anyone).detail.contains(r#""sources":{"failures":[],"ready":true}"#));
+        readiness.set_source("transactions/3", Some("the offset is gone".into()));
+        let report = readiness.report(Audience::Operator);
+        assert!(!report.ready && report.waiting_for == "transactions/3: the offset is gone", "{}", report.waiting_for);
+        let told = readiness.report(Audience::Anyone).waiting_for;
+        assert_eq!(told, "transactions/3 is not consumed; the log says why");
+        readiness.set_source("transactions/3", None);
+        assert!(readiness.is_ready());
+    }
 
     #[test]
     fn ready_once_every_shard_has_recovered() {
@@ -245,13 +298,13 @@ mod tests {
     #[test]
     fn a_failed_journal_is_named_and_a_projection_behind_does_not_matter() {
         let readiness = Readiness::new(0);
-        readiness.set_projection_lag("alerts", 1_000_000);
+        readiness.set_projection_lag("review", 1_000_000);
         assert!(readiness.is_ready());
         readiness.set_journal(Some("disk full".into()));
         let detail: Value = serde_json::from_str(&readiness.report(Audience::Operator).detail).unwrap();
         assert_eq!(detail["ready"], false);
         assert_eq!(detail["components"]["journal"], json!({"ready": false, "failure": "disk full"}));
-        assert_eq!(detail["components"]["projections"]["alerts"]["lag_records"], 1_000_000);
+        assert_eq!(detail["components"]["projections"]["review"]["lag_records"], 1_000_000);
         readiness.set_journal(None);
         assert!(readiness.is_ready());
         readiness.stop();

@@ -48,6 +48,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("verdict_duplicates_total", "Events seen before, answered or skipped without counting again"),
     ("verdict_rejected_total", "Events refused over HTTP, by reason code"),
     ("verdict_dead_letters_total", "Events of a topic or a file that were refused, by reason code"),
+    ("verdict_skipped_total", "Records of topics that were moved to their user's partition"),
     ("verdict_alerts_total", "Alerts raised"),
     ("verdict_model_runs_total", "Runs of the model over the rows that waited, whatever came of them"),
     ("verdict_model_rows_total", "Rows given to the model, over all runs"),
@@ -70,12 +71,17 @@ const GAUGES: &[(&str, &str)] = &[
     ("verdict_reload_failed", "1 while the rules or the model in the files are refused and older ones decide, else 0"),
     ("verdict_review_labels_waiting", "Labels that follow from reviews and wait for a profile that can take them"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
+    ("verdict_source_lag_records", "Records of a topic that are not in the journal yet, by topic and partition"),
     ("verdict_hot_users", "Users in memory as actors"),
     ("verdict_dormant_users", "Users in memory as bytes"),
 ];
 const HISTOGRAMS: &[(&str, &[f64], &str)] = &[
     ("verdict_decide_seconds", &LATENCY_BUCKETS, "From the receipt of a transaction to its decision, in seconds"),
-    ("verdict_end_to_end_seconds", &LATENCY_BUCKETS, "From the receipt of an event to its durable answer, in seconds"),
+    (
+        "verdict_end_to_end_seconds",
+        &LATENCY_BUCKETS,
+        "From the receipt of an event (on a topic its timestamp) to its durable answer, in seconds",
+    ),
     ("verdict_journal_commit_seconds", &LATENCY_BUCKETS, "One write of the journal until it is durable, in seconds"),
     ("verdict_checkpoint_seconds", &LATENCY_BUCKETS, "One checkpoint, in seconds"),
     ("verdict_shard_recovery_seconds", &RECOVERY_BUCKETS, "One shard's recovery until it serves, in seconds"),
@@ -99,6 +105,7 @@ struct Inner {
 pub(super) struct Handles {
     decisions: [[Counter; Mode::ALL.len()]; Outcome::ALL.len()],
     pub(super) duplicates: Counter,
+    pub(super) skipped: Counter,
     pub(super) alerts: Counter,
     pub(super) decide_seconds: Histogram,
     pub(super) end_to_end_seconds: Histogram,
@@ -187,6 +194,12 @@ impl Metrics {
         let labels = vec![Label::from_static_parts(label, value)];
         self.inner.recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
     }
+
+    /// Looks a gauge with labels of a bounded number of values up, or makes it.
+    pub(super) fn gauge_of<const N: usize>(&self, name: &'static str, labels: [(&'static str, String); N]) -> Gauge {
+        let labels: Vec<Label> = labels.into_iter().map(|(label, value)| Label::new(label, value)).collect();
+        self.inner.recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -213,6 +226,7 @@ impl Handles {
         Self {
             decisions,
             duplicates: counter("verdict_duplicates_total"),
+            skipped: counter("verdict_skipped_total"),
             alerts: counter("verdict_alerts_total"),
             decide_seconds: histogram("verdict_decide_seconds"),
             end_to_end_seconds: histogram("verdict_end_to_end_seconds"),

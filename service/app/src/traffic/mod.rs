@@ -14,6 +14,7 @@ mod line;
 mod noise;
 mod population;
 pub mod target;
+pub mod topics;
 mod world;
 
 pub use generator::Generator;

@@ -107,6 +107,14 @@ impl Alert {
             status: None,
         }
     }
+
+    /// The alert in JSON, as the value of a message.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1_024);
+        append(self, &mut out);
+        out
+    }
 }
 
 fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {

@@ -162,7 +162,7 @@ pub struct ReasonJson<S> {
 
 impl<'a> ReasonJson<&'a str> {
     /// The shape of a reason.
-    pub(super) fn of(reason: &'a Reason) -> Self {
+    pub(crate) fn of(reason: &'a Reason) -> Self {
         Self {
             code: &reason.code,
             message: &reason.message,

@@ -71,12 +71,12 @@ fn snapshot_of(row: &SqliteRow) -> Result<ListSnapshot, String> {
     Ok(ListSnapshot { partition, entries: decode(body).map_err(named)? })
 }
 
-fn encode(entries: &[(ListKey, ListEntry)]) -> Result<Vec<u8>, postcard::Error> {
+pub(super) fn encode(entries: &[(ListKey, ListEntry)]) -> Result<Vec<u8>, postcard::Error> {
     let stored: Vec<EntryV1<'_>> = entries.iter().map(|(key, entry)| store(key, entry)).collect();
     postcard::to_extend(&stored, vec![VERSION])
 }
 
-fn decode(body: &[u8]) -> Result<Vec<(ListKey, ListEntry)>, String> {
+pub(super) fn decode(body: &[u8]) -> Result<Vec<(ListKey, ListEntry)>, String> {
     let stored: Vec<EntryV1<'_>> = match body.split_first() {
         Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string())?,
         other => return Err(format!("expected version {VERSION}, found {:?}", other.map(|(version, _)| version))),
@@ -115,7 +115,7 @@ fn restore(stored: &EntryV1<'_>) -> Result<(ListKey, ListEntry), String> {
     Ok((ListKey { list, kind, value: stored.value.into() }, entry))
 }
 
-fn checksum(partition: Partition, body: &[u8]) -> i64 {
+pub(super) fn checksum(partition: Partition, body: &[u8]) -> i64 {
     let mut hash = crc32fast::Hasher::new();
     hash.update(&partition.to_le_bytes());
     hash.update(body);

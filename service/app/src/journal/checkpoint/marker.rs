@@ -10,9 +10,11 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
-/// The first byte of a stored mark that counts list changes.
-const VERSION: u8 = 2;
-/// The first byte of one that has none to count, which older releases read too.
+/// The first byte of a stored mark that counts what was skipped as well.
+const VERSION: u8 = 3;
+/// The first byte of one that counts list changes and has nothing skipped, which older releases read too.
+const VERSION_WITHOUT_SKIPPED: u8 = 2;
+/// The first byte of one that has no list changes to count either.
 const VERSION_WITHOUT_LISTS: u8 = 1;
 
 /// How far a checkpoint reflects the journal.
@@ -50,6 +52,8 @@ pub struct Totals {
     pub duplicates: u64,
     /// Events of a topic or file that were refused.
     pub dead_letters: u64,
+    /// Events of a topic that were moved to another partition.
+    pub skipped: u64,
 }
 
 impl Totals {
@@ -62,6 +66,7 @@ impl Totals {
             Body::List(_) => &mut self.list_changes,
             Body::Duplicate { .. } => &mut self.duplicates,
             Body::DeadLetter { .. } => &mut self.dead_letters,
+            Body::Skipped { .. } => &mut self.skipped,
         };
         *counter += 1;
     }
@@ -69,7 +74,8 @@ impl Totals {
     /// All records: of one partition, the number of its records.
     #[must_use]
     pub const fn records(&self) -> u64 {
-        self.decisions + self.logins + self.labels + self.list_changes + self.duplicates + self.dead_letters
+        let changes = self.decisions + self.logins + self.labels + self.list_changes;
+        changes + self.duplicates + self.dead_letters + self.skipped
     }
 }
 
@@ -81,6 +87,7 @@ impl AddAssign for Totals {
         self.list_changes += other.list_changes;
         self.duplicates += other.duplicates;
         self.dead_letters += other.dead_letters;
+        self.skipped += other.skipped;
     }
 }
 
@@ -161,6 +168,13 @@ struct MarkV2 {
     list_changes: u64,
 }
 
+/// The stored form of version 3: that of version 2, and what was skipped.
+#[derive(Serialize, Deserialize)]
+struct MarkV3 {
+    v2: MarkV2,
+    skipped: u64,
+}
+
 pub(super) async fn save(connection: &mut SqliteConnection, marker: &Marker) -> Result<(), sqlx::Error> {
     for mark in &marker.marks {
         let body = encode(mark).map_err(|error| sqlx::Error::Encode(error.into()))?;
@@ -208,17 +222,21 @@ fn mark_of(row: &SqliteRow) -> Result<Mark, String> {
     decode(partition, checksum, body).map_err(|what| format!("the mark of partition {partition}: {what}"))
 }
 
-fn decode(partition: u16, checksum: i64, body: &[u8]) -> Result<Mark, String> {
+pub(super) fn decode(partition: u16, checksum: i64, body: &[u8]) -> Result<Mark, String> {
     let found = mark_checksum(partition, body);
     if found != checksum {
         return Err(format!("expected checksum {checksum:08x}, found {found:08x}"));
     }
+    let without_skipped = |v2| MarkV3 { v2, skipped: 0 };
     let read = match body.split_first() {
         Some((&VERSION, rest)) => postcard::from_bytes(rest),
-        Some((&VERSION_WITHOUT_LISTS, rest)) => postcard::from_bytes(rest).map(|v1| MarkV2 { v1, list_changes: 0 }),
-        other => return Err(format!("expected version 1 or 2, found {:?}", other.map(|(version, _)| version))),
+        Some((&VERSION_WITHOUT_SKIPPED, rest)) => postcard::from_bytes(rest).map(without_skipped),
+        Some((&VERSION_WITHOUT_LISTS, rest)) => {
+            postcard::from_bytes(rest).map(|v1| without_skipped(MarkV2 { v1, list_changes: 0 }))
+        }
+        other => return Err(format!("expected version 1 to 3, found {:?}", other.map(|(version, _)| version))),
     };
-    let MarkV2 { v1: stored, list_changes } = read.map_err(|error| error.to_string())?;
+    let MarkV3 { v2: MarkV2 { v1: stored, list_changes }, skipped } = read.map_err(|error| error.to_string())?;
     let totals = Totals {
         decisions: stored.decisions,
         logins: stored.logins,
@@ -226,21 +244,25 @@ fn decode(partition: u16, checksum: i64, body: &[u8]) -> Result<Mark, String> {
         list_changes,
         duplicates: stored.duplicates,
         dead_letters: stored.dead_letters,
+        skipped,
     };
     Ok(Mark { partition, next_n: stored.next_n, totals })
 }
 
-fn encode(mark: &Mark) -> Result<Vec<u8>, postcard::Error> {
+pub(super) fn encode(mark: &Mark) -> Result<Vec<u8>, postcard::Error> {
     let Mark { next_n, totals, .. } = *mark;
-    let Totals { decisions, logins, labels, list_changes, duplicates, dead_letters } = totals;
+    let Totals { decisions, logins, labels, list_changes, duplicates, dead_letters, skipped } = totals;
     let v1 = MarkV1 { next_n, decisions, logins, labels, duplicates, dead_letters };
-    match list_changes {
-        0 => postcard::to_extend(&v1, vec![VERSION_WITHOUT_LISTS]),
-        list_changes => postcard::to_extend(&MarkV2 { v1, list_changes }, vec![VERSION]),
+    match (list_changes, skipped) {
+        (0, 0) => postcard::to_extend(&v1, vec![VERSION_WITHOUT_LISTS]),
+        (list_changes, 0) => postcard::to_extend(&MarkV2 { v1, list_changes }, vec![VERSION_WITHOUT_SKIPPED]),
+        (list_changes, skipped) => {
+            postcard::to_extend(&MarkV3 { v2: MarkV2 { v1, list_changes }, skipped }, vec![VERSION])
+        }
     }
 }
 
-fn mark_checksum(partition: u16, body: &[u8]) -> i64 {
+pub(super) fn mark_checksum(partition: u16, body: &[u8]) -> i64 {
     let mut hash = crc32fast::Hasher::new();
     hash.update(&partition.to_le_bytes());
     hash.update(body);

@@ -5,6 +5,9 @@
 //! last one (`synchronous=NORMAL`), but never leaves half of one. What a profile's bytes mean is its owner's business.
 //! Damage is refused with the user's name, and so is a checkpoint that is ahead of its journal.
 
+#[cfg(test)]
+mod contract;
+pub mod kafka;
 mod lists;
 mod marker;
 #[cfg(test)]
@@ -15,7 +18,7 @@ pub use marker::{Mark, Marker, SourceOffset, Totals, check_against, check_end};
 
 use super::{JournalError, Partition};
 use crate::sqlite::Layout;
-use futures_util::future::{BoxFuture, LocalBoxFuture};
+use futures_util::future::{BoxFuture, LocalBoxFuture, ready};
 use futures_util::stream::{self, BoxStream, LocalBoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
@@ -65,9 +68,15 @@ pub struct Checkpoint {
     pub marker: Marker,
 }
 
-/// The port to wherever checkpoints are kept, shared by all shards. A checkpoint is saved whole or not at all; the newest
-/// of each profile and mark stands, or after a power cut an older one.
+/// The port to wherever checkpoints are kept, shared by all shards. A checkpoint is saved whole or not at all, or where it
+/// `stands_in_parts` the mark last; the newest of each profile and mark stands, or after a power cut an older one.
 pub trait Checkpoints: Send + Sync + 'static {
+    /// Takes partitions over from whoever saved for them before, who saves nothing more; to be done before the journal's are
+    /// taken over. Nothing is to be done where one process has the files to itself.
+    fn take_over(&self, _partitions: Vec<Partition>) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(ready(Ok(())))
+    }
+
     /// Saves a checkpoint that is made while it is written; `None` among its parts gives it up, and the answer is then
     /// `false`. Marks of partitions that are not in it stay as they are. On an error the one before it stands.
     fn save_parts<'a>(
@@ -76,6 +85,12 @@ pub trait Checkpoints: Send + Sync + 'static {
         lists: &'a [ListSnapshot],
         marker: &'a Marker,
     ) -> LocalBoxFuture<'a, Result<bool, JournalError>>;
+
+    /// Whether a part stands although the rest was given up or failed. All that a part reflects must then be durable before
+    /// it is handed over.
+    fn stands_in_parts(&self) -> bool {
+        false
+    }
 
     /// The marker over all partitions, `None` before the first checkpoint.
     fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>>;

@@ -1,10 +1,10 @@
-//! Round trips, shards beside one another, damage and checkpoints ahead of their journal.
+//! What only the file does: earlier releases, failures and damage; and what needs no store: ahead of the journal, and books.
 
+use super::contract::load;
 use super::{
     Checkpoint, CheckpointStore, ListSnapshot, Mark, Marker, ProfileSnapshot, SourceOffset, Totals, check_against,
 };
 use crate::journal::{JournalError, Partition, samples};
-use futures_util::TryStreamExt;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use std::path::Path;
@@ -12,17 +12,17 @@ use tempfile::TempDir;
 use verdict_core::lists::{List, ListEntry, ListKey, ListKind};
 use verdict_core::time::Timestamp;
 
-fn profile(partition: Partition, user: usize, n: u64) -> ProfileSnapshot {
+pub(super) fn profile(partition: Partition, user: usize, n: u64) -> ProfileSnapshot {
     let bytes = vec![user as u8; 40 + user % 400];
     ProfileSnapshot { user_id: format!("u-{user}").into(), partition, n, bytes }
 }
 
-fn mark(partition: Partition, next_n: u64) -> Mark {
+pub(super) fn mark(partition: Partition, next_n: u64) -> Mark {
     Mark { partition, next_n, totals: Totals { decisions: next_n - 1, logins: 1, ..Totals::default() } }
 }
 
 /// An entry of every list and of every kind, of a partition.
-fn listed(partition: Partition) -> ListSnapshot {
+pub(super) fn listed(partition: Partition) -> ListSnapshot {
     let entry = |list, alert: Option<u128>| ListEntry {
         list,
         reason: "chargebacks".into(),
@@ -45,76 +45,9 @@ async fn saved(checkpoint: &Checkpoint) -> (TempDir, CheckpointStore) {
     (dir, store)
 }
 
-async fn load(store: &CheckpointStore, partitions: &[Partition]) -> Result<Vec<ProfileSnapshot>, JournalError> {
-    let mut profiles: Vec<ProfileSnapshot> = store.load(partitions).try_collect().await?;
-    profiles.sort_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
-    Ok(profiles)
-}
-
 async fn execute(dir: &Path, sql: &'static str) {
     let options = SqliteConnectOptions::new().filename(dir.join("profiles.db"));
     sqlx::raw_sql(sql).execute(&mut options.connect().await.expect("connects")).await.expect("executes");
-}
-
-#[tokio::test]
-async fn a_new_store_is_empty() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = CheckpointStore::open(dir.path()).await.expect("opens");
-    assert_eq!(store.marker().await.expect("reads"), None);
-    assert_eq!(load(&store, &[0, 1]).await.expect("reads"), []);
-}
-
-#[tokio::test]
-async fn the_last_checkpoint_of_every_shard_comes_back() {
-    // More than a page of profiles, and a rest of a statement.
-    let mut first: Vec<ProfileSnapshot> = (0..10_100).map(|user| profile((user % 2) as u16, user, 5)).collect();
-    let topic = |next_offset| SourceOffset { topic: "transactions".into(), partition: 3, next_offset };
-    let marker = Marker { marks: vec![mark(0, 20), mark(1, 30)], sources: vec![topic(7)] };
-    let (dir, store) = saved(&Checkpoint { profiles: first.clone(), marker, ..Checkpoint::default() }).await;
-
-    // One shard saves again: one of its profiles is newer, one is new.
-    let newer = [profile(0, 4, 25), profile(0, 20_000, 26)];
-    let marker = Marker { marks: vec![mark(0, 27)], sources: vec![topic(9)] };
-    store.save(&Checkpoint { profiles: newer.to_vec(), marker, ..Checkpoint::default() }).await.expect("saves");
-    drop(store);
-
-    let store = CheckpointStore::open(dir.path()).await.expect("opens again");
-    let marker = store.marker().await.expect("reads").expect("a marker");
-    assert_eq!(marker, Marker { marks: vec![mark(0, 27), mark(1, 30)], sources: vec![topic(9)] });
-    assert_eq!(marker.mark(1), Some(&mark(1, 30)));
-    assert_eq!(marker.mark(2), None);
-    assert_eq!(marker.totals(), Totals { decisions: 55, logins: 2, ..Totals::default() });
-    assert_eq!(marker.totals().records(), 57);
-
-    first[4] = newer[0].clone();
-    first.push(newer[1].clone());
-    first.sort_by(|a, b| (a.partition, &a.user_id).cmp(&(b.partition, &b.user_id)));
-    assert_eq!(load(&store, &[0, 1]).await.expect("reads"), first);
-    first.retain(|profile| profile.partition == 1);
-    assert_eq!(load(&store, &[1]).await.expect("reads"), first);
-    assert_eq!(load(&store, &[2]).await.expect("reads"), []);
-}
-
-#[tokio::test]
-async fn long_profiles_come_back_a_few_at_a_time() {
-    let long = |user: usize| ProfileSnapshot { bytes: vec![user as u8; 700_000], ..profile(0, user, 5) };
-    let mut profiles: Vec<ProfileSnapshot> =
-        (0..60).map(|user| if user % 2 == 0 { long(user) } else { profile(0, user, 5) }).collect();
-    profiles.sort_by(|a, b| a.user_id.cmp(&b.user_id));
-    let (_dir, store) = saved(&Checkpoint { profiles: profiles.clone(), ..Checkpoint::default() }).await;
-    assert_eq!(load(&store, &[0]).await.expect("reads"), profiles);
-}
-
-#[tokio::test]
-async fn list_entries_are_replaced_partition_by_partition() {
-    let (dir, store) = saved(&Checkpoint { lists: vec![listed(0), listed(3)], ..Checkpoint::default() }).await;
-    let emptied = ListSnapshot { partition: 0, entries: Vec::new() };
-    store.save(&Checkpoint { lists: vec![emptied.clone()], ..Checkpoint::default() }).await.expect("saves");
-    // A checkpoint that has nothing to say of lists leaves them.
-    store.save(&Checkpoint::default()).await.expect("saves");
-    drop(store);
-    let store = CheckpointStore::open(dir.path()).await.expect("opens again");
-    assert_eq!(store.lists().await.expect("reads"), [emptied, listed(3)]);
 }
 
 #[tokio::test]
@@ -213,12 +146,18 @@ fn books_count_by_kind() {
     for record in samples::one_of_each() {
         totals.count(&record);
     }
-    let mut expected = Totals { decisions: 3, logins: 1, labels: 1, list_changes: 0, duplicates: 1, dead_letters: 1 };
+    let mut expected =
+        Totals { decisions: 3, logins: 1, labels: 1, list_changes: 0, duplicates: 1, dead_letters: 1, skipped: 0 };
     assert_eq!((totals, totals.records()), (expected, 7));
     for record in samples::list_changes() {
         totals.count(&record);
     }
     expected.list_changes = 4;
     assert_eq!((totals, totals.records()), (expected, 11));
-    assert_eq!([totals, totals].into_iter().sum::<Totals>().records(), 22);
+    for record in samples::of_topics() {
+        totals.count(&record);
+    }
+    (expected.dead_letters, expected.skipped) = (2, 1);
+    assert_eq!((totals, totals.records()), (expected, 13));
+    assert_eq!([totals, totals].into_iter().sum::<Totals>().records(), 26);
 }

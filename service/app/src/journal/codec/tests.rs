@@ -2,7 +2,7 @@
 
 use super::{DecodeError, Decoder, encode, may_be_list_change};
 use crate::journal::record::{Body, Record};
-use crate::journal::{record_v1, record_v2, samples};
+use crate::journal::{record_v1, record_v2, record_v3, samples};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -20,7 +20,11 @@ proptest! {
     #[test]
     fn every_record_comes_back_bit_for_bit(record in samples::record()) {
         let bytes = encoded(&record);
-        let version = if matches!(record.body, Body::List(_)) { record_v2::VERSION } else { record_v1::VERSION };
+        let version = match record.body {
+            Body::List(_) => record_v2::VERSION,
+            Body::Skipped { .. } | Body::DeadLetter { cut: Some(_), .. } => record_v3::VERSION,
+            _ => record_v1::VERSION,
+        };
         prop_assert_eq!(bytes[0], version, "the oldest version that has a shape for it");
         prop_assert!(may_be_list_change(&bytes) || !matches!(record.body, Body::List(_)));
         let back = decode(&bytes).expect("decodes");
@@ -29,8 +33,8 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_or_decoded(mut bytes in prop::collection::vec(any::<u8>(), 1..300)) {
-        bytes[0] = record_v2::VERSION;
+    fn any_bytes_are_refused_or_decoded(mut bytes in prop::collection::vec(any::<u8>(), 1..300), version in 2_u8..4) {
+        bytes[0] = version;
         let _ = decode(&bytes);
     }
 
@@ -49,8 +53,8 @@ proptest! {
 fn what_is_no_record_is_named() {
     assert_eq!(decode(&[]), Err(DecodeError::V1(record_v1::DecodeError::Empty)));
     assert_eq!(
-        decode(&[3, 0]).expect_err("no such version").to_string(),
-        "expected record version 1 or 2, found 3; a newer release wrote it"
+        decode(&[4, 0]).expect_err("no such version").to_string(),
+        "expected record version 1 to 3, found 4; a newer release wrote it"
     );
     let mut bytes = encoded(&samples::list_changes()[0]);
     bytes.push(0);
@@ -63,28 +67,38 @@ fn what_is_no_record_is_named() {
     assert!(matches!(decode(&bytes), Err(DecodeError::V2(record_v2::DecodeError::Malformed(_)))));
 }
 
-/// Version 2 stays readable for ever. If this fails after a change of the stored shape, the change needs a new version;
+/// Versions 2 and 3 stay readable for ever. If this fails after a change of the stored shape, the change needs a new version;
 /// if only the text differs because the core's types gained a field, write the text again with
 /// `VERDICT_WRITE_GOLDEN=text cargo test -p verdict golden`. `VERDICT_WRITE_GOLDEN=v2` was for the first time only.
 #[test]
 fn golden_version_2_is_readable() {
+    golden(record_v2::VERSION, &samples::list_changes());
+}
+
+#[test]
+fn golden_version_3_is_readable() {
+    golden(record_v3::VERSION, &samples::of_topics());
+}
+
+#[track_caller]
+fn golden(version: u8, samples: &[Record]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let (binary, text) = (folder.join("record-v2.bin"), folder.join("record-v2.txt"));
+    let (binary, text) = (folder.join(format!("record-v{version}.bin")), folder.join(format!("record-v{version}.txt")));
     let write = std::env::var_os("VERDICT_WRITE_GOLDEN");
-    if write.as_deref() == Some("v2".as_ref()) {
+    if write.as_deref() == Some(format!("v{version}").as_ref()) {
         let frame = |record: &Record| {
             let bytes = encoded(record);
             [&(bytes.len() as u32).to_le_bytes()[..], &bytes].concat()
         };
-        let file: Vec<u8> = samples::list_changes().iter().flat_map(frame).collect();
+        let file: Vec<u8> = samples.iter().flat_map(frame).collect();
         std::fs::write(&binary, file).expect("writes the records");
     }
     let file = std::fs::read(&binary).expect("the golden file");
     let (mut rest, mut found) = (file.as_slice(), String::new());
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {
         let (bytes, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
-        assert_eq!(bytes[0], record_v2::VERSION);
-        found.push_str(&format!("{:#?}\n", decode(bytes).expect("a record of version 2")));
+        assert_eq!(bytes[0], version);
+        found.push_str(&format!("{:#?}\n", decode(bytes).expect("a record of this version")));
         rest = tail;
     }
     assert!(rest.is_empty());

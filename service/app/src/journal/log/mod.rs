@@ -40,6 +40,9 @@ const MAX_PARTITIONS: Partition = 1_024;
 const MAX_WAITING: usize = 65_536;
 /// Bytes that may wait (I7), so that large dead letters cannot fill the memory.
 const MAX_WAITING_BYTES: usize = 256 << 20;
+/// Bodies that are kept for the next appends, and bytes of each: more than a shard's batch of the model has.
+const MAX_SPARES: usize = 64;
+const MAX_SPARE_BYTES: usize = 64 << 10;
 /// What a body starts with for each record: most records of version 1 fit.
 const USUAL_RECORD_BYTES: usize = 512;
 /// Indexes of older segments that are kept, each of some 100 KiB with 12 partitions.
@@ -77,6 +80,7 @@ struct Shared {
     /// Number of the last durable batch; raised before `durable` is.
     last_seq: AtomicU64,
     waiting_bytes: AtomicUsize,
+    spares: Spares,
 }
 
 /// The files of a log.
@@ -191,6 +195,7 @@ impl LogJournal {
             durable: watch::Sender::new(tail.ends.clone()),
             last_seq: AtomicU64::new(tail.seq),
             waiting_bytes: AtomicUsize::new(0),
+            spares: Spares::default(),
         });
         let (queue, commands) = mpsc::channel(MAX_WAITING);
         let writer = Writer::new(folder, layout, place, tail, Arc::clone(&shared), commands);
@@ -206,7 +211,7 @@ impl LogJournal {
     }
 
     fn enqueue(&self, records: &[Record], done: oneshot::Sender<Result<(), AppendError>>) -> Result<(), AppendError> {
-        let queued = encode(records, done)?;
+        let queued = encode(records, self.shared.spares.take(), done)?;
         let bytes = queued.body.len();
         let waiting = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let full = |what: String| AppendError::Store(format!("expected at most {what} to wait").into());
@@ -227,8 +232,33 @@ impl LogJournal {
     }
 }
 
-fn encode(records: &[Record], done: oneshot::Sender<Result<(), AppendError>>) -> Result<Queued, AppendError> {
-    let mut body = Vec::with_capacity(records.len() * USUAL_RECORD_BYTES);
+/// Bodies of appends that were written, for the next ones: memory that one thread takes and another gives back costs an
+/// allocator several times what a record costs.
+#[derive(Debug, Default)]
+struct Spares(Mutex<Vec<Vec<u8>>>);
+
+impl Spares {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give(&self, mut body: Vec<u8>) {
+        if body.capacity() <= MAX_SPARE_BYTES {
+            body.clear();
+            let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if spares.len() < MAX_SPARES {
+                spares.push(body);
+            }
+        }
+    }
+}
+
+fn encode(
+    records: &[Record],
+    mut body: Vec<u8>,
+    done: oneshot::Sender<Result<(), AppendError>>,
+) -> Result<Queued, AppendError> {
+    body.reserve(records.len() * USUAL_RECORD_BYTES);
     let mut keys = Vec::with_capacity(records.len());
     for record in records {
         batch::push_frame(record, &mut body).map_err(|what| AppendError::Store(what.into()))?;

@@ -6,7 +6,7 @@
 
 use super::Log;
 use super::batch::{Chain, Frame, Head, copy_ends};
-use super::scan::{SCAN_BYTES, Window};
+use super::scan::{SCAN_BYTES, Steps, Window};
 use super::segment::{Floors, Index, Segment, damaged};
 use crate::journal::codec::Decoder;
 use crate::journal::record::Record;
@@ -15,7 +15,8 @@ use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream};
 use std::sync::Arc;
 
-/// Bytes that are read at once for a single record: about the distance of places in an index.
+/// Bytes that are read at once for a single record: about the distance of places in an index. A projection that keeps up
+/// begins with as many.
 const LOOK_BYTES: usize = 64 << 10;
 /// A page ends after this many bytes of batches.
 const PAGE_BYTES: usize = 1 << 20;
@@ -58,7 +59,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 fn read_now(log: &Arc<Log>, partition: Partition, n: u64, last_seq: u64) -> Result<Record, JournalError> {
     let floors = log.floors(&[(partition, n)])?;
-    let mut walk = Walk::start(Arc::clone(log), &floors, last_seq, LOOK_BYTES)?;
+    let mut walk = Walk::start(Arc::clone(log), &floors, last_seq, Steps::of(LOOK_BYTES))?;
     walk.skip_unwanted(&floors)?;
     let (seq, path) = (walk.seq, Arc::clone(walk.segment()));
     let missing = || damaged(&path.path, seq, format!("expected record {n} of partition {partition} in it"));
@@ -83,12 +84,12 @@ struct Walk {
     last_seq: u64,
     /// What the batch must follow.
     chain: Chain,
-    step: usize,
+    steps: Steps,
 }
 
 impl Walk {
     /// At or before the first batch with a wanted record, by segments and index.
-    fn start(log: Arc<Log>, floors: &Floors, last_seq: u64, step: usize) -> Result<Self, JournalError> {
+    fn start(log: Arc<Log>, floors: &Floors, last_seq: u64, steps: Steps) -> Result<Self, JournalError> {
         let segments = log.segments();
         // Nothing is before the first one, so that there is always one.
         let at = segments.partition_point(|segment| !floors.within(&segment.header.counts)).saturating_sub(1);
@@ -98,9 +99,9 @@ impl Walk {
         if built {
             log.keep_index(&segment);
         }
-        let window = Window::open(&segment.path, step)?;
+        let window = Window::open(&segment.path, steps)?;
         let chain = Chain::after(&place.before);
-        Ok(Self { log, segments, at, window, offset: place.offset, seq: place.seq, last_seq, chain, step })
+        Ok(Self { log, segments, at, window, offset: place.offset, seq: place.seq, last_seq, chain, steps })
     }
 
     fn segment(&self) -> &Arc<Segment> {
@@ -132,7 +133,7 @@ impl Walk {
         if !self.chain.agrees(&segment.header.counts) {
             return Err(damaged(&segment.path, self.seq, "its header does not follow the segment before it"));
         }
-        self.window = Window::open(&segment.path, self.step)?;
+        self.window = Window::open(&segment.path, self.steps)?;
         self.at += 1;
         self.offset = segment.start();
         self.chain = Chain::after(&segment.header.counts);
@@ -192,7 +193,7 @@ impl Walk {
 /// right; damage ends it, and is found by whoever needs what lies there.
 fn build_index(segment: &Segment, last_seq: u64) -> Result<Index, JournalError> {
     let partitions = segment.header.counts.len();
-    let mut window = Window::open(&segment.path, SCAN_BYTES)?;
+    let mut window = Window::open(&segment.path, Steps::of(SCAN_BYTES))?;
     let mut index = Index::default();
     let (mut offset, mut before) = (segment.start(), Some(segment.header.counts.clone()));
     for seq in segment.header.first..=last_seq {
@@ -223,7 +224,7 @@ struct Scan {
 impl Scan {
     fn start(log: Arc<Log>, from: &Cursor, wanted: Wanted, last_seq: u64) -> Result<Self, JournalError> {
         let floors = log.floors(from)?;
-        let mut walk = Walk::start(log, &floors, last_seq, SCAN_BYTES)?;
+        let mut walk = Walk::start(log, &floors, last_seq, Steps::growing(LOOK_BYTES, SCAN_BYTES))?;
         if let Some((offset, seq)) = walk.skip_unwanted(&floors)? {
             (walk.offset, walk.seq) = (offset, seq);
         }
@@ -254,7 +255,7 @@ impl Scan {
         let Self { walk, floors, wanted, decoder } = self;
         let (records, chain) = walk.verified(&head, walk.chain.clone(), |frame| {
             let passes = match wanted {
-                Wanted::Everything => true,
+                Wanted::Everything | Wanted::Published => true,
                 Wanted::Alerts => frame.raises_alert(),
                 Wanted::Lists => frame.may_change_lists(),
             };

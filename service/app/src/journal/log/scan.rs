@@ -16,6 +16,25 @@ use std::path::{Path, PathBuf};
 /// Bytes that are read at once where everything is.
 pub(super) const SCAN_BYTES: usize = 1 << 20;
 
+/// How many bytes of a file are read at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steps {
+    first: usize,
+    most: usize,
+}
+
+impl Steps {
+    /// Always so many.
+    pub(super) const fn of(bytes: usize) -> Self {
+        Self { first: bytes, most: bytes }
+    }
+
+    /// Few at first, twice as many with every read: for whoever may want a little only.
+    pub(super) const fn growing(first: usize, most: usize) -> Self {
+        Self { first, most }
+    }
+}
+
 /// A part of a file in memory, which moves as it is read.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -23,14 +42,16 @@ pub(super) struct Window {
     file: File,
     start: u64,
     bytes: Vec<u8>,
-    /// Bytes that are read at once, at least.
+    /// Bytes that are read at once, at least: more with every read, as whoever reads on wants more.
     step: usize,
+    /// What that grows to.
+    most: usize,
 }
 
 impl Window {
-    pub(super) fn open(path: &Path, step: usize) -> Result<Self, JournalError> {
+    pub(super) fn open(path: &Path, steps: Steps) -> Result<Self, JournalError> {
         let file = File::open(path).map_err(|error| JournalError::Store(explain(path, &error)))?;
-        Ok(Self { path: path.to_owned(), file, start: 0, bytes: Vec::new(), step })
+        Ok(Self { path: path.to_owned(), file, start: 0, bytes: Vec::new(), step: steps.first, most: steps.most })
     }
 
     fn length(&self) -> Result<u64, JournalError> {
@@ -44,6 +65,7 @@ impl Window {
         if !held || self.start + (self.bytes.len() as u64) < offset + length as u64 {
             self.fill(offset, length.max(self.step))
                 .map_err(|error| JournalError::Store(explain(&self.path, &error)))?;
+            self.step = (2 * self.step).min(self.most);
         }
         let from = (offset - self.start) as usize;
         Ok(&self.bytes[from..self.bytes.len().min(from + length)])
@@ -167,7 +189,7 @@ impl Tail {
     pub(super) fn find(segment: &Segment) -> Result<Self, JournalError> {
         let header = &segment.header;
         let partitions = header.counts.len();
-        let mut window = Window::open(&segment.path, SCAN_BYTES)?;
+        let mut window = Window::open(&segment.path, Steps::of(SCAN_BYTES))?;
         let mut tail = Self {
             seq: header.first - 1,
             ends: header.counts.clone(),

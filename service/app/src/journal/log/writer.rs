@@ -203,6 +203,7 @@ impl Writer {
         match admitted {
             Ok(()) => {
                 self.buffer.extend_from_slice(&queued.body);
+                self.shared.spares.give(queued.body);
                 self.filling.keys.extend(queued.keys);
                 self.filling.waiters.push(queued.done);
             }
@@ -334,7 +335,9 @@ impl Writer {
         let (place, layout) = (&mut self.place, &self.layout);
         let to = (place.end + layout.space_bytes).min(layout.segment_bytes);
         let enough = place.space >= to || place.space - place.end >= layout.space_bytes / 2;
-        let waits = !self.kept.is_empty() || !self.queue.is_empty();
+        // A batch that finds no space waits for the file system's own journal, and so would each after it under load.
+        let low = place.space.saturating_sub(place.end) < layout.space_bytes / 8;
+        let waits = !low && (!self.kept.is_empty() || !self.queue.is_empty());
         if enough || waits || self.doubtful.is_some() || self.seq < self.space_again {
             return;
         }

@@ -6,7 +6,7 @@ use verdict_core::features::{FeatureVector, SLOTS};
 
 /// Bytes with their length before them, borrowed on both ways.
 #[derive(Clone, Copy)]
-pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+pub(in crate::journal) struct Bytes<'a>(pub(in crate::journal) &'a [u8]);
 
 impl Serialize for Bytes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -31,10 +31,10 @@ impl<'a> RecordV1<'a> {
                 Body::Login(login) => BodyV1::Login(login.into()),
                 Body::Label(label) => BodyV1::Label(label.into()),
                 Body::Duplicate { user_id, event_id } => BodyV1::Duplicate { user_id, event_id },
-                Body::DeadLetter { reason, detail, original } => {
+                Body::DeadLetter { reason, detail, original, cut: None } => {
                     BodyV1::DeadLetter { reason, detail, original: Bytes(original) }
                 }
-                Body::List(_) => return None,
+                Body::List(_) | Body::Skipped { .. } | Body::DeadLetter { cut: Some(_), .. } => return None,
             },
         })
     }
@@ -76,7 +76,8 @@ impl RecordV1<'_> {
                     Body::Duplicate { user_id: user_id.into(), event_id: event_id.into() }
                 }
                 BodyV1::DeadLetter { reason, detail, original } => {
-                    Body::DeadLetter { reason: reason.into(), detail: detail.into(), original: original.0.into() }
+                    let original = original.0.into();
+                    Body::DeadLetter { reason: reason.into(), detail: detail.into(), original, cut: None }
                 }
             },
         })

@@ -13,6 +13,7 @@ mod shape;
 mod tests;
 
 use super::record::{Generation, Record};
+pub(super) use bytes::Bytes;
 use postcard::ser_flavors::Flavor;
 use shape::RecordV1;
 pub(super) use shape::SourceV1;
@@ -31,7 +32,7 @@ pub enum DecodeError {
     #[error("expected a record, found no bytes")]
     Empty,
     /// Another version.
-    #[error("expected record version 1 or 2, found {0}; a newer release wrote it")]
+    #[error("expected record version 1 to 3, found {0}; a newer release wrote it")]
     Version(u8),
     /// The bytes do not have the shape.
     #[error("expected the shape of a version {VERSION} record: {0}")]
@@ -61,7 +62,7 @@ pub enum DecodeError {
 /// Appends the stored form of a record.
 ///
 /// # Errors
-/// Only for a list change, which this version has no shape for; nothing is appended then.
+/// Only for what this version has no shape for (list changes and what sources with offsets leave); nothing is appended then.
 pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), postcard::Error> {
     let shape = RecordV1::of(record).ok_or(postcard::Error::WontImplement)?;
     out.push(VERSION);

@@ -15,6 +15,24 @@ impl SimCheckpoints {
     pub(crate) fn open(disk: Disk) -> Self {
         Self(disk)
     }
+
+    /// A part that stands by itself, if they do here.
+    fn land(&self, part: &[ProfileSnapshot]) -> Result<(), JournalError> {
+        let mut state = self.0.state();
+        if !state.in_parts {
+            return Ok(());
+        }
+        if state.off {
+            return Err(failed());
+        }
+        let part = Checkpoint { profiles: part.to_vec(), ..Checkpoint::default() };
+        let mut saved = state.saved.last().cloned().unwrap_or_default();
+        let found = breaches(&state, &part, &saved);
+        state.breaches.extend(found);
+        saved.profiles.extend(part.profiles.into_iter().map(|one| ((one.partition, one.user_id.clone()), one)));
+        state.saved.push(saved);
+        Ok(())
+    }
 }
 
 fn failed() -> JournalError {
@@ -48,9 +66,12 @@ impl Checkpoints for SimCheckpoints {
         marker: &'a Marker,
     ) -> LocalBoxFuture<'a, Result<bool, JournalError>> {
         async move {
-            let parts: Vec<_> = parts.collect().await;
-            let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>() else { return Ok(false) };
-            let profiles = parts.into_iter().flatten().collect();
+            let (mut parts, mut profiles) = (parts, Vec::new());
+            while let Some(part) = parts.next().await {
+                let Some(part) = part else { return Ok(false) };
+                self.land(&part)?;
+                profiles.extend(part);
+            }
             let checkpoint = Checkpoint { profiles, lists: lists.to_vec(), marker: marker.clone() };
             let delay = self.0.state().delay();
             pause(delay).await;
@@ -72,6 +93,10 @@ impl Checkpoints for SimCheckpoints {
             if fails { Err(failed()) } else { Ok(true) }
         }
         .boxed_local()
+    }
+
+    fn stands_in_parts(&self) -> bool {
+        self.0.state().in_parts
     }
 
     fn marker(&self) -> BoxFuture<'_, Result<Option<Marker>, JournalError>> {

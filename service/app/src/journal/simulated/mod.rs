@@ -72,6 +72,8 @@ struct State {
     writing: Vec<Record>,
     /// States of the checkpoint store since the last crash, newest last; a crash may bring an older one back.
     saved: Vec<Saved>,
+    /// Whether parts of a checkpoint stand without the rest: on every other number of partitions.
+    in_parts: bool,
     /// When an operation last failed, or was done that had waited behind one that did.
     last_failure: Option<Instant>,
     /// Reads of single records under way, and when one last failed or there were as many as a shard allows itself.
@@ -94,6 +96,7 @@ impl Disk {
             epochs: zeros,
             writing: Vec::new(),
             saved: vec![Saved::default()],
+            in_parts: partitions.is_multiple_of(2),
             last_failure: None,
             reads: 0,
             last_read_refused: None,

@@ -12,6 +12,7 @@ mod names;
 #[cfg(test)]
 mod tests;
 
+pub use super::lag::Lag;
 pub use mirror::{ListMirror, MirrorError};
 
 use super::back_off::BackOff;
@@ -73,22 +74,6 @@ pub trait SavedLists: Send + Sync {
     fn saved(&self) -> BoxFuture<'_, Result<BTreeMap<Partition, SavedEntries>, JournalError>>;
 }
 
-/// How far the projection is behind; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Lag {
-    durable: watch::Receiver<Vec<u64>>,
-    reflected: watch::Receiver<Vec<u64>>,
-}
-
-impl Lag {
-    /// Durable records that are not reflected yet.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        let (durable, reflected) = (self.durable.borrow(), self.reflected.borrow());
-        durable.iter().zip(reflected.iter()).map(|(end, next)| end.saturating_sub(*next)).sum()
-    }
-}
-
 /// A partition in the mirror.
 #[derive(Clone, Debug, Default)]
 struct Place {
@@ -133,7 +118,7 @@ impl ListProjection {
     /// How far it is behind.
     #[must_use]
     pub fn lag(&self) -> Lag {
-        Lag { durable: self.journal.durable(), reflected: self.reflected.subscribe() }
+        Lag::new(self.journal.durable(), self.reflected.subscribe())
     }
 
     /// Follows the journal until it is dropped. Failures that may pass are tried again with back-off; what it returns

@@ -1,10 +1,14 @@
 //! Labels over a real store and a service that answers as told.
 
-use super::super::review_store::tests::{by_hand, id_of, says, store_of};
+use super::super::review_store::contract::{fill, id_of, says};
+use super::super::review_store::sqlite::SqliteStore;
 use super::*;
+use crate::wire::alert::Alert;
 use crate::wire::review::ReviewStatus::{ConfirmedFraud, FalsePositive, InReview};
 use std::cell::{Cell, RefCell};
 use std::future::ready;
+use std::path::Path;
+use tempfile::TempDir;
 use verdict_core::event::LabelSource;
 use verdict_core::time::Timestamp;
 
@@ -16,12 +20,23 @@ fn short(label: &Label) -> (String, bool, i64) {
     (label.transaction_id.to_string(), label.is_fraud, label.at - NOON)
 }
 
+/// A store with alerts 0..count, of users u-0 and u-1 in turn.
+async fn store_of(count: u64) -> (TempDir, Arc<dyn ReviewStore>, Vec<Alert>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store: Arc<dyn ReviewStore> = Arc::new(SqliteStore::open(dir.path()).await.expect("opens"));
+    let alerts = fill(&*store, count).await;
+    (dir, store, alerts)
+}
+
+async fn by_hand(dir: &Path, sql: &str) -> Result<(), String> {
+    super::super::review_store::sqlite::tests::by_hand(dir, sql).await
+}
+
 const COUNTS: Result<Accepted, Refusal> = Ok(Accepted { duplicate: false });
 
 #[tokio::test]
 async fn each_settled_review_is_labelled_once_in_order() {
     let (dir, store, alerts) = store_of(4).await;
-    let store = Arc::new(store);
     let metrics = Metrics::new();
     let labels = ReviewLabels::new(Arc::clone(&store), metrics.clone());
     for (alert, status, at) in [(2, ConfirmedFraud, 5), (1, InReview, 0), (0, FalsePositive, 2), (2, FalsePositive, 5)]
@@ -53,7 +68,6 @@ async fn each_settled_review_is_labelled_once_in_order() {
 #[tokio::test]
 async fn a_flag_is_cleared_only_after_its_label_counts() {
     let (_dir, store, alerts) = store_of(3).await;
-    let store = Arc::new(store);
     for alert in &alerts {
         store.review(id_of(alert), says(ConfirmedFraud), NOON).await.expect("stored").expect("an alert");
     }
@@ -82,7 +96,6 @@ async fn a_user_who_is_refused_waits_alone_and_in_order() {
     // Users u-0 and u-1 in turn, and more of them than one look at the store shows.
     let count = 2 * i64::from(BATCH) + 6;
     let (_dir, store, alerts) = store_of(count as u64).await;
-    let store = Arc::new(store);
     for (alert, at) in alerts.iter().zip(0..) {
         store.review(id_of(alert), says(ConfirmedFraud), NOON + at).await.expect("stored").expect("an alert");
     }
@@ -113,7 +126,6 @@ async fn a_user_who_is_refused_waits_alone_and_in_order() {
 #[tokio::test]
 async fn it_follows_reviews_over_the_api_and_by_hand_and_outlives_refusals() {
     let (dir, store, alerts) = store_of(2).await;
-    let store = Arc::new(store);
     let (sender, mut sent) = tokio::sync::mpsc::unbounded_channel();
     let attempts = Cell::new(0);
     let send = move |label: Label| {

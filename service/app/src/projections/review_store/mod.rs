@@ -1,62 +1,75 @@
-//! `review.db`: the alerts that people look at, how far they reflect the journal, and what people say about them.
+//! The port to where people find alerts and say what they think of them, and its two implementations: [`sqlite`] when
+//! everything is embedded, [`postgres`] where a server is configured.
 //!
-//! A file of its own, so that no query and no projection ever holds up a commit of the journal. Alerts are written only
-//! by [`super::alerts`] and are never changed but for the status of their latest review, which triggers keep. Reviews are
-//! primary data, also those that somebody inserts by hand: nothing here deletes or changes one, and each commit of one is
-//! synced.
+//! Contract:
+//! - **Rows and position** are written in one transaction, all or nothing. A row that is there already stays as it is, so
+//!   whatever became of a call that failed, calling again is safe.
+//! - **A position moves only from the expected one.** When it stands elsewhere, nothing is written and the answer is
+//!   [`ReviewError::Moved`]: the reader asks for the positions and reads again from there. That is how a rebuild reaches a
+//!   running reader, and why two readers can do no harm.
+//! - **Alerts are never changed**, and arrive in an order that followers can rely on: an alert that becomes visible has a
+//!   higher place than all that were visible before.
+//! - **Reviews are primary data**, also those that somebody inserts by hand: nothing here deletes or changes one but for
+//!   its flag `unlabelled`, and one that was answered is durable.
+//! - **A server that hangs** without closing its connections is given up: every call to one ends in bounded time.
 
-mod reviews;
-mod rows;
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::projections) mod contract;
+pub mod postgres;
+pub mod sqlite;
 
-pub(super) use reviews::Place;
-pub use reviews::Unlabelled;
-
-use crate::sqlite::Layout;
+use crate::journal::record::Decided;
+use crate::journal::{Partition, Wanted};
 use crate::wire::alert::{Alert, Arrival};
-use crate::wire::alert_query::{AlertFilter, AlertPage, MAX_PAGE};
-use rows::{Position, alert_of};
-use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
-use sqlx::{Connection, QueryBuilder, Sqlite};
-use std::path::{Path, PathBuf};
+use crate::wire::alert_query::{AlertFilter, AlertPage};
+use crate::wire::review::{NewReview, Review};
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::watch;
 use uuid::Uuid;
-
-const LAYOUT: Layout = Layout {
-    kind: "review",
-    format: 2,
-    sql: include_str!("../../../../../migrations/sqlite/review.sql"),
-    upgrades: &[include_str!("../../../../../migrations/sqlite/review-2.sql")],
-    // A power cut may cost the last rows and their position together; they are read from the journal again.
-    synchronous: SqliteSynchronous::Normal,
-    cache_kib: 8_192,
-};
-
-/// For reviews, which no journal has.
-const REVIEWS: Layout = Layout { synchronous: SqliteSynchronous::Full, cache_kib: 1_024, ..LAYOUT };
-
-/// Alerts in one statement of 19 parameters each; SQLite allows 32,766.
-const ROWS_PER_STATEMENT: usize = 64;
+use verdict_core::event::Label;
+use verdict_core::time::Timestamp;
 
 /// Why the store cannot be used.
 #[derive(Clone, Debug, Error)]
 pub enum ReviewError {
-    /// The file cannot be opened, read or written.
+    /// It cannot be reached, read or written.
     #[error("the review store failed: {0}")]
     Store(Arc<str>),
-    /// A row is not what was written.
+    /// Its tables are not those of this release.
+    #[error("the review store cannot be used: {0}")]
+    Layout(Arc<str>),
+    /// It was filled from another journal.
     #[error(
-        "{file} is damaged: {what}; with the service stopped, have SQLite execute \"DELETE FROM alerts; DELETE FROM \
-         positions\" on it: alerts are made again from the journal at the next start, reviews stay"
+        "the review store holds what was made of journal {found}, expected {expected}: two journals never share one; \
+         name another database in postgres.url, or empty this one"
     )]
+    OtherJournal {
+        /// Identity of this journal.
+        expected: Arc<str>,
+        /// Identity of the other one.
+        found: Arc<str>,
+    },
+    /// The position of a partition is not where the reader left it.
+    #[error("partition {partition} of the review store was moved: expected position {expected}, found {found}")]
+    Moved {
+        /// The partition.
+        partition: Partition,
+        /// Where the reader left it.
+        expected: u64,
+        /// Where it is.
+        found: u64,
+    },
+    /// A row is not what was written.
+    #[error("{store} is damaged: {what}; {remedy}")]
     Damaged {
-        /// The file.
-        file: Arc<str>,
+        /// The file or the database.
+        store: Arc<str>,
         /// The row, and what is wrong with it.
         what: Arc<str>,
+        /// What to do.
+        remedy: &'static str,
     },
     /// A page was to go on after an alert that is not there.
     #[error("expected the cursor of an alert that is here, found one of alert {0}; start again without a cursor")]
@@ -66,153 +79,140 @@ pub enum ReviewError {
     Ahead,
 }
 
-/// The store. Whoever may have to wait for SQLite has a connection of its own: the projection, reviews, pages, streams.
-#[derive(Debug)]
-pub struct ReviewStore {
-    path: PathBuf,
-    writer: Mutex<SqliteConnection>,
-    reviews: Mutex<SqliteConnection>,
-    reader: Mutex<SqliteConnection>,
-    follower: Mutex<SqliteConnection>,
-    /// The place of the newest alert.
-    head: watch::Sender<i64>,
-    reviewed: Notify,
+impl ReviewError {
+    /// Whether trying again may help: somebody may start a server or bring its tables up meanwhile.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Layout(_) | Self::Moved { .. })
+    }
 }
 
-impl ReviewStore {
-    /// Opens `review.db` in the directory; creates both where missing.
-    ///
-    /// # Errors
-    /// When the file cannot be opened; the message names the remedy.
-    pub async fn open(dir: &Path) -> Result<Self, ReviewError> {
-        let path = dir.join("review.db");
-        let writer = crate::sqlite::open(&path, &LAYOUT).await.map_err(ReviewError::Store)?;
-        let reviews = crate::sqlite::open(&path, &REVIEWS).await.map_err(ReviewError::Store)?;
-        let failed = |error| ReviewError::Store(crate::sqlite::explain(&path, &error));
-        let reader = crate::sqlite::open_reader(&path, MAX_PAGE as usize).await.map_err(failed)?;
-        let mut follower = crate::sqlite::open_reader(&path, MAX_PAGE as usize).await.map_err(failed)?;
-        let head = newest(&mut follower).await.map_err(failed)?;
-        Ok(Self {
-            path,
-            writer: Mutex::new(writer),
-            reviews: Mutex::new(reviews),
-            reader: Mutex::new(reader),
-            follower: Mutex::new(follower),
-            head: watch::Sender::new(head),
-            reviewed: Notify::new(),
-        })
+/// How far the store reflects a partition: the first record that is not reflected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The partition.
+    pub partition: Partition,
+    /// Where the position is expected; 0 where there is none.
+    pub from: u64,
+    /// Where it goes.
+    pub to: u64,
+}
+
+/// A decision, and the record that holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecidedAt {
+    /// Partition of the record.
+    pub partition: Partition,
+    /// Its number.
+    pub n: u64,
+    /// The decision.
+    pub decided: Arc<Decided>,
+}
+
+/// What a stretch of the journal gives, and the positions that reflect it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stretch {
+    /// In the order of the journal.
+    pub alerts: Vec<Alert>,
+    /// Empty unless the store wants everything.
+    pub decided: Vec<DecidedAt>,
+    /// Empty unless the store wants everything.
+    pub labels: Vec<Label>,
+    /// At most one a partition.
+    pub moves: Vec<Move>,
+}
+
+impl Stretch {
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.alerts.len() + self.decided.len() + self.labels.len()
     }
+}
+
+/// What the projection and the feed ask of a store: so much can be run over one that fails as it is told.
+pub trait ProjectionStore: Send + Sync {
+    /// Which records it makes rows of.
+    fn wanted(&self) -> Wanted;
+
+    /// What messages call it.
+    fn name(&self) -> Arc<str>;
+
+    /// What to do when it reflects records that the journal does not have.
+    fn remedy(&self) -> &'static str;
 
     /// The first record that is not reflected, of each partition that has any reflected.
-    pub(super) async fn positions(&self) -> Result<Vec<(u64, u64)>, ReviewError> {
-        let mut writer = self.writer.lock().await;
-        let rows: Vec<(i64, i64)> = sqlx::query_as("SELECT partition, next_n FROM positions")
-            .fetch_all(&mut *writer)
-            .await
-            .map_err(|error| self.failed(&error))?;
-        Ok(rows.into_iter().map(|(partition, next_n)| (partition.cast_unsigned(), next_n.cast_unsigned())).collect())
-    }
+    fn positions(&self) -> BoxFuture<'_, Result<Vec<(Partition, u64)>, ReviewError>>;
 
-    /// Writes alerts and the positions that reflect them, all or nothing; alerts that are there already stay.
-    pub(super) async fn apply(&self, alerts: &[Alert], positions: &[u64]) -> Result<(), ReviewError> {
-        let mut writer = self.writer.lock().await;
-        let applied = async {
-            let mut transaction = writer.begin().await?;
-            for chunk in alerts.chunks(ROWS_PER_STATEMENT) {
-                rows::insert(&mut transaction, chunk).await?;
-            }
-            let mut statement = QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO positions (partition, next_n) ");
-            statement.push_values(positions.iter().enumerate(), |mut row, (partition, next_n)| {
-                row.push_bind(partition as i64).push_bind(next_n.cast_signed());
-            });
-            statement.build().execute(&mut *transaction).await?;
-            let head = newest(&mut transaction).await?;
-            transaction.commit().await?;
-            Ok(head)
-        };
-        let head = applied.await.map_err(|error: sqlx::Error| self.failed(&error))?;
-        self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
-        Ok(())
-    }
-
-    /// The place of the newest alert, whenever there is another one.
-    pub(super) fn head(&self) -> watch::Receiver<i64> {
-        self.head.subscribe()
-    }
+    /// Writes rows and moves positions.
+    fn apply<'a>(&'a self, stretch: &'a Stretch) -> BoxFuture<'a, Result<(), ReviewError>>;
 
     /// The alerts that arrived after a place, at most so many, in order of arrival.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or a row is damaged.
-    pub async fn arrived(&self, after: i64, most: u32) -> Result<Vec<Arrival>, ReviewError> {
-        let mut statement = rows::select_arrived(after, most);
-        let mut follower = self.follower.lock().await;
-        let rows = statement.build().fetch_all(&mut *follower).await.map_err(|error| self.failed(&error))?;
-        drop(follower);
-        rows.iter().map(|row| self.read(row).map(|(seq, alert)| Arrival::new(seq, alert))).collect()
-    }
+    fn arrived(&self, after: i64, most: u32) -> BoxFuture<'_, Result<Vec<Arrival>, ReviewError>>;
+
+    /// The place of the newest alert, whenever there is another one; `None` until the store was first read.
+    fn head(&self) -> watch::Receiver<Option<i64>>;
+}
+
+/// Time and number of a review: where it stands in the order in which reviews supersede one another.
+pub type Place = (i64, i64);
+
+/// A review that settled an alert, and whose label does not count yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unlabelled {
+    /// The review.
+    pub review_id: i64,
+    /// Where it stands.
+    pub place: Place,
+    /// What follows from it.
+    pub label: Label,
+}
+
+/// The whole port.
+pub trait ReviewStore: ProjectionStore {
+    /// Puts all positions back to the journal's start; rows and reviews stay.
+    fn reset(&self) -> BoxFuture<'_, Result<(), ReviewError>>;
 
     /// The place of an alert in the order of arrival, `None` for one that is not there; without an id, of the newest.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub async fn place(&self, alert_id: Option<Uuid>) -> Result<Option<i64>, ReviewError> {
-        let mut follower = self.follower.lock().await;
-        let place = match alert_id {
-            None => newest(&mut follower).await.map(Some),
-            Some(id) => position(&mut follower, id).await.map(|found| found.map(|(_, seq)| seq)),
-        };
-        place.map_err(|error| self.failed(&error))
-    }
+    fn place(&self, alert_id: Option<Uuid>) -> BoxFuture<'_, Result<Option<i64>, ReviewError>>;
 
     /// A page of alerts, the last to be decided first.
-    ///
-    /// # Errors
-    /// When the file cannot be read, a row is damaged, or the alert to go on after is not there.
-    pub async fn alerts(&self, filter: &AlertFilter) -> Result<AlertPage, ReviewError> {
-        let limit = filter.limit.clamp(1, MAX_PAGE) as usize;
-        let mut reader = self.reader.lock().await;
-        let after = match filter.after {
-            None => None,
-            Some(id) => {
-                let found = position(&mut reader, id).await.map_err(|error| self.failed(&error))?;
-                Some(found.ok_or(ReviewError::UnknownCursor(id))?)
-            }
-        };
-        let mut statement = rows::select(filter, after, limit + 1);
-        let rows = statement.build().fetch_all(&mut *reader).await.map_err(|error| self.failed(&error))?;
-        drop(reader);
-        let alerts = rows.iter().take(limit).map(|row| self.read(row).map(|(_, alert)| alert));
-        let alerts = alerts.collect::<Result<Vec<Alert>, _>>()?;
-        let next_cursor = match alerts.last().filter(|_| rows.len() > limit) {
-            None => None,
-            Some(last) => {
-                let id = Uuid::try_parse(&last.alert_id).map_err(|error| self.damaged(&error.to_string()))?;
-                Some(filter.cursor_after(id))
-            }
-        };
-        Ok(AlertPage { alerts, next_cursor })
-    }
+    fn alerts<'a>(&'a self, filter: &'a AlertFilter) -> BoxFuture<'a, Result<AlertPage, ReviewError>>;
 
-    fn read(&self, row: &SqliteRow) -> Result<(i64, Alert), ReviewError> {
-        alert_of(row).map_err(|what| self.damaged(&what))
-    }
+    /// Stores what somebody says about an alert now, so that it supersedes whatever was said before; `None` for an alert
+    /// that is not there.
+    fn review(
+        &self,
+        alert_id: Uuid,
+        said: NewReview,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Option<Review>, ReviewError>>;
 
-    fn failed(&self, error: &sqlx::Error) -> ReviewError {
-        ReviewError::Store(crate::sqlite::explain(&self.path, error))
-    }
+    /// Completes after the next review over the API; one that was stored since the last wait completes it at once.
+    fn reviewed(&self) -> BoxFuture<'_, ()>;
 
-    fn damaged(&self, what: &str) -> ReviewError {
-        ReviewError::Damaged { file: self.path.display().to_string().into(), what: what.into() }
-    }
+    /// The first reviews after a place whose label does not count yet, in the order in which they supersede one another.
+    /// One whose alert is not there, as while alerts are made again, waits for it.
+    fn unlabelled(&self, after: Place, most: u32) -> BoxFuture<'_, Result<Vec<Unlabelled>, ReviewError>>;
+
+    /// Marks reviews whose labels count.
+    fn labelled<'a>(&'a self, review_ids: &'a [i64]) -> BoxFuture<'a, Result<(), ReviewError>>;
 }
 
-/// The place of the newest alert, 0 without one.
-async fn newest(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM alerts").fetch_one(connection).await
+/// The page of a filter, of rows of which one more than the limit was asked for.
+fn page_of(filter: &AlertFilter, mut alerts: Vec<Alert>, limit: usize) -> Result<AlertPage, uuid::Error> {
+    let more = alerts.len() > limit;
+    alerts.truncate(limit);
+    let next_cursor = match alerts.last().filter(|_| more) {
+        None => None,
+        Some(last) => Some(filter.cursor_after(Uuid::try_parse(&last.alert_id)?)),
+    };
+    Ok(AlertPage { alerts, next_cursor })
 }
 
-async fn position(connection: &mut SqliteConnection, alert_id: Uuid) -> Result<Option<Position>, sqlx::Error> {
-    let found = sqlx::query_as("SELECT detected_at_ms, seq FROM alerts WHERE alert_id = ?");
-    found.bind(alert_id.to_string()).fetch_optional(connection).await
+impl Move {
+    /// Why it cannot be made.
+    const fn refused(&self, found: u64) -> ReviewError {
+        ReviewError::Moved { partition: self.partition, expected: self.from, found }
+    }
 }

@@ -56,11 +56,13 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
     ModelLeftAlone.emit(&metrics);
     InFlight { requests: 5 }.emit(&metrics);
     ListEntries { entries: 6 }.emit(&metrics);
-    ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
+    ProjectionLag { projection: "review", records: 3 }.emit(&metrics);
     ReviewLabelled { labels: 3 }.emit(&metrics);
     ReviewLabelsWaiting { labels: 4 }.emit(&metrics);
     AlertStreams { open: 2 }.emit(&metrics);
     AlertStreamCutOff.emit(&metrics);
+    RecordSkipped.emit(&metrics);
+    SourceLag { topic: "transactions", partition: 3, records: 8 }.emit(&metrics);
     metrics.run_upkeep();
     let text = metrics.clone().render();
     for line in [
@@ -103,7 +105,7 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
         "verdict_review_labels_waiting 4",
         "verdict_alert_streams 2",
         "verdict_alert_streams_cut_off_total 1",
-        "verdict_projection_lag_records{projection=\"alerts\"} 3",
+        "verdict_projection_lag_records{projection=\"review\"} 3",
     ] {
         assert_line(&text, line);
     }
@@ -116,7 +118,7 @@ fn every_metric_shown_is_described() {
     Rejected { reason: "SCHEMA" }.emit(&metrics);
     DeadLettered { reason: "TOO_OLD" }.emit(&metrics);
     Degraded { reason: "MODEL_TIMEOUT" }.emit(&metrics);
-    ProjectionLag { projection: "alerts", records: 3 }.emit(&metrics);
+    ProjectionLag { projection: "review", records: 3 }.emit(&metrics);
     let text = metrics.render();
     let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert_eq!(names.len(), METRICS, "{text}");

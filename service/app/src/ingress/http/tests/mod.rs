@@ -287,7 +287,7 @@ fn readiness() -> Readiness {
     let readiness = Readiness::new(2);
     readiness.set_shard(0, true);
     readiness.set_shard(1, true);
-    readiness.set_projection_lag("alerts", 0);
+    readiness.set_projection_lag("review", 0);
     let ruleset = serde_json::json!({"name": "default", "version": "0a".repeat(32)});
     let model = serde_json::json!({"name": "default", "version": "1", "sha256": "5e".repeat(32)});
     readiness.set_deciding(DecidingWith { ruleset, model: Some(model) });

@@ -225,8 +225,9 @@ async fn a_batch_inside_an_event_is_no_batch() {
     begin(&mut inner, 2);
     finish(&mut inner, Kind::Records, 4, &[9, 9], 4_096);
     let original: Vec<u8> = (0..8).flat_map(|shift| [vec![0; 9 - shift / 8], inner.clone()].concat()).collect();
+    let original = original.into();
     let letter =
-        crate::journal::record::Body::DeadLetter { reason: "X".into(), detail: "x".into(), original: original.into() };
+        crate::journal::record::Body::DeadLetter { reason: "X".into(), detail: "x".into(), original, cut: None };
     disk.set(|faults| (faults.write, faults.dies) = (Some(Landing::Sectors(!1)), true));
     let torn = journal.append(vec![samples::with(0, epoch, 1, letter)]).await;
     assert!(torn.is_err());

@@ -7,7 +7,7 @@ mod restarts;
 
 use super::batch::Head;
 use super::disk::{Disk, RealDisk};
-use super::scan::{SCAN_BYTES, Window};
+use super::scan::{SCAN_BYTES, Steps, Window};
 use super::segment::{self, Segment};
 use super::{Layout, LogJournal, folder_in};
 use crate::journal::contract::own;
@@ -192,7 +192,7 @@ fn file_in(dir: &Path) -> PathBuf {
 
 /// Offset and size of every batch of a segment, believing its heads.
 fn batches(segment: &Segment) -> Vec<(usize, usize)> {
-    let mut window = Window::open(&segment.path, SCAN_BYTES).expect("opens");
+    let mut window = Window::open(&segment.path, Steps::of(SCAN_BYTES)).expect("opens");
     let (mut offset, mut found) = (segment.start(), Vec::new());
     for seq in segment.header.first.. {
         let head: Result<Head, String> = window.head(offset, seq, segment.header.counts.len()).expect("reads");

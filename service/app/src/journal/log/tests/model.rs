@@ -121,6 +121,7 @@ impl Subject {
                     reason: "X".into(),
                     detail: "x".into(),
                     original: vec![b'V'; bytes].into(),
+                    cut: None,
                 };
                 let record = samples::with(0, self.epochs[0], self.next(0), body);
                 self.append(vec![record]).await;

@@ -1,6 +1,7 @@
 //! Reviews: written once, found by the label that follows, and marked when it counts.
 
-use super::{ReviewError, ReviewStore};
+use super::super::{Place, Unlabelled};
+use super::{ReviewError, SqliteStore};
 use crate::wire::review::{NewReview, Review, ReviewStatus};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use tokio::sync::futures::Notified;
@@ -8,27 +9,13 @@ use uuid::Uuid;
 use verdict_core::event::{Label, LabelSource};
 use verdict_core::time::Timestamp;
 
-/// Time and number of a review.
-pub(in super::super) type Place = (i64, i64);
-
-/// A review that settled an alert, and whose label does not count yet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Unlabelled {
-    /// The review.
-    pub review_id: i64,
-    /// Where it stands in the order in which reviews supersede one another.
-    pub place: Place,
-    /// What follows from it.
-    pub label: Label,
-}
-
-impl ReviewStore {
-    /// Stores what somebody says about an alert now, so that it supersedes whatever was said before; `None` for an alert
-    /// that is not there. When this returns, it is durable.
-    ///
-    /// # Errors
-    /// When the file cannot be written, or a review by hand has taken all the time that there is.
-    pub async fn review(&self, alert_id: Uuid, said: NewReview, now: Timestamp) -> Result<Option<Review>, ReviewError> {
+impl SqliteStore {
+    pub(super) async fn review(
+        &self,
+        alert_id: Uuid,
+        said: NewReview,
+        now: Timestamp,
+    ) -> Result<Option<Review>, ReviewError> {
         let alert_id = alert_id.to_string();
         // Later than the latest even if that came in the same millisecond, or from a clock that was ahead.
         let statement = "INSERT INTO alert_reviews (alert_id, status, assignee, note, at_ms) \
@@ -50,17 +37,11 @@ impl ReviewStore {
         Ok(Some(Review { review_id, alert_id, at: Timestamp::from_millis(at_ms), said }))
     }
 
-    /// Completes after the next review over the API; one that was stored since the last wait completes it at once.
-    pub(in super::super) fn reviewed(&self) -> Notified<'_> {
+    pub(super) fn reviewed(&self) -> Notified<'_> {
         self.reviewed.notified()
     }
 
-    /// The first reviews after a place whose label does not count yet, in the order in which they supersede one another.
-    /// One whose alert is not there, as while alerts are made again, waits for it.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or a row is damaged.
-    pub(in super::super) async fn unlabelled(&self, after: Place, most: u32) -> Result<Vec<Unlabelled>, ReviewError> {
+    pub(super) async fn unlabelled(&self, after: Place, most: u32) -> Result<Vec<Unlabelled>, ReviewError> {
         let statement = "SELECT review_id, at_ms, alert_reviews.status AS said, transaction_id, user_id \
              FROM alert_reviews JOIN alerts USING (alert_id) \
              WHERE unlabelled = 1 AND alert_reviews.status <> 'in_review' AND (at_ms, review_id) > (?, ?) \
@@ -91,11 +72,7 @@ impl ReviewStore {
         Ok(found)
     }
 
-    /// Marks reviews whose labels count.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub(in super::super) async fn labelled(&self, review_ids: &[i64]) -> Result<(), ReviewError> {
+    pub(super) async fn labelled(&self, review_ids: &[i64]) -> Result<(), ReviewError> {
         let mut statement = QueryBuilder::<Sqlite>::new("UPDATE alert_reviews SET unlabelled = 0 WHERE review_id IN (");
         let mut ids = statement.separated(", ");
         for id in review_ids {

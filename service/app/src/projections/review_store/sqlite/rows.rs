@@ -1,5 +1,7 @@
-//! Rows of `alerts`: how they are written, asked for and read back.
+//! Rows of `alerts` and `positions`: how they are written, asked for and read back.
 
+use super::Move;
+use crate::journal::Partition;
 use crate::wire::alert::{Alert, AlertModel, AlertRuleset};
 use crate::wire::alert_query::AlertFilter;
 use crate::wire::review::ReviewStatus;
@@ -47,6 +49,26 @@ pub(super) async fn insert(connection: &mut SqliteConnection, alerts: &[Alert]) 
     });
     statement.push(" ON CONFLICT (alert_id) DO NOTHING");
     statement.build().persistent(alerts.len() == 1).execute(connection).await.map(|_| ())
+}
+
+/// The position of a partition; 0 where there is none.
+pub(super) async fn position_of(connection: &mut SqliteConnection, partition: Partition) -> Result<u64, sqlx::Error> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT next_n FROM positions WHERE partition = ?")
+        .bind(partition)
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.unwrap_or(0).cast_unsigned())
+}
+
+pub(super) async fn set_positions(connection: &mut SqliteConnection, moves: &[Move]) -> Result<(), sqlx::Error> {
+    if moves.is_empty() {
+        return Ok(());
+    }
+    let mut statement = QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO positions (partition, next_n) ");
+    statement.push_values(moves, |mut row, moved| {
+        row.push_bind(moved.partition).push_bind(moved.to.cast_signed());
+    });
+    statement.build().execute(connection).await.map(drop)
 }
 
 /// Where a page goes on: time of the decision and place of the alert before.

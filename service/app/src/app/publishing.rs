@@ -1,0 +1,97 @@
+//! Alerts and dead letters to their topics: an outbox for each partition, as long as this node's term in it lasts.
+
+use super::storage::OnKafka;
+use crate::actors::shard::Begun;
+use crate::journal::Partition;
+use crate::projections::outbox::{self, OutboxLag};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
+const LAST_BACK_OFF: Duration = Duration::from_secs(10);
+
+type Lags = Arc<Mutex<BTreeMap<Partition, OutboxLag>>>;
+
+/// See the module. Dropped, it publishes nothing more.
+pub(super) struct Publishing {
+    begun: mpsc::UnboundedSender<Vec<Partition>>,
+    lags: Lags,
+    _terms: Term,
+}
+
+/// A task that ends with this.
+struct Term(JoinHandle<()>);
+
+impl Drop for Term {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Publishing {
+    /// Waits for the first term.
+    pub(super) fn start(kafka: OnKafka) -> Self {
+        // As many messages as recoveries.
+        let (begun, terms) = mpsc::unbounded_channel();
+        let lags = Lags::default();
+        let all = follow(kafka, terms, Arc::clone(&lags));
+        Self { begun, lags, _terms: Term(actix::spawn(all)) }
+    }
+
+    /// What shards call when a term begins.
+    pub(super) fn begun(&self) -> Begun {
+        let begun = self.begun.clone();
+        // Nobody listens any more once the service stops.
+        Arc::new(move |partitions| drop(begun.send(partitions.to_vec())))
+    }
+
+    /// Durable records that are not published yet, over all partitions.
+    pub(super) fn lag(&self) -> impl Fn() -> u64 + 'static {
+        let lags = Arc::clone(&self.lags);
+        move || lags.lock().unwrap_or_else(PoisonError::into_inner).values().map(OutboxLag::records).sum()
+    }
+}
+
+/// Gives every term an outbox, which takes the place of the one before.
+async fn follow(kafka: OnKafka, mut terms: mpsc::UnboundedReceiver<Vec<Partition>>, lags: Lags) {
+    let mut running: BTreeMap<Partition, Term> = BTreeMap::new();
+    while let Some(partitions) = terms.recv().await {
+        for partition in partitions {
+            running.remove(&partition);
+            let term = publish(kafka.clone(), partition, Arc::clone(&lags));
+            running.insert(partition, Term(actix::spawn(term)));
+        }
+    }
+}
+
+/// Publishes what a partition of the journal holds until somebody else does.
+async fn publish(kafka: OnKafka, partition: Partition, lags: Lags) {
+    let OnKafka { settings, journal, scribes, profiles } = &kafka;
+    let mut back_off = FIRST_BACK_OFF;
+    loop {
+        match outbox::kafka::open(settings, journal.clone(), scribes, Arc::clone(profiles), partition) {
+            Ok(outbox) => {
+                lags.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, outbox.lag());
+                let ended = outbox.run().await;
+                if ended.is_fenced() {
+                    return info!(partition, "another node publishes alerts and dead letters of this partition now");
+                }
+                if !ended.is_over() {
+                    return error!(error = %ended, "start the service again once that is mended; decisions go on");
+                }
+                warn!(error = %ended, "beginning again");
+            }
+            Err(error) => warn!(%error, partition, "alerts and dead letters stand still; trying again"),
+        }
+        tokio::time::sleep(back_off).await;
+        back_off = (2 * back_off).min(LAST_BACK_OFF);
+        // What the last one left undone is ended, and what was published is certain.
+        if let Err(error) = scribes.take_over(&[partition]).await {
+            warn!(%error, partition, "alerts and dead letters stand still; trying again");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Reads partitions of `verdict.profiles` on threads that may block.
+
+use super::shape;
+use crate::journal::checkpoint::ProfileSnapshot;
+use crate::journal::{JournalError, Partition};
+use crate::kafka::{Compacted, KafkaError, Small};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Profiles, and bytes of them, that the thread hands over at a time; the largest profile has 700 KB.
+const PAGE_PROFILES: usize = 1_024;
+const PAGE_BYTES: usize = 256 << 10;
+
+type Page = Result<Vec<ProfileSnapshot>, JournalError>;
+
+fn failed(error: &KafkaError) -> JournalError {
+    JournalError::Store(error.to_string().into())
+}
+
+/// The small records of these partitions.
+pub(super) async fn small(
+    profiles: Arc<Compacted>,
+    partitions: Vec<Partition>,
+) -> Result<Vec<(Partition, Small)>, JournalError> {
+    let read = move || {
+        let of = |partition: Partition| Ok((partition, profiles.small(partition)?));
+        partitions.into_iter().map(of).collect::<Result<_, KafkaError>>()
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| JournalError::Store(format!("the reader was stopped: {error}").into()))?
+        .map_err(|error| failed(&error))
+}
+
+/// The newest of every profile of these partitions, one partition after the other.
+pub(super) fn profiles(
+    profiles: Arc<Compacted>,
+    partitions: Vec<Partition>,
+) -> BoxStream<'static, Result<ProfileSnapshot, JournalError>> {
+    let pages = async move {
+        let (pages, read) = mpsc::channel(1);
+        drop(tokio::task::spawn_blocking(move || read_all(&profiles, &partitions, &pages)));
+        stream::unfold(read, async |mut read| Some((read.recv().await?, read)))
+    };
+    let pages = stream::once(pages).flatten();
+    pages.map_ok(|page| stream::iter(page.into_iter().map(Ok))).try_flatten().boxed()
+}
+
+/// Ends early when nobody reads any more.
+fn read_all(profiles: &Compacted, partitions: &[Partition], pages: &mpsc::Sender<Page>) {
+    for partition in partitions {
+        if let Err(error) = read_partition(profiles, *partition, pages) {
+            let _ = pages.blocking_send(Err(error));
+            return;
+        }
+        if pages.is_closed() {
+            return;
+        }
+    }
+}
+
+fn read_partition(profiles: &Compacted, partition: Partition, pages: &mpsc::Sender<Page>) -> Result<(), JournalError> {
+    let (mut page, mut bytes, mut damage) = (Vec::new(), 0, None);
+    let read = profiles.large(partition, |key, value| {
+        match shape::read_profile(partition, key, value) {
+            Ok(profile) => {
+                bytes += profile.bytes.len();
+                page.push(profile);
+            }
+            Err(what) => {
+                damage = Some(what);
+                return ControlFlow::Break(());
+            }
+        }
+        if page.len() < PAGE_PROFILES && bytes < PAGE_BYTES {
+            return ControlFlow::Continue(());
+        }
+        bytes = 0;
+        match pages.blocking_send(Ok(std::mem::take(&mut page))) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    read.map_err(|error| failed(&error))?;
+    if let Some(what) = damage {
+        return Err(JournalError::DamagedSnapshot { topic: Arc::clone(profiles.topic()), what: what.into() });
+    }
+    if !page.is_empty() {
+        // Whoever has stopped reading does not want the rest.
+        let _ = pages.blocking_send(Ok(page));
+    }
+    Ok(())
+}

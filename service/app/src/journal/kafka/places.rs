@@ -1,0 +1,176 @@
+//! Where the records of one partition lie: a sparse index from numbers to offsets. Pure.
+//!
+//! It saves time only: whoever knows no place nearer starts at the beginning of the partition. It holds a bounded number
+//! of places (I7): when there are too many, every second one goes.
+
+use crate::journal::Position;
+
+/// Records between two places, to begin with: a reader passes over some 32 KiB.
+const STRIDE: u64 = 64;
+/// Most places, of 24 bytes each: those of 4 million records before the first are dropped.
+const MAX_PLACES: usize = 65_536;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// By offset, and so by number.
+    sorted: Vec<Position>,
+    stride: u64,
+    /// How far the partition was read here.
+    reached: Option<Position>,
+}
+
+/// Where to look for a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Nearest {
+    /// The last known position at or before it, `None` for the start of the partition.
+    pub(super) position: Option<Position>,
+    /// Whether every entry from there up to it counts, so that its offset is known.
+    pub(super) dense: bool,
+}
+
+impl Nearest {
+    /// The position in front of a record where that is known, else the one before it.
+    pub(super) fn exact(self, n: u64) -> Option<Position> {
+        let place = self.position?;
+        let by = if self.dense { n.saturating_sub(place.n) } else { 0 };
+        Some(Position { offset: place.offset + by, n: place.n + by, ..place })
+    }
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { sorted: Vec::new(), stride: STRIDE, reached: None }
+    }
+}
+
+impl Places {
+    /// How far the partition was read here; everything before is durable.
+    pub(super) const fn reached(&self) -> Option<Position> {
+        self.reached
+    }
+
+    /// Remembers how far the partition was read, and keeps it as a place if it is far enough behind the last one, or an
+    /// epoch began there.
+    pub(super) fn reach(&mut self, position: Position) {
+        self.reached = Some(position);
+        let far = self.sorted.last().is_none_or(|last| {
+            position.offset > last.offset && (position.n >= last.n + self.stride || position.epoch != last.epoch)
+        });
+        if far {
+            self.sorted.push(position);
+            self.thin();
+        }
+    }
+
+    /// Learns a position that was saved.
+    pub(super) fn learn(&mut self, position: Position) {
+        if let Err(at) = self.sorted.binary_search_by_key(&position.offset, |known| known.offset) {
+            self.sorted.insert(at, position);
+            self.thin();
+        }
+    }
+
+    fn thin(&mut self) {
+        if self.sorted.len() > MAX_PLACES {
+            self.stride *= 2;
+            // The last one stays: it may have been saved, and is where a reader is likely to start.
+            let (last, mut at) = (self.sorted.len() - 1, 0);
+            self.sorted.retain(|_| {
+                at += 1;
+                at - 1 == last || (at - 1) % 2 == 0
+            });
+        }
+    }
+
+    /// The last position that is known.
+    pub(super) fn last(&self) -> Option<Position> {
+        [self.reached, self.sorted.last().copied()].into_iter().flatten().max_by_key(|place| place.offset)
+    }
+
+    /// Where to look for a record.
+    pub(super) fn nearest(&self, n: u64) -> Nearest {
+        if let Some(reached) = self.reached
+            && n >= reached.n
+        {
+            return Nearest { position: Some(reached), dense: false };
+        }
+        let behind = self.sorted.partition_point(|place| place.n <= n);
+        let Some(before) = behind.checked_sub(1).and_then(|at| self.sorted.get(at)).copied() else {
+            return Nearest { position: None, dense: false };
+        };
+        let next = self.sorted.get(behind).copied().or(self.reached);
+        let dense = next.is_some_and(|next| next.offset.wrapping_sub(before.offset) == next.n.wrapping_sub(before.n));
+        Nearest { position: Some(before), dense }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(offset: u64, epoch: u64, n: u64) -> Position {
+        Position { offset, epoch, n }
+    }
+
+    #[test]
+    fn the_start_is_known_without_a_place() {
+        let mut places = Places::default();
+        assert_eq!((places.last(), places.reached()), (None, None));
+        assert_eq!(places.nearest(7), Nearest { position: None, dense: false });
+        places.learn(at(90, 5, 40));
+        assert_eq!(places.last(), Some(at(90, 5, 40)));
+        assert_eq!(places.nearest(39).position, None);
+        assert_eq!(places.nearest(41), Nearest { position: Some(at(90, 5, 40)), dense: false });
+    }
+
+    #[test]
+    fn places_stay_bounded_and_ordered() {
+        let mut places = Places::default();
+        places.reach(at(1, 0, 0));
+        for n in 1..=10 * MAX_PLACES as u64 * STRIDE {
+            places.reach(at(n + 1, 0, n));
+        }
+        assert!(places.sorted.len() <= MAX_PLACES && places.stride == 16 * STRIDE, "{}", places.stride);
+        assert!(places.sorted.is_sorted_by_key(|place| place.offset));
+        let nearest = places.nearest(1_000_003);
+        let place = nearest.position.expect("a place");
+        assert!(nearest.dense && place.n <= 1_000_003 && place.n + 16 * STRIDE > 1_000_003, "{place:?}");
+    }
+
+    proptest! {
+        /// Steps: a record that counts, one that does not, or an epoch, many times each.
+        #[test]
+        fn what_is_found_is_at_or_before_and_dense_means_exact(
+            steps in prop::collection::vec((0..3_u8, 1..200_u64), 1..60), saved in any::<prop::sample::Index>()
+        ) {
+            let (mut places, mut offsets, mut safe) = (Places::default(), Vec::new(), Vec::new());
+            let (mut offset, mut epoch) = (0, 0);
+            for (what, times) in steps {
+                for _ in 0..if what == 1 { 1 } else { times } {
+                    match what {
+                        0 => offsets.push(offset),
+                        1 => epoch = offset,
+                        _ => {}
+                    }
+                    offset += 1;
+                    if what < 2 {
+                        safe.push(at(offset, epoch, offsets.len() as u64));
+                        places.reach(at(offset, epoch, offsets.len() as u64));
+                    }
+                }
+            }
+            if !safe.is_empty() {
+                places.learn(safe[saved.index(safe.len())]);
+            }
+            for (n, offset) in offsets.iter().enumerate() {
+                let Nearest { position, dense } = places.nearest(n as u64);
+                let place = position.unwrap_or(at(0, 0, 0));
+                prop_assert!(place.n <= n as u64 && place.offset <= *offset);
+                prop_assert!(!dense || place.offset + (n as u64 - place.n) == *offset);
+            }
+            prop_assert_eq!(places.nearest(u64::MAX).position, safe.last().copied());
+        }
+    }
+}

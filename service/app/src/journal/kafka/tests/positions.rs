@@ -1,0 +1,71 @@
+//! Where readers start: at places that were learned or saved, and never where the log does not reach.
+
+use super::*;
+use crate::kafka::Inspector;
+use futures_util::future::join_all;
+use rdkafka::admin::AdminOptions;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+/// Deletes the records of partition 0 before this offset.
+async fn trim(settings: &KafkaSettings, offset: u64) {
+    let inspector = Inspector::new(settings.clone(), LIMIT).expect("a client");
+    let mut list = TopicPartitionList::new();
+    let topic = settings.topic(Topic::Journal);
+    list.add_partition_offset(&topic, 0, Offset::Offset(offset as i64)).expect("an offset");
+    let trimmed = inspector.admin().delete_records(&list, &AdminOptions::new()).await.expect("trims");
+    assert_eq!(trimmed.elements()[0].error(), Ok(()));
+}
+
+#[tokio::test]
+async fn owners_and_readers_start_where_they_are_told() {
+    const RECORDS: u64 = 500;
+    let settings = settings(Kafka::shared(), "places", 1);
+    let first = open(&settings, 1).await;
+    let tenure = take_over(&first, 0).await.expect("takes over");
+    for appended in join_all(append_all(&first, tenure, 0..RECORDS)).await {
+        appended.expect("durable");
+    }
+    assert_eq!(first.position(0, RECORDS).expect("the end").n, RECORDS);
+    let saved = first.position(0, 300).expect("a position");
+    assert_eq!((saved.n, saved.offset, saved.epoch), (300, tenure.epoch + 301, tenure.epoch));
+    assert_eq!(first.position(1, 0), None);
+    drop(first);
+
+    // Nothing before the position is there any more, so that nobody can have read it.
+    trim(&settings, saved.offset).await;
+    let blind = open(&settings, 1).await;
+    let error = take_over(&blind, 0).await.expect_err("refused").to_string();
+    let topic = settings.topic(Topic::Journal);
+    let expected = format!("partition 0 of {topic} cannot be read from offset 0: it holds {} up to ", saved.offset);
+    assert!(error.starts_with(&expected), "{error}");
+    let error = replayed(&blind, 0, 400).await.expect_err("refused").to_string();
+    assert!(error.starts_with(&expected), "{error}");
+
+    let second = open(&settings, 1).await;
+    second.locate(&[(0, saved), (7, saved)]);
+    let again = take_over(&second, 0).await.expect("takes over");
+    assert_eq!(again.next_n, RECORDS);
+    second.append(vec![login(again, RECORDS)]).await.expect("durable");
+    assert_eq!(*second.durable().borrow(), [RECORDS + 1]);
+    let from = replayed(&second, 0, 310).await.expect("replays");
+    assert_eq!(from.iter().map(|record| record.n).collect::<Vec<_>>(), (310..=RECORDS).collect::<Vec<_>>());
+    for n in [300, 301, 499, RECORDS] {
+        assert_eq!(second.read(0, n).await.expect("reads").map(|record| record.n), Some(n));
+    }
+    assert_eq!(second.read(0, RECORDS + 1).await.expect("reads"), None);
+    let error = second.read(0, 299).await.expect_err("refused").to_string();
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+#[tokio::test]
+async fn a_position_of_another_topic_is_out_of_reach() {
+    let journal = fresh("elsewhere", 1).await;
+    let tenure = take_over(&journal, 0).await.expect("takes over");
+    journal.append(vec![login(tenure, 0)]).await.expect("durable");
+    let mut position = journal.position(0, 1).expect("a position");
+    let other = fresh("elsewhere", 1).await;
+    position.offset = 77;
+    other.locate(&[(0, position)]);
+    let error = take_over(&other, 0).await.expect_err("refused");
+    assert!(matches!(error, JournalError::OutOfReach { partition: 0, offset: 77, first: 0, .. }), "{error}");
+}

@@ -1,0 +1,147 @@
+//! Scribes on a real broker: seen once, fenced, through a broker that is killed, and past a job that fails.
+
+use super::*;
+use crate::kafka::testing::{LIMIT, committed, fresh, read};
+use crate::telemetry::clock::{Clock, instant};
+use futures_util::future::join_all;
+use verdict_tests::servers::{Kafka, KafkaOptions};
+
+async fn scribe(settings: &KafkaSettings) -> Scribe {
+    Scribe::take_over(settings.clone(), 0, Clock::System, LIMIT).await.expect("takes over")
+}
+
+fn message(settings: &KafkaSettings, topic: &str, value: &str) -> Message {
+    let topic = format!("{}{topic}", settings.topic_prefix).into();
+    Message { topic, value: Some(value.as_bytes().into()), partition: Some(0), ..Message::default() }
+}
+
+/// Values of a topic's first partition.
+fn values(settings: &KafkaSettings, topic: &str) -> Vec<String> {
+    let topic = format!("{}{topic}", settings.topic_prefix);
+    committed(settings, &topic, 1).into_iter().map(|found| found.value).collect()
+}
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future).await.expect("in time")
+}
+
+#[tokio::test]
+async fn jobs_of_many_callers_go_out_in_order_once_and_soon() {
+    let settings = fresh(Kafka::shared(), "scribe", 2);
+    let scribe = scribe(&settings).await;
+    let mut took = Vec::new();
+    for n in 0..20 {
+        let began = instant();
+        let both = vec![
+            message(&settings, "fraud-alerts", &n.to_string()),
+            Message { partition: Some(1), ..message(&settings, "dead-letters", &n.to_string()) },
+        ];
+        in_time(scribe.write(both)).await.expect("commits");
+        took.push(began.elapsed());
+    }
+    took.sort();
+    println!("a transaction alone took {:?} at the median, {:?} at most", took[10], took[19]);
+    let mut written = Vec::new();
+    for n in 20..500 {
+        written.push(
+            in_time(scribe.queue(vec![message(&settings, "fraud-alerts", &n.to_string())])).await.expect("queued"),
+        );
+    }
+    assert!(in_time(join_all(written)).await.iter().all(Result::is_ok));
+    let expected: Vec<String> = (0..500).map(|n: u32| n.to_string()).collect();
+    assert_eq!(values(&settings, "fraud-alerts"), expected);
+    let letters = committed(&settings, &format!("{}dead-letters", settings.topic_prefix), 2);
+    assert_eq!(letters.iter().map(|found| &*found.value).collect::<Vec<_>>(), &expected[..20]);
+    assert!(letters.iter().all(|found| found.partition == 1));
+    let large = Message { value: Some(vec![0; 17 << 20].into()), ..message(&settings, "dead-letters", "") };
+    assert!(matches!(scribe.write(vec![large]).await, Err(ScribeError::TooLarge { .. })));
+    let largest = Message { value: Some(vec![0; 16_000_000].into()), ..message(&settings, "dead-letters", "") };
+    in_time(scribe.write(vec![largest])).await.expect("commits the largest");
+}
+
+#[tokio::test]
+async fn a_second_scribe_of_a_partition_fences_the_first() {
+    let settings = fresh(Kafka::shared(), "fence", 1);
+    let first = scribe(&settings).await;
+    let write = async |scribe: &Scribe, value: &str| {
+        in_time(scribe.write(vec![message(&settings, "fraud-alerts", value)])).await
+    };
+    write(&first, "1").await.expect("commits");
+    let second = scribe(&settings).await;
+    write(&second, "2").await.expect("commits");
+    let fenced = ScribeError::Fenced { partition: 0 };
+    assert_eq!(write(&first, "3").await, Err(fenced.clone()));
+    assert_eq!((write(&first, "4").await, first.ended()), (Err(fenced.clone()), Some(fenced)));
+    write(&second, "5").await.expect("commits");
+    assert_eq!(values(&settings, "fraud-alerts"), ["1", "2", "5"]);
+    let second = Arc::new(second);
+    let closing = Arc::clone(&second);
+    tokio::task::spawn_blocking(move || closing.close(LIMIT)).await.expect("closes");
+    assert_eq!(write(&second, "6").await, Err(ScribeError::Closed { partition: 0 }));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_killed_costs_nothing_but_time() {
+    let kafka = Kafka::start(KafkaOptions { partitions: 0, ..KafkaOptions::default() });
+    let settings = fresh(&kafka, "kill", 1);
+    let scribe = Arc::new(scribe(&settings).await);
+    let writing = tokio::spawn({
+        let (scribe, settings) = (Arc::clone(&scribe), settings.clone());
+        async move {
+            for n in 0..150_u32 {
+                scribe.write(vec![message(&settings, "fraud-alerts", &n.to_string())]).await.expect("commits");
+            }
+        }
+    });
+    let kafka = tokio::task::spawn_blocking(move || {
+        let began = instant();
+        while values(&settings, "fraud-alerts").len() < 20 {
+            assert!(began.elapsed() < LIMIT, "nothing was written");
+        }
+        kafka.kill();
+        kafka.restart();
+        (kafka, settings)
+    });
+    let (kafka, settings) = in_time(kafka).await.expect("restarts");
+    in_time(writing).await.expect("all are written");
+    let found = values(&settings, "fraud-alerts");
+    assert_eq!(found, (0..150).map(|n: u32| n.to_string()).collect::<Vec<_>>());
+    drop(kafka);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_go_out_holds_nobody_up_for_long_and_goes_out_when_it_can() {
+    let settings = fresh(Kafka::shared(), "nowhere", 1);
+    let scribe = scribe(&settings).await;
+    let lost = vec![message(&settings, "fraud-alerts", "with it"), message(&settings, "not-there", "lost")];
+    let lost = scribe.queue(lost).await.expect("queued");
+    for n in 0..3 {
+        in_time(scribe.write(vec![message(&settings, "fraud-alerts", &n.to_string())])).await.expect("commits");
+    }
+    assert_eq!(values(&settings, "fraud-alerts"), ["0", "1", "2"]);
+    let topic = format!("{}not-there", settings.topic_prefix);
+    Kafka::shared().create_topic(&topic, 1, &[]);
+    in_time(lost).await.expect("commits");
+    assert_eq!(values(&settings, "fraud-alerts"), ["0", "1", "2", "with it"]);
+    assert_eq!(values(&settings, "not-there"), ["lost"]);
+}
+
+#[tokio::test]
+async fn what_was_under_way_when_a_scribe_was_abandoned_is_not_seen() {
+    let settings = fresh(Kafka::shared(), "abandoned", 1);
+    let first = scribe(&settings).await;
+    in_time(first.write(vec![message(&settings, "fraud-alerts", "1")])).await.expect("commits");
+    let queued = in_time(first.queue(vec![message(&settings, "fraud-alerts", "2")])).await.expect("queued");
+    let all = format!("{}fraud-alerts", settings.topic_prefix);
+    // It lingers for more before it commits, so that it is met in between, but for a machine that stands still.
+    let began = instant();
+    while !read(&settings, &all, 1, "read_uncommitted").iter().any(|found| found.value == "2") {
+        assert!(began.elapsed() < LIMIT, "it was not sent");
+    }
+    first.retire(Duration::ZERO);
+    let outcome = in_time(queued).await;
+    let second = scribe(&settings).await;
+    in_time(second.write(vec![message(&settings, "fraud-alerts", "3")])).await.expect("commits");
+    let expected: &[&str] = if outcome.is_ok() { &["1", "2", "3"] } else { &["1", "3"] };
+    assert_eq!(values(&settings, "fraud-alerts"), expected);
+}

@@ -1,0 +1,189 @@
+//! Transactions as librdkafka has them: begin, send, commit, abort, and what became of it.
+//!
+//! The client's own `flush` waits in steps of 100 ms, whatever arrives meanwhile; here records are waited for by short
+//! looks, and a commit is asked for when none is on its way.
+
+use super::{Message, ScribeError, Shared};
+use crate::kafka::ClientLog;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a call may block before it is looked up whether the scribe must end.
+const STEP: Duration = Duration::from_millis(500);
+/// How long records may take to be given up before an abort is tried all the same.
+const PURGE_LOOK: Duration = Duration::from_millis(5);
+
+/// Why a transaction was not committed.
+pub(super) enum Failure {
+    /// It is to be aborted, and may be tried again.
+    Passing(Box<str>),
+    /// The producer is of no more use.
+    Over(ScribeError),
+}
+
+/// The producer of a partition's transactions.
+pub(super) struct Ledger {
+    shared: Arc<Shared>,
+    producer: BaseProducer<ClientLog>,
+}
+
+impl Ledger {
+    /// Makes the producer and fences whoever had its id. Blocks.
+    pub(super) fn open(shared: Arc<Shared>, within: Duration) -> Result<Self, ScribeError> {
+        let Shared { partition, settings, clock, .. } = &*shared;
+        let (partition, until) = (*partition, clock.instant() + within);
+        let config = settings.transactional_producer(&format!("{}-{partition}", settings.group_id));
+        let producer: BaseProducer<ClientLog> =
+            BaseProducer::from_config_and_context(&config, settings.log("transactions"))
+                .map_err(|error| ScribeError::NotReady { partition, error: settings.explain(&error) })?;
+        let ledger = Self { shared: Arc::clone(&shared), producer };
+        loop {
+            let Err(error) = ledger.producer.init_transactions(STEP) else { return Ok(ledger) };
+            let again = match &error {
+                ClientError::Transaction(error) => !error.is_fatal() && is_late(error),
+                _ => false,
+            };
+            if let ClientError::Transaction(error) = &error
+                && error.is_fatal()
+            {
+                return Err(ledger.over(error));
+            }
+            if !again || shared.clock.instant() >= until {
+                let what = format!("that the transactions of partition {partition} begin");
+                return Err(ScribeError::NotReady { partition, error: shared.settings.not_said(what, &error) });
+            }
+            ledger.look(Duration::ZERO);
+        }
+    }
+
+    /// Hears what the client has to say, for this time.
+    pub(super) fn look(&self, wait: Duration) {
+        self.producer.poll(wait);
+    }
+
+    pub(super) fn begin(&self) -> Result<(), Failure> {
+        self.producer.begin_transaction().map_err(|error| self.judge(&error))
+    }
+
+    pub(super) fn send(&self, message: &Message) -> Result<(), Failure> {
+        let mut record = BaseRecord::<[u8], [u8]>::to(&message.topic);
+        record.partition = message.partition.map(i32::from);
+        record.key = message.key.as_deref();
+        record.payload = message.value.as_deref();
+        if !message.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
+            for (key, value) in &message.headers {
+                headers = headers.insert(Header { key, value: Some(&**value) });
+            }
+            record.headers = Some(headers);
+        }
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
+                    self.check(false)?;
+                    self.look(PURGE_LOOK);
+                    record = same;
+                }
+                Err((error, _)) => return Err(self.judge(&error)),
+            }
+        }
+    }
+
+    /// Records that no broker has acknowledged.
+    pub(super) fn on_the_way(&self) -> i32 {
+        self.producer.in_flight_count()
+    }
+
+    /// Whether it is of use to wait any longer.
+    pub(super) fn check(&self, is_late: bool) -> Result<(), Failure> {
+        if let Some((code, why)) = self.producer.client().fatal_error() {
+            return Err(Failure::Over(self.over_with(code, &why)));
+        }
+        if self.shared.is_due() {
+            return Err(Failure::Over(self.shared.closed()));
+        }
+        if is_late { Err(Failure::Passing("the brokers do not take its records".into())) } else { Ok(()) }
+    }
+
+    /// Commits what was sent; nothing may be on its way. Blocks until that is done or fails.
+    pub(super) fn commit(&self) -> Result<(), Failure> {
+        loop {
+            match self.producer.commit_transaction(STEP) {
+                Ok(()) => return Ok(()),
+                // It goes on by itself, and is asked again for what became of it.
+                Err(ClientError::Transaction(error)) if is_late(&error) && !error.is_fatal() => {}
+                Err(error) => return Err(self.judge(&error)),
+            }
+            self.check(false)?;
+        }
+    }
+
+    /// Ends a transaction without a trace for readers of what is committed. Blocks until that is known.
+    pub(super) fn abort(&self) -> Result<(), ScribeError> {
+        let over = |failure| match failure {
+            Failure::Over(over) => over,
+            Failure::Passing(why) => self.broken(&why),
+        };
+        loop {
+            // What is in a broker's hands is waited for: giving it up would leave a gap.
+            while self.on_the_way() > 0 {
+                self.producer.purge(PurgeConfig::default().queue());
+                self.look(PURGE_LOOK);
+                self.check(false).map_err(over)?;
+            }
+            match self.producer.abort_transaction(STEP) {
+                Ok(()) => return Ok(()),
+                Err(ClientError::Transaction(error)) if error.is_fatal() => return Err(self.over(&error)),
+                Err(ClientError::Transaction(error)) if is_late(&error) => {}
+                Err(error) => return Err(self.broken(&error.to_string())),
+            }
+            self.check(false).map_err(over)?;
+        }
+    }
+
+    fn judge(&self, error: &ClientError) -> Failure {
+        if let Some((code, why)) = self.producer.client().fatal_error() {
+            return Failure::Over(self.over_with(code, &why));
+        }
+        match error {
+            ClientError::Transaction(error) if error.is_fatal() => Failure::Over(self.over(error)),
+            // Neither done nor to be aborted: nobody knows.
+            ClientError::Transaction(error) if !error.txn_requires_abort() => {
+                Failure::Over(self.broken(&error.string()))
+            }
+            other => Failure::Passing(self.hide(&other.to_string()).into()),
+        }
+    }
+
+    fn over(&self, error: &RDKafkaError) -> ScribeError {
+        self.over_with(error.code(), &error.string())
+    }
+
+    fn over_with(&self, code: RDKafkaErrorCode, why: &str) -> ScribeError {
+        use RDKafkaErrorCode as Code;
+        match code {
+            Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
+                ScribeError::Fenced { partition: self.shared.partition }
+            }
+            _ => self.broken(why),
+        }
+    }
+
+    fn broken(&self, why: &str) -> ScribeError {
+        ScribeError::Broken { partition: self.shared.partition, why: self.hide(why).into() }
+    }
+
+    fn hide(&self, text: &str) -> String {
+        self.shared.settings.log("").hide(text)
+    }
+}
+
+/// Whether a call has only taken too long, and is to be repeated.
+fn is_late(error: &RDKafkaError) -> bool {
+    error.is_retriable() || error.code() == RDKafkaErrorCode::OperationTimedOut
+}

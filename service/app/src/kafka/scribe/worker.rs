@@ -1,0 +1,160 @@
+//! The thread of a scribe: takes jobs, puts them into transactions, and answers.
+
+use super::jobs::{Job, Order, Waiting};
+use super::transaction::{Failure, Ledger};
+use super::{ScribeError, Shared};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+use tracing::{error, warn};
+
+/// How long a transaction waits for more jobs while there are none, so that those of many moments share one: a transaction
+/// costs its coordinator and every partition in it some writes.
+const LINGER: Duration = Duration::from_millis(20);
+/// Age at which a transaction takes no more jobs; what it has is then committed within milliseconds (PROTOCOL: 100 ms).
+const INTAKE: Duration = Duration::from_millis(80);
+/// How long the records of a transaction may be on their way before it is tried again: librdkafka finds another leader
+/// within it, if there is one.
+const ON_THE_WAY: Duration = Duration::from_secs(10);
+/// How long a thread with nothing to do sleeps before it looks what the client has to say.
+const IDLE: Duration = Duration::from_millis(500);
+/// How long it waits for the client while records are on their way.
+const LOOK: Duration = Duration::from_millis(1);
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    orders: Receiver<Order>,
+    ledger: Ledger,
+    waiting: Waiting,
+    /// Nobody can send orders any more.
+    is_left: bool,
+}
+
+impl Worker {
+    /// Makes the producer and initialises its transactions, within this time.
+    pub(super) fn start(shared: Arc<Shared>, orders: Receiver<Order>, within: Duration) -> Result<Self, ScribeError> {
+        let ledger = Ledger::open(Arc::clone(&shared), within)?;
+        Ok(Self { shared, orders, ledger, waiting: Waiting::default(), is_left: false })
+    }
+
+    pub(super) fn run(mut self) {
+        let over = loop {
+            let Some(job) = self.next() else { break self.shared.closed() };
+            if let Err(over) = self.transact(job) {
+                break over;
+            }
+        };
+        if !matches!(over, ScribeError::Closed { .. }) {
+            error!(error = %over, "checkpoints and alerts of a partition stand still until it is taken over; decisions go on");
+        }
+        let _ = self.shared.over.set(over.clone());
+        self.waiting.fail_all(&over);
+        // Until nobody can ask any more, so that everybody hears why.
+        let refused = self.orders.try_iter().filter_map(|order| match order {
+            Order::Write(job) => Some(job),
+            Order::Close => None,
+        });
+        refused.for_each(|job| job.answer(Err(over.clone())));
+    }
+
+    /// The next job; `None` at the end.
+    fn next(&mut self) -> Option<Job> {
+        loop {
+            self.take_orders();
+            if self.shared.is_due() {
+                return None;
+            }
+            let now = self.shared.clock.instant();
+            if let Some(job) = self.waiting.next(now) {
+                return Some(job);
+            }
+            if self.waiting.is_empty() && (self.is_left || self.shared.until().is_some()) {
+                return None;
+            }
+            let wait = self.waiting.until_next(now).unwrap_or(IDLE).min(IDLE);
+            if self.is_left {
+                std::thread::sleep(wait);
+                continue;
+            }
+            match self.orders.recv_timeout(wait) {
+                Ok(order) => self.take(order),
+                Err(RecvTimeoutError::Timeout) => self.ledger.look(Duration::ZERO),
+                Err(RecvTimeoutError::Disconnected) => self.is_left = true,
+            }
+        }
+    }
+
+    fn take_orders(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            self.take(order);
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Write(job) => self.waiting.push(job),
+            // When it must end is looked up all the time.
+            Order::Close => {}
+        }
+    }
+
+    /// One transaction, with this job and others that came. An error ends the scribe.
+    fn transact(&mut self, first: Job) -> Result<(), ScribeError> {
+        let mut jobs = vec![first];
+        let written = self.write(&mut jobs).and_then(|()| self.ledger.commit());
+        let failed = match written {
+            Ok(()) => {
+                jobs.into_iter().for_each(|job| job.answer(Ok(())));
+                return Ok(());
+            }
+            Err(Failure::Passing(why)) => self.ledger.abort().map(|()| why),
+            Err(Failure::Over(over)) => Err(over),
+        };
+        match failed {
+            Ok(why) => {
+                let partition = self.shared.partition;
+                let retry = self.waiting.take_back(jobs, self.shared.clock.instant());
+                warn!(
+                    partition,
+                    retry_ms = retry.as_millis() as u64,
+                    "a transaction was aborted and is tried again: {why}"
+                );
+                Ok(())
+            }
+            Err(over) => {
+                jobs.into_iter().for_each(|job| job.answer(Err(over.clone())));
+                Err(over)
+            }
+        }
+    }
+
+    /// Sends the job, and those that come while its transaction is young, until all of it is there.
+    fn write(&mut self, jobs: &mut Vec<Job>) -> Result<(), Failure> {
+        let clock = self.shared.clock.clone();
+        let begun = clock.instant();
+        let alone = jobs.iter().any(Job::goes_alone);
+        self.ledger.begin()?;
+        for message in jobs.iter().flat_map(|job| &job.messages) {
+            self.ledger.send(message)?;
+        }
+        loop {
+            let age = clock.since(begun);
+            self.take_orders();
+            if !alone
+                && age < INTAKE
+                && let Some(job) = self.waiting.next_untried()
+            {
+                let sent = job.messages.iter().try_for_each(|message| self.ledger.send(message));
+                jobs.push(job);
+                sent?;
+                continue;
+            }
+            let waits = !alone && age < LINGER && !self.is_left && self.shared.until().is_none();
+            if !waits && self.ledger.on_the_way() == 0 {
+                return Ok(());
+            }
+            self.ledger.check(age > ON_THE_WAY)?;
+            self.ledger.look(LOOK);
+        }
+    }
+}

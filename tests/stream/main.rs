@@ -1,0 +1,109 @@
+//! Events from the topics of a real broker: every record leaves exactly one journal record, in the order of offsets,
+//! whatever happens to the service or to the broker on the way (I6).
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+
+mod books;
+mod records;
+mod starts;
+
+use serde_json::Value;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+use verdict_tests::servers::{Kafka, Topics};
+use verdict_tests::{Builder, Service, finish, replay, until};
+
+/// Partitions of the journal and of the topics: few, so that each has something to do.
+const PARTITIONS: u32 = 4;
+
+/// Settings of whatever speaks to these topics.
+fn settings(kafka: &Kafka, prefix: &str) -> Vec<(OsString, OsString)> {
+    [
+        ("VERDICT__KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers().to_owned()),
+        ("VERDICT__KAFKA__TOPIC_PREFIX", prefix.to_owned()),
+        ("VERDICT__DATA__PARTITIONS", PARTITIONS.to_string()),
+        ("VERDICT__DATA__CHECKPOINT_SECS", "1".to_owned()),
+    ]
+    .map(|(name, value)| (name.into(), value.into()))
+    .into()
+}
+
+/// A service that consumes these topics.
+fn consuming(kafka: &Kafka, prefix: &str, folder: TempDir) -> Builder {
+    let builder = Service::builder().folder(folder);
+    settings(kafka, prefix).into_iter().fold(builder, |builder, (name, value)| builder.env(name, value))
+}
+
+/// Sends a record to a partition of a topic, acknowledged.
+fn produce(kafka: &Kafka, topic: &str, partition: u32, key: &str, value: &str) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("value");
+    std::fs::write(&file, value).unwrap();
+    let partition = partition.to_string();
+    let args = ["-P", "-b", kafka.bootstrap_servers(), "-t", topic, "-p", &partition, "-k", key, "-X", "acks=all"];
+    let mut command = Command::new("kcat");
+    command.args(args).args(["-X", "message.max.bytes=16000000"]).arg(&file).stdin(Stdio::null());
+    let _ = finish(&mut command).success();
+}
+
+/// Records of each partition of a topic, as the broker counts them.
+fn ends(kafka: &Kafka, topic: &str) -> Vec<u64> {
+    let wanted = |partition: u32| {
+        let query = format!("{topic}:{partition}:-1");
+        let mut command = Command::new("kcat");
+        command.args(["-Q", "-b", kafka.bootstrap_servers(), "-t", &query]).stdin(Stdio::null());
+        let said = String::from_utf8(finish(&mut command).success().stdout).unwrap();
+        said.trim().rsplit(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("an offset in {said:?}"))
+    };
+    (0..PARTITIONS).map(wanted).collect()
+}
+
+/// The sum of a metric over its labels.
+fn metric(service: &Service, name: &str) -> f64 {
+    let text = service.get("/metrics").body;
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        if rest.starts_with('{') || rest.starts_with(' ') { line.rsplit(' ').next()?.parse::<f64>().ok() } else { None }
+    });
+    values.sum()
+}
+
+/// Waits until so many records are in the journal since this start.
+#[track_caller]
+fn until_journaled(service: &Service, records: f64) {
+    until("records in the journal", || (metric(service, "verdict_journal_records_total") >= records).then_some(()));
+}
+
+/// Waits until all partitions of the three topics are known to be consumed to their ends.
+#[track_caller]
+fn until_no_lag(service: &Service) {
+    until("no lag", || {
+        let text = service.get("/metrics").body;
+        let lags = text.lines().filter(|line| line.starts_with("verdict_source_lag_records{"));
+        let lags: Vec<bool> = lags.map(|line| line.ends_with(" 0")).collect();
+        (lags.len() == 3 * PARTITIONS as usize && lags.into_iter().all(|none| none)).then_some(())
+    });
+}
+
+/// What `replay --verify` says of a folder.
+#[track_caller]
+fn replayed(folder: &Path) -> Value {
+    replay(folder).success().lines().remove(0)
+}
+
+/// Fails unless every record of these topics has left exactly one journal record.
+#[track_caller]
+fn assert_consumed(kafka: &Kafka, topics: &Topics, verified: &Value) -> u64 {
+    let mut all = 0;
+    for name in ["transactions", "logins", "fraud-labels"] {
+        for (partition, end) in ends(kafka, &topics.name(name)).into_iter().enumerate() {
+            let consumed = &verified["sources"][format!("{}/{partition}", topics.name(name))];
+            let found = (consumed["records"].as_u64().unwrap_or(0), consumed["next_offset"].as_u64().unwrap_or(0));
+            assert_eq!(found, (end, end), "{name}/{partition}: {verified}");
+            all += end;
+        }
+    }
+    all
+}
