@@ -292,10 +292,6 @@ impl Service {
         // Downstream first: what reads the journal, what writes it, what feeds it.
         let projection = ReviewProjection::new(Arc::clone(&journal), Arc::clone(&self.reviews) as _, seed());
         let lag = projection.lag();
-        let projection = actix::spawn(async move {
-            let error = projection.run().await;
-            error!(%error, "alerts stand still until the service is started again; decisions go on");
-        });
         let publishing = self.storage.publishing();
         let mirror = Mirror::start(&self.config, &self.storage)?;
         let lists = ListReplica::new(journal.partitions(), self.config.data.max_list_entries);
@@ -309,6 +305,14 @@ impl Service {
             metrics: self.metrics.clone(),
         };
         let (gateway, starts) = shards.prepare(&self.config, &self.deciding)?;
+        let serving = gateway.clone();
+        let projection = actix::spawn(async move {
+            // Until its partitions are taken over, nobody knows where a journal on Kafka ends.
+            if serving.serving().await.is_ok() {
+                let error = projection.run().await;
+                error!(%error, "alerts stand still until the service is started again; decisions go on");
+            }
+        });
         let labels = ReviewLabels::new(Arc::clone(&self.reviews), self.metrics.clone());
         let labels = actix::spawn(labels.run(reviews::through(gateway.clone(), Clock::System)));
         let desk = Desk::new(Arc::clone(&self.reviews));

@@ -38,8 +38,8 @@ const CHUNK_SECS: f64 = 0.05;
 /// Generate traffic with labelled fraud: logins, transactions and fraud reports, in event-time order.
 ///
 /// Written to stdout it is a history for `verdict backtest`; the same seed gives the same bytes. Sent to a service it
-/// happens now: timestamps are those of sending, and the answers go to stdout, one JSON line each. Sent to the topics of
-/// [kafka] it happens now as well, and a JSON line tells what was sent.
+/// happens now: timestamps are those of sending, and the answers go to stdout, one JSON line each. Sent to
+/// topics it happens now as well, and a JSON line tells what was sent.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   verdict simulate --count 100000 --seed 7 > history.ndjson
@@ -71,7 +71,7 @@ pub struct SimulateArgs {
     /// Where events go: "-" is stdout, http://HOST:PORT a running service, "kafka" the topics of the configuration
     #[arg(long, value_name = "URL|kafka|-", default_value = "-")]
     target: String,
-    /// Configuration file whose [kafka] names the brokers [default: verdict.toml, if it exists]
+    /// Configuration file that names the brokers [default: verdict.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// File with the API key of the service

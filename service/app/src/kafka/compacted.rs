@@ -32,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const QUICK: [(&str, &str); 3] =
     [("fetch.wait.max.ms", "10"), ("fetch.error.backoff.ms", "50"), ("reconnect.backoff.max.ms", "1000")];
 
+/// Takes a record: its offset, key and value.
+type Each<'a> = dyn FnMut(i64, &[u8], Option<&[u8]>) -> ControlFlow<()> + 'a;
 /// Of a key, what no other has.
 type Hash = [u64; 2];
 /// The small records of a partition.
@@ -155,12 +157,7 @@ impl Compacted {
     }
 
     /// Hands out every committed record of a partition from a place on; where the next pass goes on.
-    fn read(
-        &self,
-        partition: u16,
-        from: Option<i64>,
-        each: &mut dyn FnMut(i64, &[u8], Option<&[u8]>) -> ControlFlow<()>,
-    ) -> Result<i64, KafkaError> {
+    fn read(&self, partition: u16, from: Option<i64>, each: &mut Each<'_>) -> Result<i64, KafkaError> {
         let not_said = |error: &ClientError| self.settings.not_said(self.what(partition), error);
         let consumer = self.consumer("read_committed")?;
         let low = self.settled(&consumer, partition)?.low;

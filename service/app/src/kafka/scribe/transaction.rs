@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// How long a call may block before it is looked up whether the scribe must end.
 const STEP: Duration = Duration::from_millis(500);
-/// How long records may take to be given up before an abort is tried all the same.
+/// How long it waits for records that are given up, and for room among those that are not.
 const PURGE_LOOK: Duration = Duration::from_millis(5);
 
 /// Why a transaction was not committed.
@@ -33,14 +33,14 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Makes the producer and fences whoever had its id. Blocks.
-    pub(super) fn open(shared: Arc<Shared>, within: Duration) -> Result<Self, ScribeError> {
-        let Shared { partition, settings, clock, .. } = &*shared;
+    pub(super) fn open(shared: &Arc<Shared>, within: Duration) -> Result<Self, ScribeError> {
+        let Shared { partition, settings, clock, .. } = &**shared;
         let (partition, until) = (*partition, clock.instant() + within);
         let config = settings.transactional_producer(&format!("{}-{partition}", settings.group_id));
         let producer: BaseProducer<ClientLog> =
             BaseProducer::from_config_and_context(&config, settings.log("transactions"))
                 .map_err(|error| ScribeError::NotReady { partition, error: settings.explain(&error) })?;
-        let ledger = Self { shared: Arc::clone(&shared), producer };
+        let ledger = Self { shared: Arc::clone(shared), producer };
         loop {
             let Err(error) = ledger.producer.init_transactions(STEP) else { return Ok(ledger) };
             let again = match &error {
@@ -97,6 +97,12 @@ impl Ledger {
     /// Records that no broker has acknowledged.
     pub(super) fn on_the_way(&self) -> i32 {
         self.producer.in_flight_count()
+    }
+
+    /// Whether a broker answers. Blocks.
+    pub(super) fn is_answered(&self) -> bool {
+        // Of all topics: asking for one by name may create it.
+        self.producer.client().fetch_metadata(None, STEP).is_ok()
     }
 
     /// Whether it is of use to wait any longer.

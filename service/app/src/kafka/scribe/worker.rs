@@ -13,8 +13,9 @@ use tracing::{error, warn};
 const LINGER: Duration = Duration::from_millis(20);
 /// Age at which a transaction takes no more jobs; what it has is then committed within milliseconds (PROTOCOL: 100 ms).
 const INTAKE: Duration = Duration::from_millis(80);
-/// How long the records of a transaction may be on their way before it is tried again: librdkafka finds another leader
-/// within it, if there is one.
+/// How long brokers that answer may leave the records of a transaction lying before it is tried again: another leader is
+/// found within it. While none answers, nothing is aborted: librdkafka sends everything again once one does, and an abort of
+/// what may never have begun would be its end.
 const ON_THE_WAY: Duration = Duration::from_secs(10);
 /// How long a thread with nothing to do sleeps before it looks what the client has to say.
 const IDLE: Duration = Duration::from_millis(500);
@@ -33,7 +34,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Makes the producer and initialises its transactions, within this time.
     pub(super) fn start(shared: Arc<Shared>, orders: Receiver<Order>, within: Duration) -> Result<Self, ScribeError> {
-        let ledger = Ledger::open(Arc::clone(&shared), within)?;
+        let ledger = Ledger::open(&shared, within)?;
         Ok(Self { shared, orders, ledger, waiting: Waiting::default(), is_left: false })
     }
 
@@ -132,6 +133,7 @@ impl Worker {
     fn write(&mut self, jobs: &mut Vec<Job>) -> Result<(), Failure> {
         let clock = self.shared.clock.clone();
         let begun = clock.instant();
+        let mut patient_since = begun;
         let alone = jobs.iter().any(Job::goes_alone);
         self.ledger.begin()?;
         for message in jobs.iter().flat_map(|job| &job.messages) {
@@ -153,7 +155,11 @@ impl Worker {
             if !waits && self.ledger.on_the_way() == 0 {
                 return Ok(());
             }
-            self.ledger.check(age > ON_THE_WAY)?;
+            self.ledger.check(false)?;
+            if clock.since(patient_since) > ON_THE_WAY {
+                self.ledger.check(self.ledger.is_answered())?;
+                patient_since = clock.instant();
+            }
             self.ledger.look(LOOK);
         }
     }

@@ -105,6 +105,8 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
         "verdict_review_labels_waiting 4",
         "verdict_alert_streams 2",
         "verdict_alert_streams_cut_off_total 1",
+        "verdict_skipped_total 1",
+        "verdict_source_lag_records{topic=\"transactions\",partition=\"3\"} 8",
         "verdict_projection_lag_records{projection=\"review\"} 3",
     ] {
         assert_line(&text, line);
@@ -119,6 +121,7 @@ fn every_metric_shown_is_described() {
     DeadLettered { reason: "TOO_OLD" }.emit(&metrics);
     Degraded { reason: "MODEL_TIMEOUT" }.emit(&metrics);
     ProjectionLag { projection: "review", records: 3 }.emit(&metrics);
+    SourceLag { topic: "transactions", partition: 3, records: 8 }.emit(&metrics);
     let text = metrics.render();
     let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert_eq!(names.len(), METRICS, "{text}");

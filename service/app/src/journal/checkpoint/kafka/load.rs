@@ -4,6 +4,7 @@ use super::shape;
 use crate::journal::checkpoint::ProfileSnapshot;
 use crate::journal::{JournalError, Partition};
 use crate::kafka::{Compacted, KafkaError, Small};
+use futures_util::future::try_join_all;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use std::ops::ControlFlow;
@@ -20,28 +21,40 @@ fn failed(error: &KafkaError) -> JournalError {
     JournalError::Store(error.to_string().into())
 }
 
-/// The small records of these partitions.
+/// The small records of these partitions, all at a time: each takes the brokers some hundred milliseconds.
 pub(super) async fn small(
     profiles: Arc<Compacted>,
     partitions: Vec<Partition>,
 ) -> Result<Vec<(Partition, Small)>, JournalError> {
-    let read = move || {
-        let of = |partition: Partition| Ok((partition, profiles.small(partition)?));
-        partitions.into_iter().map(of).collect::<Result<_, KafkaError>>()
+    let read = |partition: Partition| {
+        let profiles = Arc::clone(&profiles);
+        let read = tokio::task::spawn_blocking(move || profiles.small(partition));
+        async move {
+            let read = read.await;
+            let read = read.map_err(|error| JournalError::Store(format!("the reader was stopped: {error}").into()))?;
+            read.map(|small| (partition, small)).map_err(|error| failed(&error))
+        }
     };
-    let read = tokio::task::spawn_blocking(read).await;
-    read.map_err(|error| JournalError::Store(format!("the reader was stopped: {error}").into()))?
-        .map_err(|error| failed(&error))
+    try_join_all(partitions.into_iter().map(read)).await
 }
 
-/// The newest of every profile of these partitions, one partition after the other.
+/// The newest of every profile of these partitions, of all of them at a time.
 pub(super) fn profiles(
     profiles: Arc<Compacted>,
     partitions: Vec<Partition>,
 ) -> BoxStream<'static, Result<ProfileSnapshot, JournalError>> {
     let pages = async move {
         let (pages, read) = mpsc::channel(1);
-        drop(tokio::task::spawn_blocking(move || read_all(&profiles, &partitions, &pages)));
+        for partition in partitions {
+            let (profiles, pages) = (Arc::clone(&profiles), pages.clone());
+            drop(tokio::task::spawn_blocking(move || {
+                if let Err(error) = read_partition(&profiles, partition, &pages) {
+                    // Whoever has stopped reading has heard of another.
+                    let _ = pages.blocking_send(Err(error));
+                }
+            }));
+        }
+        drop(pages);
         stream::unfold(read, async |mut read| Some((read.recv().await?, read)))
     };
     let pages = stream::once(pages).flatten();
@@ -49,18 +62,6 @@ pub(super) fn profiles(
 }
 
 /// Ends early when nobody reads any more.
-fn read_all(profiles: &Compacted, partitions: &[Partition], pages: &mpsc::Sender<Page>) {
-    for partition in partitions {
-        if let Err(error) = read_partition(profiles, *partition, pages) {
-            let _ = pages.blocking_send(Err(error));
-            return;
-        }
-        if pages.is_closed() {
-            return;
-        }
-    }
-}
-
 fn read_partition(profiles: &Compacted, partition: Partition, pages: &mpsc::Sender<Page>) -> Result<(), JournalError> {
     let (mut page, mut bytes, mut damage) = (Vec::new(), 0, None);
     let read = profiles.large(partition, |key, value| {

@@ -8,7 +8,7 @@
 //! a replay begins.
 //!
 //! A load reads each partition twice: first for marks, lists and the places of the newest profiles (24 bytes a user, kept
-//! until they were loaded), then for the profiles themselves, of which some 512 KiB wait for the reader at a time.
+//! until they were loaded), then for the profiles themselves, of which some 256 KiB a partition wait for the reader.
 
 mod load;
 mod shape;
