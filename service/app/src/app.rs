@@ -7,6 +7,7 @@ mod alerts;
 mod base_currency;
 mod brokers;
 mod consuming;
+pub(crate) mod lists;
 mod open_files;
 mod publishing;
 mod reload;
@@ -43,6 +44,7 @@ use actix_web::web::Data;
 use alerts::Desk;
 use anyhow::{Context as _, bail};
 use futures_util::future::join_all;
+use lists::Mirror;
 use publishing::Publishing;
 use reload::{RatesInForce, Reloader};
 use std::net::TcpListener;
@@ -211,7 +213,7 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
         clock: Clock::EventTime,
         lists: ListReplica::new(config.data.partitions, config.data.max_list_entries),
         readiness: Readiness::new(config.actors.shards.into()),
-        begun: nobody(),
+        begun: tell([]),
         metrics: metrics.clone(),
     };
     let (gateway, starts) = shards.prepare(config, deciding)?;
@@ -291,6 +293,7 @@ impl Service {
         let projection = ReviewProjection::new(Arc::clone(&journal), Arc::clone(&self.reviews) as _, seed());
         let lag = projection.lag();
         let publishing = self.storage.publishing();
+        let mirror = Mirror::start(&self.config, &self.storage)?;
         let lists = ListReplica::new(journal.partitions(), self.config.data.max_list_entries);
         let shards = Shards {
             journal,
@@ -298,7 +301,7 @@ impl Service {
             clock: Clock::System,
             lists: Arc::clone(&lists),
             readiness: self.readiness.clone(),
-            begun: publishing.as_ref().map_or_else(nobody, Publishing::begun),
+            begun: tell(publishing.iter().map(Publishing::begun).chain(mirror.iter().map(Mirror::begun))),
             metrics: self.metrics.clone(),
         };
         let (gateway, starts) = shards.prepare(&self.config, &self.deciding)?;
@@ -333,6 +336,7 @@ impl Service {
         let handle = server.handle();
         let mut lags: Vec<(&'static str, Behind)> = vec![("review", Box::new(move || lag.records()))];
         lags.extend(publishing.as_ref().map(|publishing| ("outbox", Box::new(publishing.lag()) as Behind)));
+        lags.extend(mirror.as_ref().map(|mirror| ("lists", Box::new(mirror.lag()) as Behind)));
         let upkeep = actix::spawn(self.upkeep(gateway.clone(), lists, lags, streams.clone()));
         let reloader = Reloader {
             config: self.config.clone(),
@@ -374,7 +378,8 @@ impl Service {
         if tokio::time::timeout(patience, handle.stop(true)).await.is_err() {
             info!("some callers did not read their last answers");
         }
-        let tasks = [reloading, upkeep, projection, labels, feed];
+        let tasks: Vec<JoinHandle<()>> =
+            [reloading, upkeep, projection, labels, feed].into_iter().chain(mirror.map(|mirror| mirror.task)).collect();
         tasks.iter().for_each(JoinHandle::abort);
         // Only then have they let go of the journal, which closes with the last who holds it.
         drop(join_all(tasks).await);
@@ -441,9 +446,10 @@ impl Service {
     }
 }
 
-/// A service that has nothing to do when an epoch begins.
-fn nobody() -> Begun {
-    Arc::new(|_| ())
+/// Tells all of these when an epoch begins.
+fn tell(all: impl IntoIterator<Item = Begun>) -> Begun {
+    let all: Vec<Begun> = all.into_iter().collect();
+    Arc::new(move |partitions| all.iter().for_each(|begun| begun(partitions)))
 }
 
 /// What tells the waits of this service from those of others that failed at the same moment.

@@ -13,6 +13,7 @@ mod kafka;
 mod layers;
 mod parts;
 mod postgres;
+mod redis;
 mod secret;
 mod section;
 
@@ -21,6 +22,7 @@ pub use http::{ApiKeyConfig, HttpConfig, RateConfig, Scope};
 pub use kafka::{KafkaConfig, refused_property};
 pub use parts::{ActorsConfig, DataConfig, DecideConfig, ModelConfig, RulesConfig};
 pub use postgres::PostgresConfig;
+pub use redis::RedisConfig;
 pub use secret::Secret;
 
 use layers::{File, Findings, Layers, PREFIX, TextSetting, suggestion};
@@ -33,10 +35,7 @@ pub const DEFAULT_FILE: &str = "verdict.toml";
 /// Log filter when `RUST_LOG` is not set; the HTTP server announces its threads, which `listening` says better.
 const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn";
 
-const SECTIONS: [&str; 8] = ["http", "data", "actors", "decide", "rules", "model", "kafka", "postgres"];
-
-/// Sections of the design that nothing reads yet: accepting them would promise servers that are not used.
-const LATER_SECTIONS: [&str; 1] = ["redis"];
+const SECTIONS: [&str; 9] = ["http", "data", "actors", "decide", "rules", "model", "redis", "kafka", "postgres"];
 
 /// The whole configuration, valid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +56,8 @@ pub struct Config {
     pub kafka: Option<KafkaConfig>,
     /// `[postgres]`; `None` keeps alerts and reviews in a file of the data folder.
     pub postgres: Option<PostgresConfig>,
+    /// `[redis]`; `None` keeps no mirror of the lists.
+    pub redis: Option<RedisConfig>,
     /// Log directives in the syntax of `RUST_LOG`, which sets them; `None` stands for `info` and a quiet HTTP server.
     pub log_filter: Option<String>,
 }
@@ -154,6 +155,7 @@ impl Config {
             model: ModelConfig::read(Section::new("model", &layers, &mut findings), environment.ort_dylib_path),
             kafka: KafkaConfig::read(Section::new("kafka", &layers, &mut findings)),
             postgres: PostgresConfig::read(Section::new("postgres", &layers, &mut findings)),
+            redis: RedisConfig::read(Section::new("redis", &layers, &mut findings)),
             log_filter: environment.log_filter,
         };
         config.cross_check(&layers, &mut findings);
@@ -260,10 +262,6 @@ fn override_of(name: &str, rest: &str, text: String, findings: &mut Findings) ->
         findings.push(place, format!("unknown variable; names are in capitals: `{meant}`"));
         return None;
     }
-    if LATER_SECTIONS.contains(&lower_section.as_str()) {
-        findings.push(place, later(&lower_section));
-        return None;
-    }
     if !SECTIONS.contains(&lower_section.as_str()) {
         let hint = suggestion(&lower_section, &SECTIONS, |section| variable(section, &lower_key));
         findings.push(place, format!("unknown section `{lower_section}`{hint}"));
@@ -275,9 +273,7 @@ fn override_of(name: &str, rest: &str, text: String, findings: &mut Findings) ->
 fn check_sections(layers: &Layers<'_>, findings: &mut Findings) {
     for (name, value) in layers.file.iter().flat_map(File::table) {
         let section: &str = name.get_ref();
-        if LATER_SECTIONS.contains(&section) {
-            findings.push_setting(section, layers.place_of_span(name.span()), &later(section));
-        } else if !SECTIONS.contains(&section) {
+        if !SECTIONS.contains(&section) {
             let hint = suggestion(section, &SECTIONS, |known| format!("[{known}]"));
             findings.push_setting(section, layers.place_of_span(name.span()), &format!("unknown section{hint}"));
         } else if !value.get_ref().is_table() {
@@ -286,10 +282,6 @@ fn check_sections(layers: &Layers<'_>, findings: &mut Findings) {
             findings.push_setting(section, layers.place_of_span(value.span()), &message);
         }
     }
-}
-
-fn later(section: &str) -> String {
-    format!("[{section}] is not supported by this version yet; remove it")
 }
 
 #[cfg(test)]

@@ -162,15 +162,13 @@ fn errors_of_all_layers_come_together() {
             "VERDICT__DECIDE__DEADLINE: unknown variable; did you mean `VERDICT__DECIDE__DEADLINE_MS`?",
             "VERDICT__DECIDE__MAX_IN_FLIGHT: decide.max_in_flight: expected an integer from 1 to 1000000, found \"many\"",
             "VERDICT__DECID__MAX_IN_FLIGHT: unknown section `decid`; did you mean `VERDICT__DECIDE__MAX_IN_FLIGHT`?",
-            "VERDICT__REDIS__URL: [redis] is not supported by this version yet; remove it",
             "VERDICT__data__DIR: unknown variable; names are in capitals: `VERDICT__DATA__DIR`",
         ],
     );
 }
 
 #[test]
-fn sections_that_come_later_are_refused() {
-    refuses("[redis]\n", &[], &["verdict.toml:1:2: redis: [redis] is not supported by this version yet; remove it"]);
+fn a_section_is_a_table() {
     refuses(
         "http = 3",
         &[],

@@ -34,6 +34,12 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), postcard::Error>
     }
 }
 
+/// Whether the stored form may be that of a list change: no version but the second has a shape for one.
+#[must_use]
+pub fn may_be_list_change(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&record_v2::VERSION)
+}
+
 /// Reads many records, sharing among neighbours what they have in common.
 #[derive(Debug, Default)]
 pub struct Decoder {

@@ -1,7 +1,7 @@
 //! One suite for every implementation of the port.
 
 use super::kafka;
-use super::record::Record;
+use super::record::{Body, Record};
 use super::simulated::{Disk, SimJournal};
 use super::{AppendError, DirLock, Journal, LogJournal, MemoryJournal, Partition, Wanted, samples};
 use crate::traffic::dice::Dice;
@@ -209,6 +209,31 @@ async fn what_goes_out_on_topics_is_asked_for() {
         let mut found: Vec<Record> = stream.try_collect().await.expect("replays");
         found.retain(|record| record.n % 3 != 2);
         assert_eq!(found, [1, 3, 4, 6, 7].map(of));
+    }
+}
+
+#[tokio::test]
+async fn list_changes_alone_are_asked_for() {
+    let blocked = samples::one_of_each().into_iter().map(|record| record.body);
+    let blocks = |body: &Body| matches!(body, Body::Decision(decided) if decided.decision.block_entry.is_some());
+    let blocked = blocked.into_iter().find(blocks).expect("a sample that blocks its user");
+    for Subject { journal, _dir } in subjects().await {
+        let epochs = own(&*journal).await;
+        let body = |n: u64| match n {
+            1 | 6 => samples::list_changes().remove(0).body,
+            4 => blocked.clone(),
+            n => samples::decision(0, 0, n).body,
+        };
+        for n in 0..9 {
+            let records = (0..PARTITIONS).map(|p| samples::with(p, epochs[usize::from(p)], n, body(n)));
+            journal.append(records.collect()).await.expect("durable");
+        }
+        // Others may come as well, but no change may be missing, and none comes twice.
+        let stream = journal.replay(vec![(0, 2), (2, 0)], Wanted::Lists);
+        let found: Vec<Record> = stream.try_collect().await.expect("replays");
+        let changes = found.iter().filter(|record| [1, 4, 6].contains(&record.n));
+        let changes: Vec<_> = changes.map(|record| (record.partition, record.n)).collect();
+        assert_eq!(changes, [(2, 1), (0, 4), (2, 4), (0, 6), (2, 6)]);
     }
 }
 

@@ -80,10 +80,13 @@ impl Journal for MemoryJournal {
     }
 
     fn replay(&self, from: Cursor, wanted: Wanted) -> BoxStream<'_, Result<Record, JournalError>> {
-        let passes = |record: &Record| match &record.body {
-            Body::Decision(decided) => wanted == Wanted::Everything || decided.decision.alert,
-            Body::DeadLetter { .. } => wanted != Wanted::Alerts,
-            _ => wanted == Wanted::Everything,
+        let passes = |record: &Record| match (wanted, &record.body) {
+            (Wanted::Everything, _) | (Wanted::Lists, Body::List(_)) | (Wanted::Published, Body::DeadLetter { .. }) => {
+                true
+            }
+            (Wanted::Alerts | Wanted::Published, Body::Decision(decided)) => decided.decision.alert,
+            (Wanted::Lists, Body::Decision(decided)) => decided.decision.block_entry.is_some(),
+            (Wanted::Alerts | Wanted::Published | Wanted::Lists, _) => false,
         };
         let wanted = |record: &Arc<Record>| {
             from.iter().any(|&(partition, n)| partition == record.partition && record.n >= n) && passes(record)

@@ -210,6 +210,8 @@ pub enum Wanted {
     Alerts,
     /// Those, and dead letters: what goes out on topics; any other record may be left out.
     Published,
+    /// Changes of list entries, and decisions that make one; any other record may be left out.
+    Lists,
 }
 
 /// The port.

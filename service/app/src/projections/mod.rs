@@ -5,6 +5,9 @@
 //! nothing here is ever read to decide.
 
 pub mod alert_feed;
+mod back_off;
+mod lag;
+pub mod lists;
 pub mod outbox;
 pub mod review;
 pub mod review_labels;

@@ -70,6 +70,14 @@ struct EntryJson<'a> {
 }
 
 #[derive(Serialize)]
+struct MirroredJson<'a> {
+    reason: &'a str,
+    source: &'static str,
+    alert_id: Option<String>,
+    expires_at: Option<Rfc3339>,
+}
+
+#[derive(Serialize)]
 struct PageJson<'a> {
     #[serde(serialize_with = "entries")]
     entries: &'a [(ListKey, ListEntry)],
@@ -95,6 +103,17 @@ fn entries<S: Serializer>(entries: &&[(ListKey, ListEntry)], serializer: S) -> R
 /// Appends an entry as JSON.
 pub fn entry_to_json(key: &ListKey, entry: &ListEntry, out: &mut Vec<u8>) {
     super::append(&entry_json(key, entry), out);
+}
+
+/// Appends what other systems read of an entry whose list, kind and value they know.
+pub fn mirrored_to_json(entry: &ListEntry, out: &mut Vec<u8>) {
+    let mirrored = MirroredJson {
+        reason: &entry.reason,
+        source: entry.source().name(),
+        alert_id: entry.alert_id.map(|id| id.to_string()),
+        expires_at: entry.expires_at.map(Rfc3339),
+    };
+    super::append(&mirrored, out);
 }
 
 /// Appends a page as JSON.
@@ -178,6 +197,10 @@ mod tests {
             r#""alert_id":"00000000-0000-0000-0000-000000000007","expires_at":"2026-11-23T12:00:00.000Z"}"#
         );
         assert_eq!(String::from_utf8(out).expect("UTF-8"), first);
+        let mut out = Vec::new();
+        mirrored_to_json(&entry, &mut out);
+        let mirrored = format!("{{{}", &first[first.find(r#""reason""#).expect("a reason")..]);
+        assert_eq!(String::from_utf8(out).expect("UTF-8"), mirrored);
         let asked = ListEntry { alert_id: None, expires_at: None, ..entry.clone() };
         let next = Some((ListKind::Merchant, "m-3".into()));
         let mut out = Vec::new();

@@ -8,7 +8,7 @@ use super::consumer::{Lent, Pool};
 use super::counting::{Counter, Verdict};
 use super::entry::{self, Entry, Refused};
 use super::tail::offset_of;
-use crate::journal::codec::Decoder;
+use crate::journal::codec::{self, Decoder};
 use crate::journal::ledger::Key;
 use crate::journal::record::Record;
 use crate::journal::{Cursor, JournalError, Partition, Position, Wanted};
@@ -274,6 +274,7 @@ fn take(
         Wanted::Everything => true,
         Wanted::Alerts => alert,
         Wanted::Published => alert || dead_letter,
+        Wanted::Lists => alert || codec::may_be_list_change(bytes),
     };
     if n < span.first_n || !is_wanted {
         return Ok(None);

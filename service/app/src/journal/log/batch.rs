@@ -280,6 +280,11 @@ impl Frame<'_> {
         self.flags & ALERT != 0
     }
 
+    /// Whether it may put an entry on a list or take one off: a block that does so raises an alert, as every block does.
+    pub(super) fn may_change_lists(&self) -> bool {
+        self.raises_alert() || codec::may_be_list_change(self.record)
+    }
+
     /// The record, which must be the one that the frame announces.
     pub(super) fn decode(&self, decoder: &mut Decoder) -> Result<Record, String> {
         let named = |what: &dyn std::fmt::Display| format!("record {} of partition {}: {what}", self.n, self.partition);

@@ -254,7 +254,11 @@ impl Scan {
         let Some(head) = self.walk.head()? else { return Ok(None) };
         let Self { walk, floors, wanted, decoder } = self;
         let (records, chain) = walk.verified(&head, walk.chain.clone(), |frame| {
-            let passes = *wanted != Wanted::Alerts || frame.raises_alert();
+            let passes = match wanted {
+                Wanted::Everything | Wanted::Published => true,
+                Wanted::Alerts => frame.raises_alert(),
+                Wanted::Lists => frame.may_change_lists(),
+            };
             let wanted = passes && frame.n >= floors.0[usize::from(frame.partition)];
             wanted.then(|| frame.decode(decoder)).transpose()
         })?;

@@ -7,15 +7,16 @@
 //! moved, as a rebuild does, is noticed within some seconds and read on from. Dropping [`ReviewProjection::run`] at any
 //! point is safe.
 
-mod back_off;
 #[cfg(test)]
 mod tests;
 
+pub use super::lag::Lag;
+
+use super::back_off::BackOff;
 use super::review_store::{DecidedAt, Move, ProjectionStore, ReviewError, Stretch};
 use crate::journal::record::{Body, Record};
 use crate::journal::{Cursor, Journal, JournalError, Partition, Wanted};
 use crate::wire::alert::Alert;
-use back_off::BackOff;
 use futures_util::TryStreamExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,28 +74,6 @@ impl ProjectionError {
     }
 }
 
-/// How far the projection is behind; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Lag {
-    durable: watch::Receiver<Vec<u64>>,
-    reflected: watch::Receiver<Vec<u64>>,
-}
-
-impl Lag {
-    /// Durable records that are not reflected yet.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        let (durable, reflected) = (self.durable.borrow(), self.reflected.borrow());
-        durable.iter().zip(reflected.iter()).map(|(end, next)| end.saturating_sub(*next)).sum()
-    }
-
-    /// For every partition the first record that is not reflected; changes as the projection advances.
-    #[must_use]
-    pub fn reflected(&self) -> watch::Receiver<Vec<u64>> {
-        self.reflected.clone()
-    }
-}
-
 /// See the module.
 pub struct ReviewProjection {
     journal: Arc<dyn Journal>,
@@ -137,7 +116,7 @@ impl ReviewProjection {
     /// How far it is behind.
     #[must_use]
     pub fn lag(&self) -> Lag {
-        Lag { durable: self.journal.durable(), reflected: self.reflected.subscribe() }
+        Lag::new(self.journal.durable(), self.reflected.subscribe())
     }
 
     /// Follows the journal until it is dropped. Failures that may pass are tried again with back-off; what it returns
