@@ -1,9 +1,10 @@
 //! The books balance: what was produced is what was decided, remembered, seen before, refused and skipped.
 
 use super::{
-    PARTITIONS, assert_consumed, consuming, metric, produce, replayed, settings, until_journaled, until_no_lag,
+    PARTITIONS, assert_consumed, committed, consuming, listed_alerts, metric, produce, replayed, settings,
+    until_journaled, until_no_lag,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use verdict_tests::servers::{Kafka, KafkaOptions};
 use verdict_tests::{Payment, command, finish, until};
@@ -36,7 +37,21 @@ fn they_balance_over_noise_and_two_kills() {
     assert!(rest <= 11_000.0, "the first two left 9,000 records, and this one {rest}");
     let text = service.get("/metrics").body;
     assert!(text.contains("verdict_dead_letters_total{reason=\"NOT_JSON\"}"), "{text}");
-    let verified = replayed(service.terminate().folder.path());
+    // What went out, went out once, whatever was killed on the way.
+    let alerts = until("every alert on its topic", || {
+        let mut listed = listed_alerts(&service);
+        let published = committed(kafka, &topics.name("fraud-alerts"), "%s\n");
+        let id =
+            |alert: &String| serde_json::from_str::<Value>(alert).unwrap()["alert_id"].as_str().unwrap().to_owned();
+        let mut published: Vec<String> = published.iter().map(id).collect();
+        listed.sort_unstable();
+        published.sort_unstable();
+        (metric(&service, "verdict_projection_lag_records") == 0.0 && listed == published).then_some(listed)
+    });
+    assert!(alerts.len() > 50 && alerts.windows(2).all(|two| two[0] != two[1]), "{alerts:?}");
+    let letters = committed(kafka, &topics.name("dead-letters"), "%p/%o\n").len() as u64;
+    let verified = replayed(kafka, topics.prefix(), service.terminate().folder.path());
+    assert_eq!(letters, book(&verified, "dead_letters"), "{verified}");
     assert_eq!(assert_consumed(kafka, &topics, &verified), 20_000);
     let all: u64 = sent["sent"].as_object().unwrap().values().map(|sent| sent.as_u64().unwrap()).sum();
     let kinds = ["decisions", "logins", "labels", "duplicates", "dead_letters", "skipped"];
@@ -61,14 +76,18 @@ fn a_broker_that_goes_and_comes_back_costs_nothing() {
     };
     decided(4.0);
     kafka.kill();
-    // Whoever asks over HTTP notices nothing.
-    let answer = service.post("/v1/decide", &Payment::new("u-1", "t-2", "1.00").text());
-    assert_eq!(answer.json()["durable"], true, "{}", answer.body);
+    // Nothing becomes durable now, and nobody is told that it did.
+    let payment = Payment::new("u-1", "t-2", "1.00").text();
+    let answer = service.post("/v1/decide", &payment);
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("JOURNAL_LATE")), "{}", answer.body);
     kafka.restart();
     (4..8).for_each(pay);
     decided(9.0);
+    let answer = service.post("/v1/decide", &payment);
+    let told = answer.json();
+    assert_eq!((&told["durable"], &told["duplicate"]), (&json!(true), &json!(true)), "{}", answer.body);
     until_no_lag(&service);
-    let verified = replayed(service.terminate().folder.path());
+    let verified = replayed(&kafka, "", service.terminate().folder.path());
     assert_eq!((book(&verified, "decisions"), book(&verified, "dead_letters")), (9, 0), "{verified}");
     let skipped = book(&verified, "skipped");
     assert_eq!(skipped + 8, verified["records"].as_u64().unwrap() - 1, "{verified}");

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use verdict_tests::servers::{Kafka, Topics};
-use verdict_tests::{Builder, Service, finish, replay, until};
+use verdict_tests::{Builder, Service, command, finish, until};
 
 /// Partitions of the journal and of the topics: few, so that each has something to do.
 const PARTITIONS: u32 = 4;
@@ -60,6 +60,28 @@ fn ends(kafka: &Kafka, topic: &str) -> Vec<u64> {
     (0..PARTITIONS).map(wanted).collect()
 }
 
+/// Everything that is committed in a topic, printed as kcat's format says.
+fn committed(kafka: &Kafka, topic: &str, format: &str) -> Vec<String> {
+    let mut command = Command::new("kcat");
+    command.args(["-C", "-e", "-q", "-b", kafka.bootstrap_servers(), "-t", topic, "-f", format]);
+    command.args(["-X", "isolation.level=read_committed"]).stdin(Stdio::null());
+    let said = String::from_utf8(finish(&mut command).success().stdout).unwrap();
+    said.lines().map(str::to_owned).collect()
+}
+
+/// Every alert id that the service lists.
+fn listed_alerts(service: &Service) -> Vec<String> {
+    let (mut ids, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = service.get(&format!("/v1/alerts?limit=200{cursor}")).json();
+        ids.extend(
+            page["alerts"].as_array().unwrap().iter().map(|alert| alert["alert_id"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next_cursor"].as_str() else { return ids };
+        cursor = format!("&cursor={next}");
+    }
+}
+
 /// The sum of a metric over its labels.
 fn metric(service: &Service, name: &str) -> f64 {
     let text = service.get("/metrics").body;
@@ -87,10 +109,12 @@ fn until_no_lag(service: &Service) {
     });
 }
 
-/// What `replay --verify` says of a folder.
+/// What `replay --verify` says of the journal in these topics, once the service has ended.
 #[track_caller]
-fn replayed(folder: &Path) -> Value {
-    replay(folder).success().lines().remove(0)
+fn replayed(kafka: &Kafka, prefix: &str, ended: &Path) -> Value {
+    let mut replay = command(["replay", "--verify", "--config", "/dev/null", "--data-dir"]);
+    replay.arg(ended.join("data")).envs(settings(kafka, prefix));
+    finish(&mut replay).success().lines().remove(0)
 }
 
 /// Fails unless every record of these topics has left exactly one journal record.

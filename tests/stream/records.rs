@@ -40,7 +40,7 @@ fn decided_over_http_it_is_a_duplicate_on_the_topic() {
     assert_eq!(metric(&service, "verdict_duplicates_total"), 1.0);
     let text = service.get("/metrics").body;
     assert!(text.contains("verdict_dead_letters_total{reason=\"ID_REUSED\"} 1"), "{text}");
-    let verified = replayed(service.terminate().folder.path());
+    let verified = replayed(kafka, topics.prefix(), service.terminate().folder.path());
     assert_eq!(books(&verified), [1, 0, 0, 1, 1, 0], "{verified}");
     assert_eq!(assert_consumed(kafka, &topics, &verified), 2);
 }
@@ -64,7 +64,7 @@ fn a_stray_is_moved_and_what_is_no_event_is_kept() {
     until_no_lag(&service);
     let profile = service.get("/v1/users/u-1/profile").json();
     assert_eq!(profile["recent"].as_array().map_or(0, Vec::len), 1, "{profile}");
-    let verified = replayed(service.terminate().folder.path());
+    let verified = replayed(kafka, topics.prefix(), service.terminate().folder.path());
     assert_eq!(books(&verified), [1, 1, 1, 0, 5, 1], "{verified}");
     assert_eq!(assert_consumed(kafka, &topics, &verified), 9, "the one that was moved is there twice");
 }

@@ -1,9 +1,11 @@
 //! What a start refuses, and what stops a source.
 
 use super::{PARTITIONS, consuming, produce, until_journaled, until_no_lag};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
-use verdict_tests::servers::{Kafka, KafkaOptions};
-use verdict_tests::{Payment, until};
+use verdict_tests::servers::Kafka;
+use verdict_tests::{Payment, finish, until};
 
 #[test]
 fn topics_that_are_missing_or_too_small_are_refused() {
@@ -19,26 +21,42 @@ fn topics_that_are_missing_or_too_small_are_refused() {
     assert!(told.contains("at least 4 partitions, as many as the journal has, found 3"), "{told}");
 }
 
+/// Removes a topic, and waits until nobody knows it any more.
+fn remove(kafka: &Kafka, topic: &str) {
+    let libs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/kafka-4.3.1/libs/*");
+    let mut java = Command::new("java");
+    java.args(["-Xmx128m", "-cp"]).arg(libs).arg("org.apache.kafka.tools.TopicCommand");
+    java.args(["--bootstrap-server", kafka.bootstrap_servers(), "--delete", "--topic", topic]).stdin(Stdio::null());
+    let _ = finish(&mut java).success();
+    until("the topic to be gone", || {
+        let mut listing = Command::new("kcat");
+        listing.args(["-L", "-b", kafka.bootstrap_servers()]).stdin(Stdio::null());
+        let said = String::from_utf8(finish(&mut listing).success().stdout).unwrap();
+        (!said.contains(&format!("\"{topic}\""))).then_some(())
+    });
+}
+
 #[test]
 fn an_offset_that_is_gone_stops_its_source_and_says_so() {
-    let fresh = || Kafka::start(KafkaOptions { partitions: PARTITIONS, ..KafkaOptions::default() });
-    let kafka = fresh();
-    let service = consuming(&kafka, "", TempDir::new().unwrap()).start();
+    let kafka = Kafka::shared();
+    let topics = kafka.fresh_topics("gone", PARTITIONS);
+    let name = topics.name("transactions");
+    let service = consuming(kafka, topics.prefix(), TempDir::new().unwrap()).start();
     for id in 0..3 {
-        produce(&kafka, "transactions", 0, "", &Payment::new("u-1", &format!("t-{id}"), "1.00").text());
+        produce(kafka, &name, 0, "", &Payment::new("u-1", &format!("t-{id}"), "1.00").text());
     }
     // Whether or not it is moved: three records of partition 0.
     until_journaled(&service, 3.0);
     until_no_lag(&service);
     let folder = service.terminate().folder;
-    drop(kafka);
-    let empty = fresh();
-    let service = consuming(&empty, "", folder).spawn_only();
+    remove(kafka, &name);
+    kafka.create_topic(&name, PARTITIONS, &[]);
+    let service = consuming(kafka, topics.prefix(), folder).spawn_only();
     let report = until("a source that stands still", || {
         let answer = service.try_request("GET", "/readyz", &[], "").ok()?;
         (answer.status == 503 && answer.body.contains("not in the topic any more")).then_some(answer.body)
     });
-    assert!(report.contains("transactions/0"), "{report}");
+    assert!(report.contains(&format!("{name}/")), "{report}");
     // What comes over HTTP is decided all the same.
     let answer = service.post("/v1/decide", &Payment::new("u-1", "t-9", "1.00").text());
     assert_eq!(answer.status, 200, "{}", answer.body);

@@ -252,11 +252,11 @@ impl Service {
         let deciding = Deciding::load(&config)?;
         let dir = &config.data.dir;
         let lock = DirLock::acquire(dir)?;
+        let topics = consuming::Topics::find(&config).await?;
         let storage = Storage::open(&config, lock.clone()).await?;
         let journal = &*storage.journal;
         base_currency::check(deciding.rules().rates().base(), dir, journal).await?;
         deciding.archive(dir)?;
-        let topics = consuming::Topics::find(&config, journal.partitions()).await?;
         let metrics = Metrics::new();
         let reviews = review_store::open(&config, journal.partitions()).await?;
         let listen = config.http.listen;

@@ -12,6 +12,8 @@ from .topics import PARTITIONS
 
 # Tables and keys of verdict.toml, and where the servers' details have their values.
 CONFIG = [("kafka", "bootstrap_servers"), ("postgres", "url"), ("redis", "url")]
+# An empty database gets its tables from the service.
+ALSO = {"postgres": "migrate = true\n"}
 
 
 @contextlib.contextmanager
@@ -57,7 +59,7 @@ def up(folder):
         finally:
             # Also of a start that failed: what runs can be stopped.
             write_private(folder / "servers.json", json.dumps({kind: server.known for kind, server in found.items()}))
-        lines = [f"[{kind}]\n{key} = {json.dumps(found[kind].details()[key])}\n" for kind, key in CONFIG]
+        lines = [f"[{kind}]\n{key} = {json.dumps(found[kind].details()[key])}\n{ALSO.get(kind, '')}" for kind, key in CONFIG]
         write_private(folder / "verdict.toml", "# Written by `make up`.\n" + "\n".join(lines))
         for kind, key in CONFIG:
             print(f"{kind:<10}{found[kind].details()[key]}")

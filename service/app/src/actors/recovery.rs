@@ -86,10 +86,12 @@ pub async fn recover(
     let mut cursor: HashMap<Partition, u64> = partitions.iter().map(|p| (*p, 0)).collect();
     if let Some(store) = checkpoints {
         let durable = journal.durable().borrow().clone();
-        if let Some(marker) = store.marker().await? {
+        if let Some(mut marker) = store.marker().await? {
+            // Where others end, a journal on Kafka knows only once their own shards have taken them over.
+            marker.marks.retain(|mark| partitions.contains(&mark.partition));
             check_against(&marker, &durable)?;
             sources.start_from(marker.sources, partitions);
-            for mark in marker.marks.iter().filter(|mark| partitions.contains(&mark.partition)) {
+            for mark in &marker.marks {
                 cursor.insert(mark.partition, mark.next_n);
                 totals.insert(mark.partition, mark.totals);
             }

@@ -4,7 +4,6 @@ use super::brokers;
 use crate::actors::gateway::Gateway;
 use crate::config::{Config, KafkaConfig};
 use crate::ingress::kafka::{Consumption, Input, Kind, Ports};
-use crate::journal::Partition;
 use crate::kafka::KafkaSettings;
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
@@ -25,7 +24,8 @@ impl Topics {
     ///
     /// # Errors
     /// When the brokers cannot be reached, or a topic is missing, too small, or would lose records.
-    pub(super) async fn find(config: &Config, journal: Partition) -> anyhow::Result<Option<Self>> {
+    pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Self>> {
+        let journal = config.data.partitions;
         let Some(kafka) = &config.kafka else { return Ok(None) };
         let settings = KafkaSettings::from(kafka);
         let topics = Kind::ALL.map(Kind::topic);

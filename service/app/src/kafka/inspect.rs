@@ -4,6 +4,7 @@ use super::{ClientLog, KafkaError, KafkaSettings};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::bindings::{rd_kafka_get_watermark_offsets, rd_kafka_resp_err_t};
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -95,7 +96,7 @@ impl Inspector {
         let not_said = |error: &_| self.settings.not_said("how topics are set up".to_owned(), error);
         let described = self.client.describe_configs(&wanted, &options).await.map_err(|error| not_said(&error))?;
         for (facts, resource) in topics.iter_mut().zip(described) {
-            let resource = resource.map_err(|code| not_said(&rdkafka::error::KafkaError::AdminOp(code)))?;
+            let resource = resource.map_err(|code| not_said(&ClientError::AdminOp(code)))?;
             let entries =
                 resource.entries.into_iter().filter_map(|entry| Some((entry.name.into(), entry.value?.into())));
             facts.config = entries.collect();
@@ -112,6 +113,11 @@ impl Inspector {
     }
 }
 
+/// Looks for the leader of a partition, and the pause between two: one that was just made, or has just moved, has none for
+/// a moment.
+const LOOKS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// The watermarks of a partition, asked by any client. Blocks.
 ///
 /// # Errors
@@ -123,6 +129,13 @@ pub fn watermarks<C: ClientContext>(
     partition: i32,
     timeout: Duration,
 ) -> Result<Watermarks, KafkaError> {
+    for _ in 1..LOOKS {
+        match client.fetch_watermarks(topic, partition, timeout) {
+            Ok((low, high)) => return Ok(Watermarks { low, high }),
+            Err(error) if has_no_leader(&error) => std::thread::sleep(PAUSE),
+            Err(_) => break,
+        }
+    }
     let found = client.fetch_watermarks(topic, partition, timeout);
     let (low, high) =
         found.map_err(|error| settings.not_said(format!("where {topic}/{partition} begins and ends"), &error))?;
@@ -139,6 +152,11 @@ pub fn fetched_watermarks<C: ClientContext>(client: &Client<C>, topic: &CStr, pa
     };
     let known = found == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0;
     known.then_some(Watermarks { low, high })
+}
+
+fn has_no_leader(error: &ClientError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(RDKafkaErrorCode::LeaderNotAvailable | RDKafkaErrorCode::NotLeaderForPartition))
 }
 
 fn facts(metadata: &Metadata, name: &str) -> Option<TopicFacts> {

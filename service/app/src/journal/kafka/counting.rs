@@ -109,7 +109,7 @@ mod tests {
         fn entry(self) -> Entry<'static> {
             match self {
                 Self::Epoch => Entry::Epoch { claim: 0 },
-                Self::Record { epoch, n } => Entry::Record { epoch, n, alert: false, bytes: &[] },
+                Self::Record { epoch, n } => Entry::Record { epoch, n, alert: false, dead_letter: false, bytes: &[] },
             }
         }
     }

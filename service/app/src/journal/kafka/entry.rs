@@ -25,6 +25,8 @@ const EPOCH: u8 = 1;
 const RECORD: u8 = 2;
 /// The record's decision raises an alert.
 const ALERT: u8 = 1;
+/// The record is a dead letter.
+const DEAD_LETTER: u8 = 2;
 
 /// What tells an owner's epoch entry from all others: nobody else chooses the same.
 pub(super) type Claim = u128;
@@ -45,6 +47,8 @@ pub(super) enum Entry<'a> {
         n: u64,
         /// Whether its decision raises an alert.
         alert: bool,
+        /// Whether it is a dead letter.
+        dead_letter: bool,
         /// The record, as `codec` has it.
         bytes: &'a [u8],
     },
@@ -73,6 +77,7 @@ pub(super) fn push_epoch(partition: Partition, partitions: Partition, claim: Cla
 pub(super) fn push_record(record: &Record, out: &mut Vec<u8>) -> Result<(), String> {
     let flags = match &record.body {
         Body::Decision(decided) if decided.decision.alert => ALERT,
+        Body::DeadLetter { .. } => DEAD_LETTER,
         _ => 0,
     };
     let start = begin(RECORD, flags, record.partition, out);
@@ -126,7 +131,9 @@ impl<'a> Entry<'a> {
                 let (key, bytes) = body.split_at(KEY);
                 let number =
                     |from: usize| key[from..from + 8].iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
-                Ok(Self::Record { epoch: number(0), n: number(8), alert: head[9] & ALERT != 0, bytes })
+                let is = |flag| head[9] & flag != 0;
+                let (alert, dead_letter) = (is(ALERT), is(DEAD_LETTER));
+                Ok(Self::Record { epoch: number(0), n: number(8), alert, dead_letter, bytes })
             }
             (kind, length) => damaged(format!("expected an epoch or a record, found kind {kind} of {length} bytes")),
         }
@@ -154,12 +161,14 @@ mod tests {
 
     #[test]
     fn entries_come_back() {
-        for (record, raises) in [(samples::login(2, 7, 5), false), (samples::alert(2, 7, 5, "u-1"), true)] {
+        let login = samples::login(2, 7, 5);
+        let (raised, refused) = (samples::alert(2, 7, 5, "u-1"), samples::dead_letter(2, 7, 5));
+        for (record, flags) in [(login, (false, false)), (raised, (true, false)), (refused, (false, true))] {
             let bytes = entry_of(&record);
-            let Ok(Entry::Record { epoch: 7, n: 5, alert, bytes }) = Entry::parse(&bytes, 2, 3) else {
+            let Ok(Entry::Record { epoch: 7, n: 5, alert, dead_letter, bytes }) = Entry::parse(&bytes, 2, 3) else {
                 panic!("expected a record")
             };
-            assert_eq!(alert, raises);
+            assert_eq!((alert, dead_letter), flags);
             let mut decoder = Decoder::default();
             assert_eq!(decode(Key::from(&record), bytes, &mut decoder).as_ref(), Ok(&record));
             let another = Key { n: 6, ..Key::from(&record) };

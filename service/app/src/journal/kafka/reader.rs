@@ -278,13 +278,14 @@ fn take(
     let refused = |refused: Refused| shared.refused(partition, offset, &refused);
     let entry = Entry::parse(message.payload().unwrap_or_default(), partition, shared.partitions).map_err(refused)?;
     let Verdict::Counts(_) = counter.feed(offset, &entry) else { return Ok(None) };
-    let Entry::Record { epoch, n, alert, bytes } = entry else { return Ok(None) };
-    let passes = match wanted {
-        Wanted::Everything | Wanted::Published => true,
+    let Entry::Record { epoch, n, alert, dead_letter, bytes } = entry else { return Ok(None) };
+    let is_wanted = match wanted {
+        Wanted::Everything => true,
         Wanted::Alerts => alert,
+        Wanted::Published => alert || dead_letter,
         Wanted::Lists => alert || codec::may_be_list_change(bytes),
     };
-    if n < span.first_n || !passes {
+    if n < span.first_n || !is_wanted {
         return Ok(None);
     }
     let found = entry::decode(Key { partition, epoch, n }, bytes, decoder);

@@ -16,7 +16,7 @@ const INTAKE: Duration = Duration::from_millis(80);
 /// How long brokers that answer may leave the records of a transaction lying before it is tried again: another leader is
 /// found within it. While none answers, nothing is aborted: librdkafka sends everything again once one does, and an abort of
 /// what may never have begun would be its end.
-const ON_THE_WAY: Duration = Duration::from_secs(10);
+const ON_THE_WAY: Duration = Duration::from_secs(5);
 /// How long a thread with nothing to do sleeps before it looks what the client has to say.
 const IDLE: Duration = Duration::from_millis(500);
 /// How long it waits for the client while records are on their way.

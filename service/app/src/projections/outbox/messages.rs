@@ -54,7 +54,7 @@ impl Outgoing {
 }
 
 /// A refused record: the value is the bytes as they came, or as they were cut; all else is a header, numbers as text.
-pub(super) fn dead_letter(record: &Record, reason: &str, detail: &str, original: &[u8], cut: Option<Cut>) -> Outgoing {
+fn dead_letter(record: &Record, reason: &str, detail: &str, original: &[u8], cut: Option<Cut>) -> Outgoing {
     let mut headers: Vec<(&'static str, Box<[u8]>)> = Vec::with_capacity(8);
     let mut header = |name, text: &str| headers.push((name, text.as_bytes().into()));
     match &record.source {
@@ -113,8 +113,10 @@ mod tests {
             ("time", "2026-11-23T12:00:00.012Z".to_owned()),
         ];
         assert_eq!(headers(&found), expected);
-        let whole = Cut { length: 2_000_000, sha256: [10; 32] };
-        let cut = dead_letter(&record, "TOO_OLD", "expected a timestamp after 0 ms", b"{", Some(whole));
+        let mut cut = record.clone();
+        let Body::DeadLetter { original, cut: whole, .. } = &mut cut.body else { panic!("expected a dead letter") };
+        (*original, *whole) = (b"{".as_slice().into(), Some(Cut { length: 2_000_000, sha256: [10; 32] }));
+        let cut = Outgoing::of(&cut).expect("a dead letter");
         expected.extend([("length", "2000000".to_owned()), ("sha256", "0a".repeat(32))]);
         assert_eq!((headers(&cut), &*cut.value), (expected, &b"{"[..]));
         let from_file = Record { source: Source::File { line: 17 }, ..record };

@@ -81,7 +81,7 @@ fn assert_once(owner: &Owner, n: u64) {
 
 #[tokio::test]
 async fn each_is_seen_once_though_its_scribe_is_dropped_again_and_again() {
-    const TERMS: u64 = 12;
+    const TERMS: u64 = 8;
     const RECORDS: u64 = 2_000;
     let settings = fresh(Kafka::shared(), "outbox", WIDTH);
     let (journal, epoch) = journal().await;
