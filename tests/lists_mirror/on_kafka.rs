@@ -2,6 +2,7 @@
 
 use super::pair::{PARTITIONS, Pair, connect, folder, mirrored, mirroring};
 use super::rebuild::meddle;
+use redis::Commands;
 use tempfile::TempDir;
 use verdict_tests::servers::{Kafka, Redis, Topics};
 use verdict_tests::{Ended, command, finish, until};
@@ -30,6 +31,14 @@ fn empty(redis: &Redis) {
     let _: () = redis::cmd("FLUSHALL").query(&mut connect(redis)).unwrap();
 }
 
+/// Whether every partition has a position that says how far it is written: entries come first.
+fn settled(redis: &Redis) -> bool {
+    let mut connection = connect(redis);
+    let names: Vec<String> = connection.keys("verdict:position:*").unwrap();
+    let is_said = |name: &String| connection.get::<_, String>(name).is_ok_and(|at| !at.starts_with("writing"));
+    names.len().to_string() == PARTITIONS && names.iter().all(is_said)
+}
+
 #[test]
 fn a_journal_on_kafka_is_mirrored() {
     let topics = Kafka::shared().fresh_topics("mirror", PARTITIONS.parse().unwrap());
@@ -41,6 +50,7 @@ fn a_journal_on_kafka_is_mirrored() {
     pair.until_caught_up();
     empty(&pair.redis);
     until("everything to be back", || (mirrored(&pair.redis) == before).then_some(()));
+    until("all of it to be written", || settled(&pair.redis).then_some(()));
     // What was left there before a kill is gone on with: it is not ahead of a journal that nobody has read yet.
     let (redis, same) = pair.stop(false);
     let pair = start(&topics, redis, same);

@@ -213,7 +213,7 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
         clock: Clock::EventTime,
         lists: ListReplica::new(config.data.partitions, config.data.max_list_entries),
         readiness: Readiness::new(config.actors.shards.into()),
-        begun: tell([]),
+        begun: nobody(),
         metrics: metrics.clone(),
     };
     let (gateway, starts) = shards.prepare(config, deciding)?;
@@ -293,7 +293,6 @@ impl Service {
         let projection = ReviewProjection::new(Arc::clone(&journal), Arc::clone(&self.reviews) as _, seed());
         let lag = projection.lag();
         let publishing = self.storage.publishing();
-        let mirror = Mirror::start(&self.config, &self.storage)?;
         let lists = ListReplica::new(journal.partitions(), self.config.data.max_list_entries);
         let shards = Shards {
             journal,
@@ -301,7 +300,7 @@ impl Service {
             clock: Clock::System,
             lists: Arc::clone(&lists),
             readiness: self.readiness.clone(),
-            begun: tell(publishing.iter().map(Publishing::begun).chain(mirror.iter().map(Mirror::begun))),
+            begun: publishing.as_ref().map_or_else(nobody, Publishing::begun),
             metrics: self.metrics.clone(),
         };
         let (gateway, starts) = shards.prepare(&self.config, &self.deciding)?;
@@ -313,6 +312,7 @@ impl Service {
                 error!(%error, "alerts stand still until the service is started again; decisions go on");
             }
         });
+        let mirror = Mirror::start(&self.config, &self.storage, gateway.clone())?;
         let labels = ReviewLabels::new(Arc::clone(&self.reviews), self.metrics.clone());
         let labels = actix::spawn(labels.run(reviews::through(gateway.clone(), Clock::System)));
         let desk = Desk::new(Arc::clone(&self.reviews));
@@ -446,10 +446,9 @@ impl Service {
     }
 }
 
-/// Tells all of these when an epoch begins.
-fn tell(all: impl IntoIterator<Item = Begun>) -> Begun {
-    let all: Vec<Begun> = all.into_iter().collect();
-    Arc::new(move |partitions| all.iter().for_each(|begun| begun(partitions)))
+/// A service that has nothing to do when an epoch begins.
+fn nobody() -> Begun {
+    Arc::new(|_| ())
 }
 
 /// What tells the waits of this service from those of others that failed at the same moment.

@@ -3,7 +3,7 @@
 
 use super::seed;
 use super::storage::{Observed, Storage};
-use crate::actors::shard::Begun;
+use crate::actors::gateway::Gateway;
 use crate::config::Config;
 use crate::journal::checkpoint::{Checkpoints, check_against};
 use crate::journal::{DirLock, Journal, JournalError, LockError, Partition};
@@ -11,10 +11,9 @@ use crate::projections::lists::{Lag, ListMirror, ListProjection, SavedEntries, S
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::error;
 
@@ -44,39 +43,29 @@ impl SavedLists for AtCheckpoint {
     }
 }
 
-/// The mirror of a service, which follows the journal once all of it is in this service's hands: on Kafka nothing is known
-/// of a partition's end, nor of what was saved of it, before.
+/// The mirror of a service.
 pub(super) struct Mirror {
-    recovered: watch::Sender<BTreeSet<Partition>>,
     lag: Lag,
     /// Lets go of the journal when it is aborted.
     pub(super) task: JoinHandle<()>,
 }
 
 impl Mirror {
-    /// Waits for every partition's first epoch; `None` without `[redis]`.
+    /// Starts it; `None` without `[redis]`.
     ///
     /// # Errors
     /// The URL cannot be read.
-    pub(super) fn start(config: &Config, storage: &Storage) -> anyhow::Result<Option<Self>> {
-        let (journal, checkpoints) = (&storage.journal, &storage.checkpoints);
-        let Some(projection) = projection(config, journal, checkpoints)? else { return Ok(None) };
-        let (recovered, mut began) = watch::channel(BTreeSet::new());
-        let (lag, all) = (projection.lag(), usize::from(journal.partitions()));
+    pub(super) fn start(config: &Config, storage: &Storage, gateway: Gateway) -> anyhow::Result<Option<Self>> {
+        let Some(projection) = projection(config, &storage.journal, &storage.checkpoints)? else { return Ok(None) };
+        let lag = projection.lag();
         let task = actix::spawn(async move {
-            // Without the shards that would tell, the service has ended.
-            if began.wait_for(|recovered: &BTreeSet<Partition>| recovered.len() == all).await.is_ok() {
+            // Until its partitions are taken over, nobody knows where a journal on Kafka ends, nor what was saved of it.
+            if gateway.serving().await.is_ok() {
                 let error = projection.run().await;
                 error!(%error, "the mirror is not written until the service is started again; decisions go on");
             }
         });
-        Ok(Some(Self { recovered, lag, task }))
-    }
-
-    /// What shards call when an epoch begins.
-    pub(super) fn begun(&self) -> Begun {
-        let recovered = self.recovered.clone();
-        Arc::new(move |partitions| recovered.send_modify(|recovered| recovered.extend(partitions)))
+        Ok(Some(Self { lag, task }))
     }
 
     /// Durable records that the mirror does not reflect yet.

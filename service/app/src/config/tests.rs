@@ -150,7 +150,6 @@ fn errors_of_all_layers_come_together() {
             ("VERDICT__DECIDE__MAX_IN_FLIGHT", "many"),
             ("VERDICT__DECID__MAX_IN_FLIGHT", "1"),
             ("VERDICT__data__DIR", "d"),
-            ("VERDICT__REDIS__URL", "r"),
             ("VERDICT__DATA", "d"),
             ("RUST_LOG", "a=b=c"),
         ],

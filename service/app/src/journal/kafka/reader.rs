@@ -56,10 +56,19 @@ pub(super) async fn read(
 ) -> Result<Option<Record>, JournalError> {
     let mut span = Span::from(&shared, partition, n)?;
     span.last_n = n;
-    let scan =
+    let mut scan =
         Scan { shared, pool, spans: vec![span], wanted: Wanted::Everything, open: None, decoder: Decoder::default() };
-    let page = blocking(move || scan.page()).await?;
-    Ok(page.and_then(|(records, _)| records.into_iter().next()))
+    // Pages before it are empty where it is far behind the nearest known place.
+    let found = move || {
+        while let Some((records, rest)) = scan.page()? {
+            if let Some(record) = records.into_iter().next() {
+                return Ok(Some(record));
+            }
+            scan = rest;
+        }
+        Ok(None)
+    };
+    blocking(found).await
 }
 
 /// Runs what waits for a broker where it holds nobody up.
