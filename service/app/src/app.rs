@@ -13,6 +13,7 @@ mod publishing;
 mod reload;
 pub(crate) mod review_store;
 mod reviews;
+mod shards;
 mod stopping;
 pub(crate) mod storage;
 mod watch;
@@ -20,12 +21,10 @@ mod watch;
 use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
 use crate::actors::replica::ListReplica;
-use crate::actors::shard::{Begun, ShardActor, ShardSettings, Start};
-use crate::actors::users::HotBounds;
+use crate::actors::shard::Begun;
 use crate::config::{Config, DataConfig};
 use crate::ingress::http::streams::{MAX_STREAMS, Streams};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
-use crate::journal::checkpoint::Checkpoints;
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::{DirLock, Journal, MemoryJournal};
 use crate::model::{ModelHost, Score, Search};
@@ -47,9 +46,10 @@ use futures_util::future::join_all;
 use lists::Mirror;
 use publishing::Publishing;
 use reload::{RatesInForce, Reloader};
+use shards::{Shards, seat};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use stopping::{Progress, Step, Stopping};
 use storage::Storage;
@@ -62,9 +62,6 @@ use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
 use verdict_core::time::{DAY_MS, HOUR_MS};
 use watch::Look;
-
-/// Messages that a shard's mailbox takes beyond what permits let in: its own wake-ups and timers.
-const MAILBOX_RESERVE: usize = 1_024;
 
 /// How often recorded samples are folded into histograms.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
@@ -141,66 +138,6 @@ pub fn retention(data: &DataConfig) -> Retention {
 
 /// Durable records that a projection does not reflect yet.
 type Behind = Box<dyn Fn() -> u64>;
-
-/// What the shards of a service share.
-struct Shards {
-    journal: Arc<dyn Journal>,
-    checkpoints: Option<Arc<dyn Checkpoints>>,
-    clock: Clock,
-    lists: Arc<ListReplica>,
-    readiness: Readiness,
-    begun: Begun,
-    metrics: Metrics,
-}
-
-impl Shards {
-    /// A shard for each share of the partitions, and what starts each of them.
-    fn prepare(self, config: &Config, deciding: &Deciding) -> anyhow::Result<(Gateway, Vec<Start>)> {
-        let partitions = self.journal.partitions();
-        let count = config.actors.shards;
-        // Users spread evenly over partitions, and so over shards.
-        let hot = HotBounds {
-            users: config.actors.hot_users.div_ceil(count.into()) as usize,
-            idle_ticks: config.actors.idle_secs,
-        };
-        let mut shards = Vec::with_capacity(usize::from(count));
-        for shard in 0..count {
-            let settings = ShardSettings {
-                shard,
-                partitions: (0..partitions).filter(|partition| partition % count == shard).collect(),
-                retention: retention(&config.data),
-                hot,
-                max_batch: config.model.max_batch.into(),
-                clock: self.clock.clone(),
-                journal: Arc::clone(&self.journal),
-                checkpoints: self.checkpoints.clone(),
-                checkpoint_every: Duration::from_secs(config.data.checkpoint_secs.into()),
-                lists: Arc::clone(&self.lists),
-                readiness: self.readiness.clone(),
-                begun: Arc::clone(&self.begun),
-                metrics: self.metrics.clone(),
-                mailbox: config.decide.max_in_flight + MAILBOX_RESERVE,
-            };
-            shards.push(ShardActor::prepare(settings, deciding.judge()?));
-        }
-        let (addresses, starts) = shards.into_iter().unzip();
-        Ok((Gateway::new(addresses, partitions, config.decide.max_in_flight, self.lists), starts))
-    }
-}
-
-/// Deals shards out to so many HTTP workers, each of which calls what this returns once, on its own thread: a request for
-/// a user of the worker's own shard then crosses no thread (ADR 0005).
-fn seat(starts: Vec<Start>, workers: usize) -> impl Fn() + Clone + Send + 'static {
-    let mut seats: Vec<Vec<Start>> = (0..workers).map(|_| Vec::new()).collect();
-    for (shard, start) in starts.into_iter().enumerate() {
-        seats[shard % workers].push(start);
-    }
-    let seats = Arc::new(Mutex::new(seats));
-    move || {
-        let taken = seats.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        taken.into_iter().flatten().for_each(|start| start());
-    }
-}
 
 /// A gateway over a journal that keeps nothing: a backtest.
 ///
