@@ -5,7 +5,7 @@ use crate::app::review_store;
 use anyhow::Context;
 use std::io::{self, Write};
 
-/// Bring the tables of the database in [postgres] up to this release.
+/// Bring the tables of the database in `[postgres]` up to this release.
 ///
 /// Safe to run again, from several places at once, and beside a running service. Files in the data folder need none of
 /// it: a start brings them up.

@@ -1,7 +1,7 @@
 //! `review.db`: the alerts that people look at, how far they reflect the journal, and what people say about them.
 //!
 //! A file of its own, so that no query and no projection ever holds up a commit of the journal. Alerts are written only
-//! by [`super::alerts`] and are never changed but for the status of their latest review, which triggers keep. Reviews are
+//! by the projection and are never changed but for the status of their latest review, which triggers keep. Reviews are
 //! primary data, also those that somebody inserts by hand: nothing here deletes or changes one, and each commit of one is
 //! synced.
 
