@@ -1,4 +1,4 @@
-"""Installs what the servers need: Debian packages as root, Kafka's jars through Maven into .cache/. Starts no server."""
+"""Installs what the servers and the tests need: Debian packages as root, Kafka's jars through Maven into .cache/. Starts no server."""
 
 import contextlib
 import fcntl
