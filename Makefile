@@ -20,7 +20,7 @@ help: ## Show this list
 setup: ## Install what a fresh Debian lacks; fetch the ONNX Runtime library
 	@tests/scripts/setup.sh
 
-setup-servers: setup ## Install Kafka, PostgreSQL and Redis for the tests (as root); starts none of them
+setup-servers: setup ## Install Kafka, PostgreSQL, Redis and promtool for the tests (as root); starts none of them
 	@python3 tests/scripts/servers.py setup
 
 demo: setup ## Build, start the service, send it traffic with fraud in it, show the decisions

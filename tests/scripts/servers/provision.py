@@ -1,4 +1,4 @@
-"""Installs what the servers need: Debian packages as root, Kafka's jars through Maven into .cache/. Starts no server."""
+"""Installs what the servers and the tests need: Debian packages as root, Kafka's jars through Maven into .cache/. Starts no server."""
 
 import contextlib
 import fcntl
@@ -62,6 +62,7 @@ def missing_packages():
         "redis-server": redis_binary(),
         "kcat": shutil.which("kcat"),  # the tests' own client of Kafka
         "openssl": shutil.which("openssl"),  # certificates for Kafka with TLS
+        "prometheus": shutil.which("promtool"),  # checks the alert rules; the server itself never runs
         "maven": KAFKA_LIBS.is_dir() or shutil.which("mvn"),  # only to fetch Kafka
     }
     return [package for package, found in wanted.items() if not found]
