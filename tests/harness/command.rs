@@ -50,7 +50,7 @@ impl Ended {
 }
 
 /// Subcommands that read a configuration file.
-const CONFIGURED: [&str; 5] = ["serve", "backtest", "replay", "migrate", "rebuild"];
+const CONFIGURED: [&str; 6] = ["serve", "backtest", "replay", "migrate", "rebuild", "dead-letters"];
 
 /// `verdict` with these arguments, in the workspace's root, with nothing on stdin.
 #[must_use]

@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
 
 pub mod backtest;
+pub mod dead_letters;
 pub mod migrate;
 pub mod rebuild;
 pub mod replay;
@@ -47,6 +48,7 @@ pub enum Command {
     Rules(rules::RulesArgs),
     Replay(replay::ReplayArgs),
     Rebuild(rebuild::RebuildArgs),
+    DeadLetters(dead_letters::DeadLettersArgs),
     Migrate(migrate::MigrateArgs),
 }
 
@@ -119,6 +121,7 @@ pub fn run() -> ExitCode {
         Command::Rules(args) => rules::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Rebuild(args) => rebuild::run(args),
+        Command::DeadLetters(args) => dead_letters::run(args),
         Command::Migrate(args) => migrate::run(args),
     };
     match result {

@@ -189,7 +189,7 @@ fn send_to_topics(args: &SimulateArgs) -> anyhow::Result<()> {
         return Err(UsageError(what.to_owned()).into());
     };
     let Live { generator, writer, mut pace } = live(args)?;
-    let topics = Topics::new(KafkaSettings::from(kafka), std::thread::sleep)?;
+    let topics = Topics::new(&KafkaSettings::from(kafka), std::thread::sleep)?;
     let (mut transactions, mut logins) = (noise(args)?, noise(args)?);
     let (mut sent, mut line) = ([0_u64; 3], Vec::with_capacity(512));
     for event in generator {

@@ -8,29 +8,20 @@
 //! a hash and the place of the newest, and a second pass hands the newest out one by one. All others are few (marks,
 //! positions), and their values are kept: they are read again from where the last pass ended.
 
-use super::{ClientLog, KafkaError, KafkaSettings, Watermarks};
+use super::scan::{LIMIT, Scan};
+use super::{KafkaError, KafkaSettings, Watermarks};
 use crate::telemetry::clock::Clock;
-use rdkafka::TopicPartitionList;
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::topic_partition_list::Offset;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long the brokers may have nothing to say.
-const LIMIT: Duration = Duration::from_secs(30);
-/// How long a look waits.
-const LOOK: Duration = Duration::from_millis(100);
+/// In the log.
+const CLIENT: &str = "compacted";
 /// Pause between two looks for the end of transactions that are under way.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Read in larger pieces than what is followed, and without waiting at the end.
-const QUICK: [(&str, &str); 3] =
-    [("fetch.wait.max.ms", "10"), ("fetch.error.backoff.ms", "50"), ("reconnect.backoff.max.ms", "1000")];
 
 /// Takes a record: its offset, key and value.
 type Each<'a> = dyn FnMut(i64, &[u8], Option<&[u8]>) -> ControlFlow<()> + 'a;
@@ -158,102 +149,31 @@ impl Compacted {
 
     /// Hands out every committed record of a partition from a place on; where the next pass goes on.
     fn read(&self, partition: u16, from: Option<i64>, each: &mut Each<'_>) -> Result<i64, KafkaError> {
-        let not_said = |error: &ClientError| self.settings.not_said(self.what(partition), error);
-        let consumer = self.consumer("read_committed")?;
-        let low = self.settled(&consumer, partition)?.low;
-        let mut next = from.unwrap_or(low).max(low);
-        let mut assignment = TopicPartitionList::with_capacity(1);
-        assignment
-            .add_partition_offset(&self.topic, partition.into(), Offset::Offset(next))
-            .and_then(|()| consumer.assign(&assignment))
-            .map_err(|error| not_said(&error))?;
-        let mut heard = self.clock.instant();
-        loop {
-            match consumer.poll(LOOK) {
-                Some(Ok(message)) => {
-                    heard = self.clock.instant();
-                    next = message.offset() + 1;
-                    let Some(key) = message.key() else { continue };
-                    if each(message.offset(), key, message.payload()).is_break() {
-                        return Ok(next);
-                    }
-                }
-                Some(Err(ClientError::PartitionEOF(_))) => return Ok(next),
-                Some(Err(error)) if !may_pass(&error) || self.clock.since(heard) > LIMIT => {
-                    return Err(not_said(&error));
-                }
-                None if self.clock.since(heard) > LIMIT => {
-                    return Err(KafkaError::Brokers {
-                        what: self.what(partition).into(),
-                        why: format!("nothing was heard for {} s", LIMIT.as_secs()).into(),
-                    });
-                }
-                Some(Err(_)) | None => {}
-            }
-        }
-    }
-
-    fn what(&self, partition: u16) -> String {
-        format!("what is in {}/{partition}", self.topic)
-    }
-
-    fn consumer(&self, isolation: &str) -> Result<BaseConsumer<ClientLog>, KafkaError> {
-        let mut config = self.settings.consumer();
-        for (name, value) in QUICK {
-            if config.get(name).is_none() {
-                config.set(name, value);
-            }
-        }
-        config.set("isolation.level", isolation);
-        BaseConsumer::from_config_and_context(&config, self.settings.log("compacted"))
-            .map_err(|error| self.settings.explain(&error))
+        let scan = Scan::new(self.settings.clone(), Arc::clone(&self.topic), self.clock.clone(), CLIENT)?;
+        let low = self.settled(&scan, partition)?.low;
+        scan.read(partition, from.unwrap_or(low).max(low), None, &mut |message| match message.key() {
+            Some(key) => each(message.offset(), key, message.payload()),
+            None => ControlFlow::Continue(()),
+        })
     }
 
     /// Waits until everything that is there now is committed or aborted; the watermarks of what is committed.
-    fn settled(&self, consumer: &BaseConsumer<ClientLog>, partition: u16) -> Result<Watermarks, KafkaError> {
+    fn settled(&self, scan: &Scan, partition: u16) -> Result<Watermarks, KafkaError> {
         let asked = self.clock.instant();
-        let end = self.ask(&self.consumer("read_uncommitted")?, partition)?.high;
+        let all = Scan::of_all(self.settings.clone(), Arc::clone(&self.topic), self.clock.clone(), CLIENT)?;
+        let end = all.watermarks(partition)?.high;
         loop {
-            let committed = self.ask(consumer, partition)?;
+            let committed = scan.watermarks(partition)?;
             if committed.high >= end {
                 return Ok(committed);
             }
             if self.clock.since(asked) > LIMIT {
                 return Err(KafkaError::Brokers {
-                    what: self.what(partition).into(),
+                    what: scan.what(partition).into(),
                     why: format!("a transaction has been under way for {} s", LIMIT.as_secs()).into(),
                 });
             }
             std::thread::sleep(PAUSE);
         }
     }
-
-    /// The watermarks as a consumer sees them. A topic that was just made, or has just moved, has no leader for a moment.
-    fn ask(&self, consumer: &BaseConsumer<ClientLog>, partition: u16) -> Result<Watermarks, KafkaError> {
-        let asked = self.clock.instant();
-        loop {
-            match consumer.client().fetch_watermarks(&self.topic, partition.into(), LIMIT) {
-                Ok((low, high)) => return Ok(Watermarks { low, high }),
-                Err(error) if may_pass(&error) && self.clock.since(asked) < LIMIT => std::thread::sleep(LOOK),
-                Err(error) => return Err(self.settings.not_said(self.what(partition), &error)),
-            }
-        }
-    }
-}
-
-/// Whether the client goes on by itself after an error.
-fn may_pass(error: &ClientError) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::OperationTimedOut
-                | Code::Resolve
-                | Code::LeaderNotAvailable
-                | Code::NotLeaderForPartition
-                | Code::RequestTimedOut
-        )
-    )
 }

@@ -8,8 +8,10 @@
 mod compacted;
 mod context;
 mod inspect;
+mod scan;
 mod scribe;
 mod scribes;
+mod sender;
 mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -18,8 +20,10 @@ mod topics;
 pub use compacted::{Compacted, Small};
 pub use context::ClientLog;
 pub use inspect::{Inspector, TopicFacts, Watermarks, fetched_watermarks, watermarks};
+pub use scan::Scan;
 pub use scribe::{Committed, Message, Scribe, ScribeError};
 pub use scribes::Scribes;
+pub use sender::{SendError, Sender};
 pub use settings::{KafkaSettings, MAX_MESSAGE_BYTES};
 pub use topics::{Topic, TopicFindings, judge};
 

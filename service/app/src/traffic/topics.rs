@@ -1,123 +1,45 @@
 //! Sends traffic to the topics that the service consumes, keyed by user as the Java client would, and waits for what the
 //! brokers do not take at once. Nothing is dropped: what cannot be delivered is an error.
 
-use crate::kafka::{ClientLog, KafkaError, KafkaSettings, Topic};
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::statistics::Statistics;
+use crate::kafka::{KafkaSettings, SendError, Sender, Topic};
+use rdkafka::producer::BaseRecord;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use thiserror::Error;
-
-/// Pause when the producer's queue is full.
-const PAUSE: Duration = Duration::from_millis(5);
-/// How long the brokers have to take what is left at the end.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Why traffic could not be delivered.
-#[derive(Debug, Error)]
-pub enum TopicsError {
-    /// The producer cannot be made, or does not take a record.
-    #[error(transparent)]
-    Kafka(#[from] KafkaError),
-    /// The brokers refused records.
-    #[error("the brokers refused {0} records; the log says why")]
-    Refused(u64),
-    /// The brokers did not take everything in time.
-    #[error("the brokers did not take everything within {} s", PATIENCE.as_secs())]
-    Late,
-}
-
-/// Counts what was refused.
-struct Counting {
-    log: ClientLog,
-    refused: AtomicU64,
-}
-
-impl ClientContext for Counting {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.log.log(level, facility, message);
-    }
-
-    fn stats(&self, _: Statistics) {}
-
-    fn stats_raw(&self, _: &[u8]) {}
-
-    fn error(&self, error: ClientError, reason: &str) {
-        self.log.error(error, reason);
-    }
-}
-
-impl ProducerContext for Counting {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(%error, "a record was refused");
-        }
-    }
-}
 
 /// The topics of a service.
 pub struct Topics {
-    producer: ThreadedProducer<Counting>,
-    settings: KafkaSettings,
+    sender: Sender,
     names: [(Topic, Arc<str>); 3],
-    /// How to wait; a test does not.
-    wait: fn(Duration),
 }
 
 impl Topics {
-    /// The topics that these settings name.
+    /// The topics that these settings name; `wait` is how to wait, which a test does not.
     ///
     /// # Errors
     /// When librdkafka does not take the settings.
-    pub fn new(settings: KafkaSettings, wait: fn(Duration)) -> Result<Self, TopicsError> {
-        let mut config = settings.producer();
-        // Nobody waits for a single record here.
-        config.set("linger.ms", "5");
-        let context = Counting { log: settings.log("simulator"), refused: AtomicU64::new(0) };
-        let producer = config.create_with_context(context).map_err(|error| settings.explain(&error))?;
+    pub fn new(settings: &KafkaSettings, wait: fn(Duration)) -> Result<Self, SendError> {
+        let sender = Sender::new(settings.clone(), "simulator", wait)?;
         let names = [Topic::Transactions, Topic::Logins, Topic::Labels].map(|topic| (topic, settings.topic(topic)));
-        Ok(Self { producer, settings, names, wait })
+        Ok(Self { sender, names })
     }
 
     /// Sends a line to a topic, without its line feed; `user_id` is the key where the line has none.
     ///
     /// # Errors
     /// When the producer does not take it.
-    pub fn send(&self, topic: Topic, line: &[u8], user_id: &str) -> Result<(), TopicsError> {
+    pub fn send(&self, topic: Topic, line: &[u8], user_id: &str) -> Result<(), SendError> {
         let value = line.trim_ascii_end();
         let key = key_of(value).unwrap_or(user_id);
         let Some((_, name)) = self.names.iter().find(|(known, _)| *known == topic) else { return Ok(()) };
-        let mut record = BaseRecord::to(name).key(key).payload(value);
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((error, back)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
-                    (self.wait)(PAUSE);
-                    record = back;
-                }
-                Err((error, _)) => return Err(self.settings.explain(&error).into()),
-            }
-        }
+        self.sender.send(BaseRecord::to(name).key(key.as_bytes()).payload(value))
     }
 
     /// Waits until everything is delivered.
     ///
     /// # Errors
     /// When it is not, in time or at all.
-    pub fn finish(&self) -> Result<(), TopicsError> {
-        self.producer.flush(PATIENCE).map_err(|_| TopicsError::Late)?;
-        match self.producer.context().refused.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            refused => Err(TopicsError::Refused(refused)),
-        }
+    pub fn finish(&self) -> Result<(), SendError> {
+        self.sender.finish()
     }
 }
 
@@ -149,13 +71,13 @@ mod tests {
         let cluster = MockCluster::new(1).expect("a cluster");
         cluster.create_topic("transactions", 12, 1).expect("a topic");
         let settings = KafkaSettings::from(&KafkaConfig::at(&cluster.bootstrap_servers()));
-        let topics = Topics::new(settings.clone(), |_| {}).expect("a producer");
+        let topics = Topics::new(&settings, |_| {}).expect("a producer");
         for _ in 0..5 {
             topics.send(Topic::Transactions, b"{\"user_id\":\"u-7\"}\n", "u-1").expect("taken");
         }
         topics.send(Topic::Transactions, b"not json\n", "u-7").expect("taken");
         topics.finish().expect("delivered");
-        let inspector = Inspector::new(settings, PATIENCE).expect("an inspector");
+        let inspector = Inspector::new(settings, Duration::from_secs(60)).expect("an inspector");
         let home = i32::from(crate::actors::partition::partition_of("u-7", 12));
         for partition in 0..12 {
             let expected = if partition == home { 6 } else { 0 };

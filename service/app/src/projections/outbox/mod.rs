@@ -10,11 +10,13 @@
 //! Records that go nowhere cost no write; they are looked at again after a restart, a bounded number of them.
 
 pub mod kafka;
+mod letter;
 mod messages;
 mod publisher;
 #[cfg(test)]
 mod tests;
 
+pub use letter::{Letter, LetterOrigin};
 pub use messages::{Channel, Outgoing};
 pub use publisher::{PublishError, Publisher, Reached, Reflected};
 
