@@ -177,7 +177,8 @@ impl Stack {
     /// Alert ids of the topic and of the table, sorted.
     fn alerts(&self) -> [Vec<String>; 2] {
         let published = committed(&self.kafka, &self.topics.name("fraud-alerts"), "%s\n");
-        let id = |alert: &String| serde_json::from_str::<Value>(alert).unwrap()["alert_id"].as_str().unwrap().to_owned();
+        let id =
+            |alert: &String| serde_json::from_str::<Value>(alert).unwrap()["alert_id"].as_str().unwrap().to_owned();
         let mut published: Vec<String> = published.iter().map(id).collect();
         published.sort_unstable();
         let rows = self.query("SELECT alert_id FROM fraud_alerts ORDER BY alert_id::text COLLATE \"C\"");
@@ -288,7 +289,8 @@ fn nothing_is_lost_or_doubled_whatever_becomes_of_whom() {
             let suffered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 for (turn, fault) in faults.into_iter().enumerate() {
                     stack.more(10);
-                    let _ = stack.ask("PUT", &format!("/v1/lists/block/merchant/v-{round}-{turn}"), r#"{"reason": "x"}"#);
+                    let _ =
+                        stack.ask("PUT", &format!("/v1/lists/block/merchant/v-{round}-{turn}"), r#"{"reason": "x"}"#);
                     service = stack.suffer(fault, service);
                 }
                 stack.more(10);
