@@ -201,6 +201,7 @@ impl Stack {
     }
 
     /// Ends the service once all has caught up, and holds what is there against what was sent and answered.
+    #[expect(clippy::print_stdout, reason = "whoever runs many rounds sees how they go")]
     fn settle(&self, service: Service, answers: &BTreeMap<String, Value>) -> TempDir {
         until_no_lag(&service);
         until("every projection at the end", || {
