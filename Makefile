@@ -11,8 +11,11 @@ DEMO_SECONDS ?= 0
 DEMO_PORT ?= 8080
 DEMO_RATE ?= 200
 
+# Rounds of `make chaos`, each with every fault in another order; VERDICT_SEED repeats a run's orders.
+CHAOS_ROUNDS ?= 20
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-servers demo picture train bench test up down verify fmt lint deny docs
+.PHONY: help setup setup-servers demo picture train bench test chaos up down verify fmt lint deny docs
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -44,6 +47,10 @@ bench: setup ## Measure speed against baselines, in alternate rounds (load-tests
 test: setup-servers ## Build and run all tests
 	$(CARGO) build --locked --workspace --lib --bins --tests
 	$(CARGO) test --locked --workspace
+
+chaos: setup-servers ## Kill, hold and empty the service and its servers under load, again and again (about 20 min)
+	$(CARGO) build --locked --workspace --lib --bins --tests
+	VERDICT_ROUNDS=$(CHAOS_ROUNDS) $(CARGO) test --locked -p verdict-tests --test stream -- faults:: --nocapture
 
 up: setup-servers ## Start Kafka, PostgreSQL and Redis under .servers/, with a verdict.toml that names them
 	@python3 tests/scripts/servers.py up

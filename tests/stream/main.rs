@@ -4,8 +4,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
 mod books;
+mod faults;
 mod letters;
 mod records;
+mod secure;
 mod starts;
 
 use serde_json::Value;
