@@ -1,7 +1,5 @@
 //! Alert rules, dashboard and runbooks: runs the tests in Python that hold them against the source and against promtool.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::process::{Command, Stdio};
 use verdict_tests::{finish, workspace};
 
