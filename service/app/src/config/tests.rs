@@ -161,8 +161,6 @@ fn errors_of_all_layers_come_together() {
             "VERDICT__DECIDE__DEADLINE: unknown variable; did you mean `VERDICT__DECIDE__DEADLINE_MS`?",
             "VERDICT__DECIDE__MAX_IN_FLIGHT: decide.max_in_flight: expected an integer from 1 to 1000000, found \"many\"",
             "VERDICT__DECID__MAX_IN_FLIGHT: unknown section `decid`; did you mean `VERDICT__DECIDE__MAX_IN_FLIGHT`?",
-            "VERDICT__REDIS__URL: redis.url: expected redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// where the \
-             network is not trusted",
             "VERDICT__data__DIR: unknown variable; names are in capitals: `VERDICT__DATA__DIR`",
         ],
     );
