@@ -215,7 +215,8 @@ async fn a_running_projection_notices_a_rebuild() {
         // Nothing more is written, so that only a look can tell.
         room.execute("DELETE FROM alerts", "TRUNCATE fraud_alerts, decisions").await;
         room.subject.again().await.reset().await.expect("resets");
-        reflected.wait_for(|next| next[0] == 0).await.expect("begins again");
+        // It may have come to the end again before this looks.
+        reflected.changed().await.expect("begins again");
         reflected.wait_for(|next| next[0] == 9).await.expect("and ends");
         assert_eq!(room.ids().await.len(), 3);
         room.assert_rows(6, 0).await;
