@@ -391,8 +391,12 @@ impl ShardContext {
         self.dirty.take()
     }
 
-    /// Opens the sources of a partition; `None` while something that they sent before has not left.
+    /// Opens the sources of a partition; `None` while something that they sent before has not left, and once this epoch has
+    /// ended: it counts records that were numbered and never written.
     pub(super) fn open_sources(&self, partition: Partition) -> Option<Opening> {
+        if self.is_closed() {
+            return None;
+        }
         let epoch = self.ledger.borrow().get(usize::from(partition))?.as_ref()?.tenure.epoch;
         let session = self.turns.open(partition, epoch)?;
         Some(Opening { session, offsets: self.sources.borrow().of(partition) })

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
 const LAST_BACK_OFF: Duration = Duration::from_secs(10);
@@ -68,19 +68,26 @@ async fn follow(kafka: OnKafka, mut terms: mpsc::UnboundedReceiver<Vec<Partition
     }
 }
 
-/// Publishes what a partition of the journal holds until somebody else does.
+/// Publishes what a partition of the journal holds, as long as the term lasts.
 async fn publish(kafka: OnKafka, partition: Partition, lags: Lags) {
     let OnKafka { settings, journal, scribes, profiles } = &kafka;
     let mut back_off = FIRST_BACK_OFF;
     loop {
         match outbox::kafka::open(settings, journal.clone(), scribes, Arc::clone(profiles), partition) {
             Ok(outbox) => {
-                lags.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, outbox.lag());
+                let lag = outbox.lag();
+                let reflected = lag.reflected();
+                lags.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, lag);
+                let began = *reflected.borrow();
                 let ended = outbox.run().await;
-                if ended.is_fenced() {
-                    return info!(partition, "another node publishes alerts and dead letters of this partition now");
+                if *reflected.borrow() > began {
+                    back_off = FIRST_BACK_OFF;
                 }
-                if !ended.is_over() {
+                if ended.is_fenced() {
+                    // Another owner's epoch has the shard recover, which ends this task. With none it was the brokers that
+                    // ended a transaction which they had not heard of for a minute.
+                    back_off = LAST_BACK_OFF;
+                } else if !ended.is_over() {
                     return error!(error = %ended, "start the service again once that is mended; decisions go on");
                 }
                 warn!(error = %ended, "beginning again");
@@ -89,8 +96,9 @@ async fn publish(kafka: OnKafka, partition: Partition, lags: Lags) {
         }
         tokio::time::sleep(back_off).await;
         back_off = (2 * back_off).min(LAST_BACK_OFF);
-        // What the last one left undone is ended, and what was published is certain.
-        if let Err(error) = scribes.take_over(&[partition]).await {
+        // What the last one left undone is ended then, and what was published is certain. A shard that recovers may have done
+        // it, and a new outbox is about to take this one's place.
+        if let Err(error) = scribes.mend(partition).await {
             warn!(%error, partition, "alerts and dead letters stand still; trying again");
         }
     }

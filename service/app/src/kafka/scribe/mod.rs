@@ -42,7 +42,7 @@ const MAX_BYTES: usize = super::MAX_MESSAGE_BYTES as usize - (64 << 10);
 /// How long a scribe that is dropped without a close goes on with what waits.
 const DROP_LIMIT: Duration = Duration::from_secs(2);
 /// How long the thread may take to end after its time is up.
-const END_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// A record to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -254,8 +254,13 @@ impl Scribe {
     /// Retires it and waits for its end, a little longer than `within` at most. Blocks.
     pub fn close(&self, within: Duration) {
         self.retire(within);
+        self.wait(within + END_LIMIT);
+    }
+
+    /// Waits so long for the end of one that was retired. Blocks.
+    pub(super) fn wait(&self, at_most: Duration) {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if ended.recv_timeout(within + END_LIMIT) == Err(RecvTimeoutError::Timeout) {
+        if ended.recv_timeout(at_most) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!(
                 partition = self.shared.partition,
                 "the thread of a partition's transactions has not ended in time"

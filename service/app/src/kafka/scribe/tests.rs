@@ -1,8 +1,10 @@
 //! Scribes on a real broker: seen once, fenced, abandoned, and past a job that fails. A broker that is killed: see the outbox.
 
 use super::*;
+use crate::kafka::Scribes;
 use crate::kafka::testing::{LIMIT, committed, fresh, read};
 use crate::telemetry::clock::{Clock, instant};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use verdict_tests::servers::Kafka;
 
@@ -95,6 +97,23 @@ async fn a_job_that_cannot_go_out_holds_nobody_up_for_long_and_goes_out_when_it_
     in_time(lost).await.expect("commits");
     assert_eq!(values(&settings, "fraud-alerts"), ["0", "1", "2", "with it"]);
     assert_eq!(values(&settings, "not-there"), ["lost"]);
+}
+
+#[tokio::test]
+async fn a_partition_stays_open_while_it_is_taken_over_again() {
+    let settings = fresh(Kafka::shared(), "again", 1);
+    let scribes = Scribes::new(settings.clone(), Clock::System);
+    in_time(scribes.take_over(&[0])).await.expect("takes over");
+    let former = scribes.of(0).expect("open");
+    let mut again = Box::pin(scribes.take_over(&[0]));
+    assert!((&mut again).now_or_never().is_none(), "it takes the brokers' time");
+    assert_eq!(scribes.partitions(), [0]);
+    assert!(former.write(vec![message(&settings, "fraud-alerts", "late")]).await.is_err());
+    let (one, other) = in_time(async { tokio::join!(again, scribes.take_over(&[0])) }).await;
+    assert!(one.is_ok() && other.is_ok());
+    let present = scribes.of(0).expect("open");
+    in_time(present.write(vec![message(&settings, "fraud-alerts", "1")])).await.expect("commits");
+    assert_eq!(values(&settings, "fraud-alerts"), ["1"]);
 }
 
 #[tokio::test]
