@@ -36,8 +36,8 @@ use verdict_core::money::Rates;
 /// From then on a reader that takes no turn is broken: its loop never waits for longer than some milliseconds.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Records in flight over all partitions, at most, and of each at least: a fraction of the permits, so that a backlog leaves
-/// most of them to requests.
+/// Records in flight over all partitions, a fraction of the permits, so that a backlog leaves most of them to requests; and of
+/// each partition at least, which is more in all where there are hundreds of them, or few permits.
 const SHARE_OF_PERMITS: usize = 4;
 const MOST_IN_FLIGHT: usize = 1_024;
 const LEAST_IN_FLIGHT: usize = 4;

@@ -310,14 +310,21 @@ impl Pump {
         };
         let moved_to = home_of(user_id, source.of, self.ports.gateway.partitions());
         let mut stop = self.stop.clone();
+        let Place { topic, partition } = &source.place;
+        let moving = format!("{topic}/{partition}, moving a record");
         loop {
             let sent = tokio::select! {
                 sent = self.ports.mover.send(&source.place.topic, moved_to, raw) => sent,
                 _ = stop.wait_for(|stop| *stop) => return Err(Ended::Stopping),
             };
             match sent {
-                Ok(()) => return Ok(Left::Skipped { user_id: user_id.clone(), moved_to }),
+                Ok(()) => {
+                    self.ports.readiness.set_source(&moving, None);
+                    return Ok(Left::Skipped { user_id: user_id.clone(), moved_to });
+                }
                 Err(error) => {
+                    // Everything behind it waits.
+                    self.ports.readiness.set_source(&moving, Some(error.to_string().into()));
                     warn!(topic = &*source.place.topic, moved_to, %error, "a record cannot be moved; trying again");
                     tokio::time::sleep(RETRY_AFTER).await;
                 }

@@ -302,7 +302,6 @@ impl Loop {
             }
             known.reading = reading;
             let start = offset.map_or(Offset::Beginning, Offset::Offset);
-            // A source that is told twice is read from where it was told last.
             if let Err(error) = from.add_partition_offset(topic, *partition, start) {
                 known.tell(News::Failed(error.to_string().into()));
             }
@@ -328,6 +327,8 @@ impl Loop {
         }
         if let Err(error) = self.consumer.incremental_assign(&from) {
             for source in told {
+                // It is not assigned: the next order must not have it taken off first.
+                self.sources[source].queue = None;
                 self.sources[source].tell(News::Failed(format!("cannot be assigned: {error}").into()));
             }
         }
@@ -371,6 +372,12 @@ impl Loop {
         if let Some(failure) = failure {
             known.tell(News::Failed(failure.into()));
             known.queue = None;
+            // Or it would have the next assignment refused, that of all others included.
+            let mut lost = TopicPartitionList::with_capacity(1);
+            lost.add_partition(&known.source.place.topic, known.source.place.partition);
+            if let Err(error) = self.consumer.incremental_unassign(&lost) {
+                warn!(%error, "cannot stop reading a partition that is lost");
+            }
         }
         found
     }
