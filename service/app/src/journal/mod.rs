@@ -198,6 +198,14 @@ pub enum JournalError {
     },
 }
 
+impl JournalError {
+    /// Whether trying again may help without anybody's doing.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(_))
+    }
+}
+
 /// Where to start reading: the first wanted `n` of each partition; partitions that are not named are left out.
 pub type Cursor = Vec<(Partition, u64)>;
 

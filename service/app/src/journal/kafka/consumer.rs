@@ -13,20 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Consumers that are kept for the next reader.
 const MAX_IDLE: usize = 2;
 
-/// What every reader of the journal is set up with: the shared settings, and to be quick. A broker answers a fetch at once
-/// when there is something; the rest is how long an idle one, or one after an error, keeps a new partition waiting.
-const QUICK: [(&str, &str); 3] =
-    [("fetch.wait.max.ms", "50"), ("fetch.error.backoff.ms", "50"), ("reconnect.backoff.max.ms", "1000")];
+/// How long a fetch waits for more, in milliseconds. A broker answers at once when there is something; this is how long one
+/// that is idle keeps a new partition waiting.
+const FETCH_WAIT_MS: &str = "50";
 
-/// The set-up of a consumer.
+/// What every reader of the journal is set up with.
 pub(super) fn config(settings: &KafkaSettings) -> ClientConfig {
-    let mut config = settings.consumer();
-    for (name, value) in QUICK {
-        if config.get(name).is_none() {
-            config.set(name, value);
-        }
-    }
-    config
+    settings.quick_consumer(FETCH_WAIT_MS)
 }
 
 /// A consumer without partitions.

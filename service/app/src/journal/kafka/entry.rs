@@ -88,6 +88,16 @@ pub(super) fn push_record(record: &Record, out: &mut Vec<u8>) -> Result<(), Stri
     Ok(())
 }
 
+/// The entry of a record whose version nobody knows.
+#[cfg(test)]
+pub(super) fn of_version(record: &Record, version: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    push_record(record, &mut bytes).expect("encodes");
+    bytes[HEAD + KEY] = version;
+    finish(0, &mut bytes);
+    bytes
+}
+
 fn begin(kind: u8, flags: u8, partition: Partition, out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&MAGIC);

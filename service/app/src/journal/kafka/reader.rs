@@ -40,7 +40,8 @@ pub(super) fn replay(
 ) -> BoxStream<'static, Result<Record, JournalError>> {
     let spans: Result<Vec<Span>, JournalError> =
         from.into_iter().rev().map(|(partition, n)| Span::from(&shared, partition, n)).collect();
-    let scan = spans.map(|spans| Scan { shared, pool, spans, wanted, open: None, decoder: Decoder::default() });
+    let scan =
+        spans.map(|spans| Scan { shared, pool, spans, wanted, open: None, decoder: Decoder::default(), failed: None });
     let pages = stream::once(async { scan })
         .map_ok(|scan| stream::try_unfold(scan, |scan| blocking(move || scan.page())))
         .try_flatten();
@@ -56,8 +57,15 @@ pub(super) async fn read(
 ) -> Result<Option<Record>, JournalError> {
     let mut span = Span::from(&shared, partition, n)?;
     span.last_n = n;
-    let mut scan =
-        Scan { shared, pool, spans: vec![span], wanted: Wanted::Everything, open: None, decoder: Decoder::default() };
+    let mut scan = Scan {
+        shared,
+        pool,
+        spans: vec![span],
+        wanted: Wanted::Everything,
+        open: None,
+        decoder: Decoder::default(),
+        failed: None,
+    };
     // Pages before it are empty where it is far behind the nearest known place.
     let found = move || {
         while let Some((records, rest)) = scan.page()? {
@@ -116,6 +124,8 @@ struct Scan {
     wanted: Wanted,
     open: Option<Open>,
     decoder: Decoder,
+    /// Told once what came before it was given; nothing is read behind it.
+    failed: Option<JournalError>,
 }
 
 /// The partition that is being read.
@@ -144,6 +154,9 @@ enum Look {
 impl Scan {
     /// The next wanted records, `None` at the end.
     fn page(mut self) -> Result<Option<Page>, JournalError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let (mut page, mut bytes) = (Vec::new(), 0);
         while bytes < PAGE_BYTES && page.len() < PAGE_RECORDS {
             match self.look() {
@@ -154,27 +167,16 @@ impl Scan {
                 Ok(Some(Look::Nothing(size))) => bytes += size,
                 Ok(Some(Look::End)) => self.open = None,
                 Ok(None) if page.is_empty() => return Ok(None),
-                // What is good before damage is given first; the partition is then read from where it was.
                 Err(error) if page.is_empty() => return Err(error),
                 Ok(None) => break,
-                Err(_) => {
-                    self.again_behind(&page);
+                // What is good before it is given first.
+                Err(error) => {
+                    self.failed = Some(error);
                     break;
                 }
             }
         }
         Ok(Some((page, self)))
-    }
-
-    /// Has the partition that is open read again from behind the records that were found.
-    fn again_behind(&mut self, found: &[Record]) {
-        if let Some(Open { mut span, counter, .. }) = self.open.take() {
-            span.start = counter.safe();
-            if let Some(last) = found.iter().rfind(|record| record.partition == span.partition) {
-                span.first_n = last.n + 1;
-            }
-            self.spans.push(span);
-        }
     }
 
     fn look(&mut self) -> Result<Option<Look>, JournalError> {

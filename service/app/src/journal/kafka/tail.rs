@@ -92,6 +92,19 @@ impl Tail {
             return;
         }
         let from = self.shared.places(partition).last();
+        self.start_at(partition, from);
+    }
+
+    /// Has a partition read again from behind what counted last: the client fetches nothing more of one for which it had no
+    /// offset once, whether or not there is one now.
+    fn start_again(&mut self, partition: Partition) {
+        let from = self.counters[usize::from(partition)].safe();
+        self.stop(partition);
+        self.start_at(partition, from);
+    }
+
+    fn start_at(&mut self, partition: Partition, from: Option<Position>) {
+        let index = usize::from(partition);
         self.counters[index] = Counter::at(from);
         let assigned = self.list(partition, Offset::Offset(offset_of(from))).and_then(|list| {
             self.consumer.incremental_assign(&list)?;
@@ -151,6 +164,7 @@ impl Tail {
             if !self.followed[index] {
                 continue;
             }
+            self.shared.note_poll();
             let offset = offset_of(self.counters[index].safe());
             let asked =
                 watermarks(&self.settings, self.consumer.client(), &self.shared.topic, partition.into(), ASK_LIMIT);
@@ -160,8 +174,11 @@ impl Tail {
                     self.read.push(Read::Broken { partition, error });
                     self.stop(partition);
                 }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(partition, %error, "the journal cannot be read for now"),
+                Ok(_) => self.start_again(partition),
+                Err(error) => {
+                    tracing::warn!(partition, %error, "the journal cannot be read for now");
+                    self.start_again(partition);
+                }
             }
         }
     }

@@ -55,7 +55,10 @@ impl ProjectionError {
     /// Whether trying again may help without anybody's doing.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Journal(JournalError::Store(_)) | Self::Mirror(_))
+        match self {
+            Self::Journal(error) => error.is_transient(),
+            Self::Mirror(_) => true,
+        }
     }
 }
 

@@ -289,7 +289,7 @@ async fn it_follows_through_everything_that_happens_to_the_server() {
     let acting = async {
         bench.put(merchant("m-1"), "first").await;
         caught_up().await;
-        // Held: neither the connection that is there nor a new one answers.
+        // Held for longer than it waits: neither the connection that is there nor a new one answers.
         bench.redis.pause();
         bench.put(merchant("m-2"), "while it was held").await;
         tokio::time::sleep(Duration::from_secs(3)).await;

@@ -77,7 +77,7 @@ impl OutboxError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Journal { error, .. } => matches!(error, JournalError::Store(_)),
+            Self::Journal { error, .. } => error.is_transient(),
             Self::Publish { error, .. } => matches!(error, PublishError::Unread(_)),
             Self::Ahead { .. } => false,
         }

@@ -67,7 +67,7 @@ impl ProjectionError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Journal(error) => matches!(error, JournalError::Store(_)),
+            Self::Journal(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
             Self::Ahead { .. } => false,
         }

@@ -30,6 +30,24 @@ async fn damage_and_strangers_are_named_with_partition_and_offset() {
 }
 
 #[tokio::test]
+async fn a_record_that_cannot_be_read_is_never_passed_over() {
+    let settings = settings(Kafka::shared(), "unread", 1);
+    let journal = open(&settings, 1).await;
+    let tenure = take_over(&journal, 0).await.expect("takes over");
+    journal.append(vec![login(tenure, 0)]).await.expect("durable");
+    // Of a release to come: it is whole, and it counts.
+    produce(&settings, &[entry::of_version(&login(tenure, 1), 200)]);
+    produce(&settings, &[entry_of(&login(tenure, 2))]);
+    let reader = open(&settings, 1).await;
+    let mut records = reader.replay(vec![(0, 0)], Wanted::Everything);
+    assert_eq!(records.try_next().await.expect("good"), Some(login(tenure, 0)));
+    let error = records.try_next().await.expect_err("unreadable").to_string();
+    assert!(error.contains("at offset 2: "), "{error}");
+    // Nor is what lies behind it given to whoever goes on all the same.
+    assert_eq!(records.try_next().await.ok().flatten(), None);
+}
+
+#[tokio::test]
 async fn a_topic_of_something_else_is_refused() {
     let settings = settings(Kafka::shared(), "foreign", 1);
     produce(&settings, &[b"{\"transaction_id\":\"t-1\"}".to_vec()]);
