@@ -120,7 +120,15 @@ impl Observed {
 
 impl OnKafka {
     async fn open(settings: KafkaSettings, partitions: Partition) -> anyhow::Result<Self> {
-        brokers::topics(&settings, &[Topic::Profiles, Topic::Alerts, Topic::DeadLetters]).await?;
+        let facts = brokers::topics(&settings, &[Topic::Profiles, Topic::Alerts, Topic::DeadLetters]).await?;
+        // A checkpoint is in its user's partition.
+        if let Some(facts) = facts.first().filter(|facts| facts.partitions != u32::from(partitions)) {
+            bail!(
+                "expected topic `{}` to have {partitions} partitions, as many as the journal has, found {}",
+                facts.name,
+                facts.partitions
+            );
+        }
         let journal = Arc::new(KafkaJournal::open(settings.clone(), partitions, Clock::System).await?);
         let scribes = Arc::new(Scribes::new(settings.clone(), Clock::System));
         let profiles = profiles(&settings, partitions, Clock::System);

@@ -101,7 +101,7 @@ fn name(text: &str) -> Result<Box<str>, &'static str> {
 }
 
 /// Properties that are set elsewhere or fixed by the protocol, with the reason.
-const REFUSED: [(&str, &str); 41] = {
+const REFUSED: [(&str, &str); 42] = {
     const SERVERS: &str = "set kafka.bootstrap_servers";
     const GROUP: &str =
         "set kafka.group_id and kafka.instance_id; how partitions are shared out is fixed by the protocol";
@@ -152,6 +152,7 @@ const REFUSED: [(&str, &str); 41] = {
         ("queued.min.messages", BOUNDS),
         ("queued.max.messages.kbytes", BOUNDS),
         ("fetch.queue.backoff.ms", BOUNDS),
+        ("delivery.report.only.error", CALLBACKS),
         ("enable.partition.eof", CALLBACKS),
         ("statistics.interval.ms", CALLBACKS),
         ("allow.auto.create.topics", CALLBACKS),

@@ -89,7 +89,8 @@ fn check(url: &Secret) -> Result<(), String> {
     let names = parameters.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty());
     if let Some(unknown) = names.into_iter().find(|name| !PARAMETERS.contains(name)) {
         let hint = suggestion(unknown, &PARAMETERS, str::to_owned);
-        return Err(format!("unknown parameter `{unknown}`{hint}"));
+        // What is unknown may be the rest of a password.
+        return Err(format!("unknown parameter{hint}; in a password, `?`, `&` and `@` are written %3F, %26 and %40"));
     }
     PgConnectOptions::from_str(url.expose())
         .map(drop)

@@ -193,7 +193,14 @@ fn a_database_is_named_and_never_shown() {
         ),
         (
             "url = \"postgres://db/x?sslmod=require&pasword=hunter2\"",
-            "verdict.toml:2:7: postgres.url: unknown parameter `sslmod`; did you mean `sslmode`?".to_owned(),
+            "verdict.toml:2:7: postgres.url: unknown parameter; did you mean `sslmode`?; in a password, `?`, `&` and `@` are \
+             written %3F, %26 and %40"
+                .to_owned(),
+        ),
+        (
+            "url = \"postgres://u:pa?hunter2@db/x\"",
+            "verdict.toml:2:7: postgres.url: unknown parameter; in a password, `?`, `&` and `@` are written %3F, %26 and %40"
+                .to_owned(),
         ),
         (
             "decision_days = 0\nmax_connections = 1\nurl = \"postgres://db/x\"",

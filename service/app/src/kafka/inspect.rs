@@ -129,17 +129,19 @@ pub fn watermarks<C: ClientContext>(
     partition: i32,
     timeout: Duration,
 ) -> Result<Watermarks, KafkaError> {
-    for _ in 1..LOOKS {
+    let mut looks = 1;
+    loop {
         match client.fetch_watermarks(topic, partition, timeout) {
             Ok((low, high)) => return Ok(Watermarks { low, high }),
-            Err(error) if has_no_leader(&error) => std::thread::sleep(PAUSE),
-            Err(_) => break,
+            Err(error) if has_no_leader(&error) && looks < LOOKS => {
+                looks += 1;
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => {
+                return Err(settings.not_said(format!("where {topic}/{partition} begins and ends"), &error));
+            }
         }
     }
-    let found = client.fetch_watermarks(topic, partition, timeout);
-    let (low, high) =
-        found.map_err(|error| settings.not_said(format!("where {topic}/{partition} begins and ends"), &error))?;
-    Ok(Watermarks { low, high })
 }
 
 /// The watermarks of a partition as the last fetch of this consumer found them; `None` before the first. Asks nobody.

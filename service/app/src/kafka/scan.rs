@@ -19,9 +19,8 @@ use std::time::Duration;
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 /// How long a look waits.
 const LOOK: Duration = Duration::from_millis(100);
-/// Read in larger pieces than what is followed, and without waiting at the end.
-const QUICK: [(&str, &str); 3] =
-    [("fetch.wait.max.ms", "10"), ("fetch.error.backoff.ms", "50"), ("reconnect.backoff.max.ms", "1000")];
+/// How long a fetch at the end waits for more, in milliseconds.
+const FETCH_WAIT_MS: &str = "10";
 
 /// A reader of one topic, a partition at a time.
 pub struct Scan {
@@ -62,12 +61,7 @@ impl Scan {
         client: &'static str,
         isolation: &str,
     ) -> Result<Self, KafkaError> {
-        let mut config = settings.consumer();
-        for (name, value) in QUICK {
-            if settings.properties.iter().all(|(given, _)| **given != *name) {
-                config.set(name, value);
-            }
-        }
+        let mut config = settings.quick_consumer(FETCH_WAIT_MS);
         config.set("isolation.level", isolation);
         let made = BaseConsumer::from_config_and_context(&config, settings.log(client));
         let consumer = made.map_err(|error| settings.explain(&error))?;

@@ -20,10 +20,11 @@ const RECEIVE_MAX_BYTES: u32 = FETCH_MAX_BYTES + (1 << 20);
 const EVERY_CLIENT: [(&str, &str); 2] = [("statistics.interval.ms", "0"), ("message.max.bytes", "16777216")];
 
 /// Fixed for every producer. What it holds is bounded by whoever produces; these bounds are beyond that.
-const EVERY_PRODUCER: [(&str, &str); 5] = [
+const EVERY_PRODUCER: [(&str, &str); 6] = [
     ("acks", "all"),
     ("enable.idempotence", "true"),
     ("partitioner", "murmur2_random"),
+    ("delivery.report.only.error", "false"),
     ("queue.buffering.max.messages", "200000"),
     ("queue.buffering.max.kbytes", "131072"),
 ];
@@ -123,6 +124,21 @@ impl KafkaSettings {
             .set("group.id", &*self.group_id)
             .set("fetch.max.bytes", FETCH_MAX_BYTES.to_string())
             .set("receive.message.max.bytes", RECEIVE_MAX_BYTES.to_string());
+        config
+    }
+
+    /// The same, set up to be quick: a fetch of nothing waits for `wait_ms` at most, which is how long a new partition may have
+    /// to wait, and little is waited after an error. What the operator has set stays.
+    #[must_use]
+    pub fn quick_consumer(&self, wait_ms: &str) -> ClientConfig {
+        let mut config = self.consumer();
+        let quick =
+            [("fetch.wait.max.ms", wait_ms), ("fetch.error.backoff.ms", "50"), ("reconnect.backoff.max.ms", "1000")];
+        for (name, value) in quick {
+            if self.properties.iter().all(|(given, _)| **given != *name) {
+                config.set(name, value);
+            }
+        }
         config
     }
 
