@@ -165,13 +165,9 @@ CREATE TABLE projection_positions (
     projection text NOT NULL,
     partition integer NOT NULL,
     n bigint NOT NULL,
-    journal_offset bigint,
-    journal_epoch bigint,
     PRIMARY KEY (journal, projection, partition)
 );
 
 COMMENT ON TABLE projection_positions IS 'How far the tables made from the journal reflect it. Written in one transaction with their rows; a position that is put back is noticed by the running service, which reads again from there.';
 COMMENT ON COLUMN projection_positions.journal IS 'Identity of the journal; rows of two journals never share a database.';
 COMMENT ON COLUMN projection_positions.n IS 'Number of the first record of the partition that is not reflected.';
-COMMENT ON COLUMN projection_positions.journal_offset IS 'Where that record lies, of a journal on Kafka; null of an embedded one.';
-COMMENT ON COLUMN projection_positions.journal_epoch IS 'The epoch of the record before it, of a journal on Kafka; null of an embedded one.';

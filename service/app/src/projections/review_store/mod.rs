@@ -22,13 +22,13 @@ use crate::journal::record::Decided;
 use crate::journal::{Partition, Wanted};
 use crate::wire::alert::{Alert, Arrival};
 use crate::wire::alert_query::{AlertFilter, AlertPage};
-use crate::wire::review::{NewReview, Review};
+use crate::wire::review::{NewReview, Review, ReviewStatus};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
-use verdict_core::event::Label;
+use verdict_core::event::{Label, LabelSource};
 use verdict_core::time::Timestamp;
 
 /// Why the store cannot be used.
@@ -166,6 +166,26 @@ pub struct Unlabelled {
     pub place: Place,
     /// What follows from it.
     pub label: Label,
+}
+
+/// Such a review as a store has it: its number and time in milliseconds, what it says, and of which transaction and user.
+type SettledRow = (i64, i64, String, String, String);
+
+impl Unlabelled {
+    /// The label that follows from a row; else what is wrong with that.
+    fn of((review_id, at_ms, said, transaction_id, user_id): SettledRow) -> Result<Self, String> {
+        let is_fraud = ReviewStatus::from_name(&said).and_then(ReviewStatus::is_fraud);
+        let is_fraud = is_fraud.ok_or_else(|| format!("a review says {said:?}"))?;
+        let label = Label {
+            transaction_id: transaction_id.into(),
+            user_id: user_id.into(),
+            is_fraud,
+            source: LabelSource::Analyst,
+            at: Timestamp::from_millis(at_ms),
+            amount_lost: None,
+        };
+        Ok(Self { review_id, place: (at_ms, review_id), label })
+    }
 }
 
 /// The whole port.

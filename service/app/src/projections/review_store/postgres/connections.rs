@@ -24,7 +24,7 @@ pub(super) struct Connections {
     options: PgConnectOptions,
     places: Semaphore,
     idle: Mutex<Vec<PgConnection>>,
-    /// How long one use may take, waiting for a place included.
+    /// How long one use may take, and how long it may wait for a place before that.
     patience: Duration,
 }
 

@@ -79,7 +79,9 @@ impl Days {
                 Ok(()) => drop(self.made.remove(&old)),
                 Err(error) => {
                     sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
-                    tracing::warn!(%error, "decisions of a day that is over stay until tomorrow");
+                    tracing::warn!(%error, "decisions of days that are over stay until tomorrow");
+                    // Whoever reads this one holds up the others as well, each for as long.
+                    break;
                 }
             }
         }

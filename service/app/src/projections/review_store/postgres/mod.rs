@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 /// How long a write of the projection may take: some tens of milliseconds are usual.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
-/// How long whoever asks over the API may wait.
+/// How long a use by the API may take; as long again may pass before a place is free, and 4 s until a connection answers.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 /// How long migrations may take: an index over the alerts of years.
 const MIGRATE_WITHIN: Duration = Duration::from_secs(3_600);

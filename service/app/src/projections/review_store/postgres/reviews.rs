@@ -1,13 +1,12 @@
 //! Reviews: written once, found by the label that follows, and marked when it counts.
 
-use super::super::{Place, Unlabelled};
+use super::super::{Place, SettledRow, Unlabelled};
 use super::connections::using;
 use super::{Fault, PostgresStore, ReviewError, rows};
-use crate::wire::review::{NewReview, Review, ReviewStatus};
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection, Postgres, QueryBuilder, Row};
+use crate::wire::review::{NewReview, Review};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Postgres, QueryBuilder};
 use uuid::Uuid;
-use verdict_core::event::{Label, LabelSource};
 use verdict_core::time::Timestamp;
 
 /// The trigger that refuses a review of the far future.
@@ -35,24 +34,9 @@ impl PostgresStore {
         // No review is of a time before 2000.
         rows::push_instant(&mut statement, after.0.max(0));
         statement.push(", ").push_bind(after.1).push(") ORDER BY at, review_id LIMIT ").push_bind(i64::from(most));
-        let found = using(&self.others, async |connection| Ok(statement.build().fetch_all(connection).await?)).await?;
-        found.iter().map(|row| self.unlabelled_of(row)).collect()
-    }
-
-    fn unlabelled_of(&self, row: &PgRow) -> Result<Unlabelled, Fault> {
-        let said: &str = row.try_get("status")?;
-        let is_fraud = ReviewStatus::from_name(said).and_then(ReviewStatus::is_fraud);
-        let is_fraud = is_fraud.ok_or_else(|| self.damaged(&format!("a review says {said:?}")))?;
-        let label = Label {
-            transaction_id: row.try_get::<String, _>("transaction_id")?.into(),
-            user_id: row.try_get::<String, _>("user_id")?.into(),
-            is_fraud,
-            source: LabelSource::Analyst,
-            at: Timestamp::from_millis(row.try_get("at_ms")?),
-            amount_lost: None,
-        };
-        let review_id = row.try_get("review_id")?;
-        Ok(Unlabelled { review_id, place: (label.at.as_millis(), review_id), label })
+        let statement = statement.build_query_as::<SettledRow>();
+        let found = using(&self.others, async |connection| Ok(statement.fetch_all(connection).await?)).await?;
+        found.into_iter().map(|row| Unlabelled::of(row).map_err(|what| self.damaged(&what).into())).collect()
     }
 
     pub(super) async fn labelled(&self, review_ids: &[i64]) -> Result<(), Fault> {

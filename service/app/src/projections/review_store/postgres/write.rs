@@ -56,8 +56,7 @@ async fn read(connection: &mut PgConnection, journal: &Arc<str>) -> Result<Vec<(
 
 /// Puts every position of the journal back to its start.
 pub(super) async fn reset(connection: &mut PgConnection, journal: &str) -> Result<(), sqlx::Error> {
-    let back = "UPDATE projection_positions SET n = 0, journal_offset = NULL, journal_epoch = NULL \
-        WHERE journal = $1 AND projection = 'review'";
+    let back = "UPDATE projection_positions SET n = 0 WHERE journal = $1 AND projection = 'review'";
     sqlx::query(back).bind(journal).execute(connection).await.map(drop)
 }
 

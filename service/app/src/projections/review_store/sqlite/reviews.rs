@@ -1,12 +1,11 @@
 //! Reviews: written once, found by the label that follows, and marked when it counts.
 
-use super::super::{Place, Unlabelled};
+use super::super::{Place, SettledRow, Unlabelled};
 use super::{ReviewError, SqliteStore};
-use crate::wire::review::{NewReview, Review, ReviewStatus};
-use sqlx::{QueryBuilder, Row, Sqlite};
+use crate::wire::review::{NewReview, Review};
+use sqlx::{QueryBuilder, Sqlite};
 use tokio::sync::futures::Notified;
 use uuid::Uuid;
-use verdict_core::event::{Label, LabelSource};
 use verdict_core::time::Timestamp;
 
 impl SqliteStore {
@@ -47,29 +46,9 @@ impl SqliteStore {
              WHERE unlabelled = 1 AND alert_reviews.status <> 'in_review' AND (at_ms, review_id) > (?, ?) \
              ORDER BY at_ms, review_id LIMIT ?";
         let mut reviews = self.reviews.lock().await;
-        let rows = sqlx::query(statement).bind(after.0).bind(after.1).bind(most).fetch_all(&mut *reviews).await;
-        drop(reviews);
-        let rows = rows.map_err(|error| self.failed(&error))?;
-        let mut found = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let said: &str = row.try_get("said").map_err(|error| self.failed(&error))?;
-            let is_fraud = ReviewStatus::from_name(said).and_then(ReviewStatus::is_fraud);
-            let is_fraud = is_fraud.ok_or_else(|| self.damaged(&format!("a review says {said:?}")))?;
-            let read = || {
-                let label = Label {
-                    transaction_id: row.try_get::<String, _>("transaction_id")?.into(),
-                    user_id: row.try_get::<String, _>("user_id")?.into(),
-                    is_fraud,
-                    source: LabelSource::Analyst,
-                    at: Timestamp::from_millis(row.try_get("at_ms")?),
-                    amount_lost: None,
-                };
-                let review_id = row.try_get("review_id")?;
-                Ok(Unlabelled { review_id, place: (label.at.as_millis(), review_id), label })
-            };
-            found.push(read().map_err(|error: sqlx::Error| self.failed(&error))?);
-        }
-        Ok(found)
+        let rows = sqlx::query_as::<_, SettledRow>(statement).bind(after.0).bind(after.1).bind(most);
+        let rows = rows.fetch_all(&mut *reviews).await.map_err(|error| self.failed(&error))?;
+        rows.into_iter().map(|row| Unlabelled::of(row).map_err(|what| self.damaged(&what))).collect()
     }
 
     pub(super) async fn labelled(&self, review_ids: &[i64]) -> Result<(), ReviewError> {
