@@ -75,7 +75,8 @@ def generate(options, server, seed, rate=None):
 
 
 def drain(options, scratch, address):
-    """Fills the topics while nobody consumes, then counts from the start of the process until all of it is consumed."""
+    """Fills the topics while nobody consumes, then counts from when the service is ready until all of it is consumed; lags are
+    a second old at most."""
     command = [machine.RELEASE / "verdict", "simulate", "--config", os.devnull, "--target", "kafka"]
     command += ["--count", str(options.drained), "--users", str(options.users), "--seed", "7"]
     environment = machine.environment() | settings(address)
