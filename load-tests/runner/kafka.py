@@ -20,6 +20,8 @@ sys.path.insert(0, str(machine.ROOT / "tests" / "scripts"))
 from servers.kafka import Kafka  # noqa: E402
 
 PARTITIONS = 12
+# A broker's JVM compiles what it runs often for this long under load; that is not what is measured.
+BROKER_WARMUP_S = 30
 MOST_P50_MS = 5.0
 MOST_P99_MS = 25.0
 SOURCES = "verdict_source_lag_records{"
@@ -29,7 +31,7 @@ DRAIN_LIMIT_S = 600
 def run(options, scratch):
     """Gives (results, markdown, faults)."""
     folder = Path(tempfile.mkdtemp(prefix="kafka-", dir=scratch))
-    broker = Kafka(folder, {"partitions": PARTITIONS}, tied=True)
+    broker = Kafka(folder, {"partitions": PARTITIONS, "lasting": True}, tied=True)
     try:
         broker.start()
         address = broker.details()["bootstrap_servers"]
@@ -56,21 +58,22 @@ def settings(address):
 def decide(options, scratch, address):
     """The peak, and the latency at half of it, from when a request was due."""
     with service(scratch, address) as server:
+        generate(options, server, seed=3, seconds=BROKER_WARMUP_S)
         peak = generate(options, server, seed=1)
         print(f"peak: {peak['decisions_per_s']:,.0f}/s", flush=True)
         half = generate(options, server, seed=2, rate=peak["decisions_per_s"] / 2)
     return {"peak": peak, "half": half}
 
 
-def generate(options, server, seed, rate=None):
+def generate(options, server, seed, rate=None, seconds=None):
     """One run of the generator."""
     command = [
         str(machine.RELEASE / "generate"), server.address, "--connections", str(options.connections),
-        "--seconds", str(2 * options.seconds), "--warmup", str(options.warmup), "--users", str(options.users),
+        "--seconds", str(seconds or 2 * options.seconds), "--warmup", str(options.warmup), "--users", str(options.users),
         "--zipf", str(options.zipf), "--median", str(options.median), "--seed", str(seed), "--run", str(seed),
     ]  # fmt: skip
     if rate is not None:
-        command += ["--rate", f"{rate:.0f}"]
+        command += ["--rate", f"{rate:.0f}", "--timers"]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
