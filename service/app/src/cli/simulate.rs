@@ -211,7 +211,11 @@ fn live(args: &SimulateArgs) -> anyhow::Result<Live> {
     let shape = Shape { label_delay_scale: LIVE_LABEL_DELAY_SCALE, ..shape };
     let mut generator = Generator::new(shape);
     generator.run_until(shape.start_ms + WARM_UP_MS);
-    Ok(Live { events: selected(args, generator), writer: LineWriter::new(&shape, args.with_truth), pace: Pace::new(args.rate) })
+    Ok(Live {
+        events: selected(args, generator),
+        writer: LineWriter::new(&shape, args.with_truth),
+        pace: Pace::new(args.rate),
+    })
 }
 
 fn send_to_topics(args: &SimulateArgs) -> anyhow::Result<()> {

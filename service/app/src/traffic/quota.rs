@@ -33,9 +33,9 @@ impl Quota {
 
 impl<I> Selected<I> {
     fn is_done(&self) -> bool {
-        self.quota.transactions.is_some_and(|all| {
-            self.transactions >= all && self.quota.logins.is_none_or(|logins| self.logins >= logins)
-        })
+        self.quota
+            .transactions
+            .is_some_and(|all| self.transactions >= all && self.quota.logins.is_none_or(|logins| self.logins >= logins))
     }
 
     fn wants(&mut self, event: &Event) -> bool {
