@@ -110,7 +110,6 @@ fn consume(
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "whoever runs the large size sees the figures")]
 fn they_balance_over_noise_requests_and_two_kills() {
     let payments = setting("VERDICT_BOOKS", 20_000);
     let kafka = Kafka::shared();

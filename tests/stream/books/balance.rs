@@ -158,7 +158,8 @@ pub(super) fn assert_projections(
     let mut decided: Vec<String> = verdicts.iter().map(row).collect();
     let columns = "journal_partition, journal_n, decision_id, user_id, transaction_id, decision";
     let mut stored = rows(url, &format!("SELECT {columns} FROM decisions"));
-    (decided.sort_unstable(), stored.sort_unstable());
+    decided.sort_unstable();
+    stored.sort_unstable();
     assert_same("decisions of the table", &stored, &decided);
     expected.len()
 }

@@ -3,16 +3,15 @@
 //!
 //! History and features are those of the core's own oracle; parsing, rules and model are the service's, which have theirs.
 
+#[expect(dead_code, reason = "the core's tests ask for more")]
 #[path = "../../../service/core/tests/oracle/history.rs"]
 mod history;
-#[expect(dead_code, reason = "the core's tests ask for more")]
 #[path = "../../../service/core/tests/oracle/naive.rs"]
 mod naive;
 
 use history::{Answer, Decided, History, Listing};
 use naive::Question;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use verdict::app::Deciding;
 use verdict::config::Config;
@@ -66,9 +65,8 @@ impl Oracle {
     /// Nobody known yet; rules and model as they ship.
     pub(super) fn new() -> Self {
         let mut config = Config::default();
-        let shipped = |path: &Path| workspace().join(path);
-        config.rules.dir = shipped(&config.rules.dir);
-        config.model.dir = config.model.dir.as_deref().map(shipped);
+        config.rules.dir = workspace().join(&config.rules.dir);
+        config.model.dir = config.model.dir.map(|dir| workspace().join(dir));
         let deciding = Deciding::load(&config).unwrap();
         let scorer = deciding.model.as_ref().map(ModelHost::scorer).unwrap().unwrap();
         Self { deciding, scorer, users: HashMap::new(), verdicts: Vec::new() }
