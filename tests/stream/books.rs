@@ -9,7 +9,7 @@ mod sent;
 
 use super::{PARTITIONS, committed, consuming, metric, produce, replayed, settings, until_no_lag};
 use balance::{Sent, assert_answers, assert_projections, audit};
-use sent::{Lines, Payment as Sold, call, identity, read_topics, some_payments};
+use sent::{Lines, Payment as Sold, call, identity, read_topics, rows, some_payments};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -99,7 +99,13 @@ fn consume(
         let answers = callers.into_iter().flat_map(|caller| caller.join().unwrap());
         (service, answers.collect::<HashMap<_, _>>())
     });
-    until_of(payments, "all to be consumed and shown", || is_at_rest(&service));
+    until_of(payments, "all to be consumed", || is_at_rest(&service));
+    // A lag is a second old.
+    until_of(payments, "all to be shown", || {
+        let count = |table: &str| rows(database, &format!("SELECT count(*) FROM {table}"))[0].parse::<u64>().unwrap();
+        let published = committed(kafka, &topics.name("fraud-alerts"), "%o\n").len() as u64;
+        count("decisions") >= payments && published >= count("fraud_alerts")
+    });
     // Whatever was killed on the way, nothing was read twice.
     let rest = metric(&service, "verdict_journal_records_total");
     let sent = lines.iter().map(Vec::len).sum::<usize>() + answers.len();
