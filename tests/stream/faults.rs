@@ -3,7 +3,7 @@
 //!
 //! `VERDICT_ROUNDS` sets how many rounds of all faults (`make chaos`: 20), `VERDICT_SEED` repeats their order.
 
-use super::{PARTITIONS, assert_consumed, committed, consuming, replayed, settings, until_no_lag};
+use super::{PARTITIONS, assert_consumed, committed, consuming, metric, replayed, settings, until_no_lag};
 use fastrand::Rng;
 use redis::Commands;
 use rustix::process::{Pid, Signal, kill_process};
@@ -304,4 +304,52 @@ fn nothing_is_lost_or_doubled_whatever_becomes_of_whom() {
         });
         folder = stack.settle(service, &answers);
     }
+}
+
+/// Without the two, `/v1/decide` and the topics alike go on, and the service says that it is ready: nothing of a decision is
+/// there. What they missed they get afterwards, each once (I4).
+#[test]
+fn with_postgres_and_redis_stopped_all_is_decided_and_they_catch_up() {
+    let stack = Stack::start();
+    let service = stack.serve(TempDir::new().unwrap());
+    let (mut answers, numbers) = (BTreeMap::new(), 0..30);
+    for killed in [false, true] {
+        if killed {
+            stack.redis.kill();
+            stack.postgres.kill();
+        } else {
+            stack.redis.pause();
+            stack.postgres.pause();
+        }
+        let before = metric(&service, "verdict_journal_records_total");
+        let simulator = stack.simulate(1 + u64::from(killed));
+        for number in numbers.clone() {
+            let amount = if number % 4 == 0 { "5000.01" } else { "1.00" };
+            let payment = Payment::new(&format!("caller-{killed}-{number}"), "t-1", amount).with("deadline_ms", 2_000);
+            let answer = service.post("/v1/decide", &payment.text());
+            assert_eq!((answer.status, &answer.json()["durable"]), (200, &json!(true)), "{}", answer.body);
+            answers.insert(payment.text(), lasting(answer.json()));
+        }
+        let entry = service.request("PUT", &format!("/v1/lists/block/merchant/v-{killed}"), &[], r#"{"reason": "x"}"#);
+        assert!(matches!(entry.status, 200 | 201), "{}", entry.body);
+        let sent = numbers.len() as f64;
+        until("events of topics in the journal", || {
+            (metric(&service, "verdict_journal_records_total") >= before + 2.0 * sent).then_some(())
+        });
+        drop(simulator);
+        until("both to fall behind", || {
+            let ready = service.get("/readyz");
+            assert_eq!(ready.status, 200, "{}", ready.body);
+            let lag = |name: &str| ready.json()["components"]["projections"][name]["lag_records"].as_u64();
+            (lag("review") > Some(0) && lag("lists") > Some(0)).then_some(())
+        });
+        if killed {
+            stack.redis.restart();
+            stack.postgres.restart();
+        } else {
+            stack.redis.resume();
+            stack.postgres.resume();
+        }
+    }
+    let _ = stack.settle(service, &answers);
 }

@@ -80,7 +80,8 @@ pub struct Deciding {
     pub rulebook: Rulebook,
     /// The model, if one is configured.
     pub model: Option<ModelHost>,
-    generation: Arc<Generation>,
+    /// How records name both.
+    pub generation: Arc<Generation>,
 }
 
 impl Deciding {

@@ -153,6 +153,19 @@ class Kafka(Server):
         if not wait_until(are_there, TOPICS_SECS):
             raise Trouble(f"Kafka did not make all of {', '.join(name for name, _, _ in wanted)}")
 
+    def delete(self, names):
+        """Deletes topics, and waits until nobody knows them."""
+        wire.delete_topics(self.port(), names)
+
+        def are_gone():
+            with contextlib.suppress(OSError, struct.error):
+                _, found = wire.metadata(self.port())
+                return not any(name in found for name in names)
+            return False
+
+        if not wait_until(are_gone, TOPICS_SECS):
+            raise Trouble(f"Kafka did not delete all of {', '.join(names)}")
+
     def details(self):
         known = {"bootstrap_servers": f"127.0.0.1:{self.port()}"}
         if self.secured:
