@@ -8,6 +8,7 @@ mod faults;
 mod letters;
 mod records;
 mod secure;
+mod signals;
 mod starts;
 
 use serde_json::Value;
@@ -28,6 +29,8 @@ fn settings(kafka: &Kafka, prefix: &str) -> Vec<(OsString, OsString)> {
         ("VERDICT__KAFKA__TOPIC_PREFIX", prefix.to_owned()),
         ("VERDICT__DATA__PARTITIONS", PARTITIONS.to_string()),
         ("VERDICT__DATA__CHECKPOINT_SECS", "1".to_owned()),
+        // Most tests count records; `signals` has them.
+        ("VERDICT__KAFKA__HEARTBEAT_SECS", "0".to_owned()),
     ]
     .map(|(name, value)| (name.into(), value.into()))
     .into()
@@ -49,6 +52,14 @@ fn produce(kafka: &Kafka, topic: &str, partition: u32, key: &str, value: &str) {
     let mut command = Command::new("kcat");
     command.args(args).args(["-X", "message.max.bytes=16000000"]).arg(&file).stdin(Stdio::null());
     let _ = finish(&mut command).success();
+}
+
+/// A command-line tool of Kafka's own.
+fn tool(class: &str) -> Command {
+    let libs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/kafka-4.3.1/libs/*");
+    let mut java = Command::new("java");
+    java.args(["-Xmx128m", "-cp"]).arg(libs).arg(class).stdin(Stdio::null());
+    java
 }
 
 /// Records of each partition of a topic, as the broker counts them.

@@ -1,7 +1,6 @@
 //! What a start refuses, and what stops a source.
 
-use super::{PARTITIONS, consuming, produce, until_journaled, until_no_lag};
-use std::path::Path;
+use super::{PARTITIONS, consuming, produce, tool, until_journaled, until_no_lag};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use verdict_tests::servers::Kafka;
@@ -23,10 +22,8 @@ fn topics_that_are_missing_or_too_small_are_refused() {
 
 /// Removes a topic, and waits until nobody knows it any more.
 fn remove(kafka: &Kafka, topic: &str) {
-    let libs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/kafka-4.3.1/libs/*");
-    let mut java = Command::new("java");
-    java.args(["-Xmx128m", "-cp"]).arg(libs).arg("org.apache.kafka.tools.TopicCommand");
-    java.args(["--bootstrap-server", kafka.bootstrap_servers(), "--delete", "--topic", topic]).stdin(Stdio::null());
+    let mut java = tool("org.apache.kafka.tools.TopicCommand");
+    java.args(["--bootstrap-server", kafka.bootstrap_servers(), "--delete", "--topic", topic]);
     let _ = finish(&mut java).success();
     until("the topic to be gone", || {
         let mut listing = Command::new("kcat");

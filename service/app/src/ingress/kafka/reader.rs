@@ -5,6 +5,7 @@
 //! fetches no more once its few MiB are full. Broker outages are librdkafka's to survive. The loop takes a turn at least
 //! every [`LONGEST_PAUSE`], and says when: one that falls silent is found by whoever looks (STACK).
 
+use super::level::Level;
 use crate::kafka::{ClientLog, KafkaError, KafkaSettings, fetched_watermarks};
 use crate::telemetry::clock::Clock;
 use rdkafka::TopicPartitionList;
@@ -15,7 +16,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message, OwnedHeaders};
 use rdkafka::topic_partition_list::Offset;
 use std::ffi::CString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -24,9 +25,6 @@ use tracing::{debug, error, warn};
 
 /// Longest sleep when there is nothing to read; whatever comes ends it before.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-/// Records and bytes of a partition that were read and wait to be sent on, beyond which it is not read.
-const MOST_WAITING: usize = 512;
-const MOST_WAITING_BYTES: usize = 2 << 20;
 /// Records of a partition that are read before the others have their turn.
 const RECORDS_A_TURN: usize = 64;
 /// What librdkafka may hold of all partitions together, and at least of each, in KiB.
@@ -69,58 +67,6 @@ pub(super) struct Told {
     pub(super) source: usize,
     pub(super) reading: u64,
     pub(super) news: News,
-}
-
-/// What both sides know of a partition.
-pub(super) struct Level {
-    /// Records handed over and not sent on yet, and their bytes.
-    waiting: AtomicUsize,
-    waiting_bytes: AtomicUsize,
-    /// Behind the last record that is in the journal; 0 while that is not known.
-    settled: AtomicI64,
-    /// Behind the last record of the topic; below 0 while that is not known.
-    end: AtomicI64,
-}
-
-impl Default for Level {
-    fn default() -> Self {
-        Self {
-            waiting: AtomicUsize::new(0),
-            waiting_bytes: AtomicUsize::new(0),
-            settled: AtomicI64::new(0),
-            end: AtomicI64::new(-1),
-        }
-    }
-}
-
-impl Level {
-    fn has_room(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < MOST_WAITING
-            && self.waiting_bytes.load(Ordering::Relaxed) < MOST_WAITING_BYTES
-    }
-
-    fn hand_over(&self, bytes: usize) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// A record was sent on, or dropped; whether it is time that the partition is looked at again.
-    pub(super) fn take(&self, bytes: usize) -> bool {
-        let held_bytes = self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        let held = self.waiting.fetch_sub(1, Ordering::Relaxed);
-        held_bytes >= MOST_WAITING_BYTES || held == MOST_WAITING / 2
-    }
-
-    /// Everything before this offset is in the journal.
-    pub(super) fn settle(&self, next: i64) {
-        self.settled.store(next, Ordering::Relaxed);
-    }
-
-    /// Records that are there and not in the journal; `None` before the first fetch.
-    pub(super) fn lag(&self) -> Option<u64> {
-        let (end, settled) = (self.end.load(Ordering::Relaxed), self.settled.load(Ordering::Relaxed));
-        (end >= 0).then(|| (end - settled).max(0).cast_unsigned())
-    }
 }
 
 /// What the thread is told.
@@ -301,6 +247,7 @@ impl Loop {
                 again.add_partition(topic, *partition);
             }
             known.reading = reading;
+            known.source.level.rewind(offset);
             let start = offset.map_or(Offset::Beginning, Offset::Offset);
             if let Err(error) = from.add_partition_offset(topic, *partition, start) {
                 known.tell(News::Failed(error.to_string().into()));
@@ -344,7 +291,7 @@ impl Loop {
                 None => break,
                 Some(Ok(message)) => {
                     let raw = raw(&message);
-                    known.source.level.hand_over(raw.value.len());
+                    known.source.level.hand_over(raw.offset, raw.value.len());
                     records.push(Box::new(raw));
                     end = false;
                 }
@@ -383,9 +330,16 @@ impl Loop {
     }
 
     fn look_up_levels(&self) {
+        // What the client knows by itself: it asks nobody.
+        let positions = self.consumer.position();
         for known in &self.sources {
             if let Some(end) = fetched_end(&self.consumer, known) {
-                known.source.level.end.store(end, Ordering::Relaxed);
+                known.source.level.ends_at(end);
+            }
+            let Place { topic, partition } = &known.source.place;
+            let found = positions.as_ref().ok().and_then(|list| list.find_partition(topic, *partition));
+            if let (Some(Offset::Offset(position)), Some(_)) = (found.map(|found| found.offset()), &known.queue) {
+                known.source.level.stand_at(position);
             }
         }
     }
@@ -394,12 +348,12 @@ impl Loop {
     fn commit(&mut self) {
         let mut offsets = TopicPartitionList::new();
         for known in &mut self.sources {
-            let settled = known.source.level.settled.load(Ordering::Relaxed);
+            let reached = known.source.level.reached();
             let Place { topic, partition } = &known.source.place;
-            if settled > known.committed
-                && offsets.add_partition_offset(topic, *partition, Offset::Offset(settled)).is_ok()
+            if reached > known.committed
+                && offsets.add_partition_offset(topic, *partition, Offset::Offset(reached)).is_ok()
             {
-                known.committed = settled;
+                known.committed = reached;
             }
         }
         if offsets.count() > 0
