@@ -64,7 +64,7 @@ fn heartbeats_come_back_and_leave_no_trace() {
         let payment = Payment::new(&format!("mine-{user}"), "t-1", "5000.01").with("deadline_ms", 5_000);
         assert_eq!(service.post("/v1/decide", &payment.text()).status, 200);
         // Wherever it goes.
-        produce(kafka, &name, user, "", &Payment::new(&format!("mine-{user}"), "t-2", "1.00").text());
+        produce(kafka, &name, user, "", &Payment::new(&format!("yours-{user}"), "t-1", "1.00").text());
     }
     until("heartbeats of all partitions, some times", || heartbeats(&service, f64::from(3 * PARTITIONS)));
     until("everything in the tables", || {
