@@ -32,6 +32,7 @@ use level::Level;
 use moving::Mover;
 use pump::Pump;
 use reader::{Place, Reader};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -213,7 +214,18 @@ impl Consumption {
         let pumps = groups.into_iter().map(|(partition, sources, news)| {
             let (ports, orders, stop) = (Arc::clone(&ports), reader.orders(), stop.subscribe());
             let heartbeats = heartbeats.clone();
-            let pump = Pump { partition, sources, ports, orders, news, stop, window, heartbeats, reading: 0 };
+            let pump = Pump {
+                partition,
+                sources,
+                ports,
+                orders,
+                news,
+                stop,
+                window,
+                heartbeats,
+                troubled: BTreeSet::new(),
+                reading: 0,
+            };
             actix::spawn(pump.run())
         });
         let pumps = pumps.collect();

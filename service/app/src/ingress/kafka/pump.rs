@@ -17,7 +17,7 @@ use crate::actors::sources::{Left, Opening};
 use crate::actors::turns::{Session, Turn};
 use crate::journal::Partition;
 use crate::telemetry::events::Answered;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -54,6 +54,8 @@ pub(super) struct Pump {
     pub(super) window: usize,
     /// If any are sent.
     pub(super) heartbeats: Option<Heartbeats>,
+    /// Sources that cannot be read now.
+    pub(super) troubled: BTreeSet<usize>,
     /// Number of the last session: what was read under another is of no use.
     pub(super) reading: u64,
 }
@@ -209,7 +211,7 @@ impl Pump {
     }
 
     /// Takes what the thread says.
-    fn take(&self, open: &mut Open, Told { source, reading, news }: Told) {
+    fn take(&mut self, open: &mut Open, Told { source, reading, news }: Told) {
         let known = &self.sources[source];
         match news {
             News::Record(raw, is_last) => {
@@ -219,6 +221,8 @@ impl Pump {
                     return;
                 }
                 open.next[source] = raw.offset + 1;
+                self.trouble(source, None);
+                let known = &self.sources[source];
                 let now = self.ports.clock.now();
                 let produced_at = raw.produced_at_ms.map_or(now, Timestamp::from_millis);
                 let rates = (self.ports.rates)();
@@ -232,14 +236,31 @@ impl Pump {
                 }
                 open.merge.push(source, decoded.at(), Read { raw, decoded, produced_at, bytes, heartbeat }, is_last);
             }
-            News::End if reading == self.reading => open.merge.end(source),
+            News::End if reading == self.reading => {
+                self.trouble(source, None);
+                open.merge.end(source);
+            }
+            News::Troubled(why) if reading == self.reading => {
+                self.trouble(source, Some(why));
+                // What it holds back would wait for as long.
+                open.merge.end(source);
+            }
             News::Failed(why) if reading == self.reading => {
                 let Place { topic, partition } = &known.place;
                 error!(topic = &**topic, partition, %why, "a source stands still; nothing of it is decided until the service is started again");
                 self.ports.readiness.set_source(&format!("{topic}/{partition}"), Some(Arc::from(why)));
                 open.merge.end(source);
             }
-            News::End | News::Failed(_) => {}
+            News::End | News::Failed(_) | News::Troubled(_) => {}
+        }
+    }
+
+    /// A source cannot be read now, or can be again.
+    fn trouble(&mut self, source: usize, why: Option<Box<str>>) {
+        let changed = if why.is_some() { self.troubled.insert(source) } else { self.troubled.remove(&source) };
+        if changed {
+            let Place { topic, partition } = &self.sources[source].place;
+            self.ports.readiness.set_source(&format!("{topic}/{partition}, reading"), why.map(Arc::from));
         }
     }
 

@@ -31,6 +31,8 @@ const RECORDS_A_TURN: usize = 64;
 const HELD_KIB: usize = 64 * 1024;
 const LEAST_HELD_KIB: usize = 256;
 const MOST_HELD_KIB: usize = 4096;
+/// How long a partition that the broker refused is left alone.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// How often offsets are committed to the group, as a hint for tools, and levels are looked up.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 const LEVELS_EVERY: Duration = Duration::from_millis(500);
@@ -60,6 +62,8 @@ pub(super) enum News {
     End,
     /// It cannot be read on.
     Failed(Box<str>),
+    /// It cannot be read now; a record or the end says that it can.
+    Troubled(Box<str>),
 }
 
 /// News of the source at this place in its group, as of this reading: older ones are of no use.
@@ -177,6 +181,10 @@ struct Reading {
     /// Its queue, while it is read.
     queue: Option<PartitionQueue<ClientLog>>,
     reading: u64,
+    /// The next offset to read, `None` for its beginning.
+    next: Option<i64>,
+    /// When it is begun anew, after the broker has refused it.
+    again_at: Option<Instant>,
     /// The last offset that was committed as a hint.
     committed: i64,
 }
@@ -185,7 +193,7 @@ impl Reading {
     fn of(source: Source) -> Self {
         // invariant: a topic's name has no zero byte.
         let topic = CString::new(&*source.place.topic).unwrap_or_default();
-        Self { source, topic, queue: None, reading: 0, committed: 0 }
+        Self { source, topic, queue: None, reading: 0, next: None, again_at: None, committed: 0 }
     }
 
     fn tell(&self, news: News) {
@@ -209,7 +217,7 @@ impl Loop {
             let now = self.control.clock.instant();
             let turn = now.saturating_duration_since(self.control.started).as_millis();
             self.control.last_turn_ms.store(u64::try_from(turn).unwrap_or(u64::MAX), Ordering::Relaxed);
-            self.take_orders();
+            self.take_orders(now);
             // Callbacks, and errors of the client as a whole, which it has logged.
             while let Some(event) = self.consumer.poll(Duration::ZERO) {
                 if let Err(error) = event {
@@ -237,25 +245,39 @@ impl Loop {
         self.sources.clear();
     }
 
-    fn take_orders(&mut self) {
-        let (mut from, mut again) = (TopicPartitionList::new(), TopicPartitionList::new());
+    /// Begins what is to be read, and what was refused, anew.
+    fn take_orders(&mut self, now: Instant) {
         let mut told = Vec::new();
-        while let Ok(Order::Read { source, reading, from: offset }) = self.orders.try_recv() {
+        while let Ok(Order::Read { source, reading, from }) = self.orders.try_recv() {
             let Some(known) = self.sources.get_mut(source) else { continue };
+            (known.reading, known.next) = (reading, from);
+            known.source.level.rewind(from);
+            told.push(source);
+        }
+        for (at, known) in self.sources.iter().enumerate() {
+            if known.again_at.is_some_and(|again_at| now >= again_at) && !told.contains(&at) {
+                told.push(at);
+            }
+        }
+        if !told.is_empty() {
+            self.assign(&told);
+        }
+    }
+
+    /// Has these read from where they stand, though they may be read already.
+    fn assign(&mut self, told: &[usize]) {
+        let (mut from, mut again) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for source in told {
+            let known = &mut self.sources[*source];
+            known.again_at = None;
             let Place { topic, partition } = &known.source.place;
             if known.queue.take().is_some() {
                 again.add_partition(topic, *partition);
             }
-            known.reading = reading;
-            known.source.level.rewind(offset);
-            let start = offset.map_or(Offset::Beginning, Offset::Offset);
+            let start = known.next.map_or(Offset::Beginning, Offset::Offset);
             if let Err(error) = from.add_partition_offset(topic, *partition, start) {
                 known.tell(News::Failed(error.to_string().into()));
             }
-            told.push(source);
-        }
-        if told.is_empty() {
-            return;
         }
         if again.count() > 0
             && let Err(error) = self.consumer.incremental_unassign(&again)
@@ -263,7 +285,7 @@ impl Loop {
             warn!(%error, "cannot stop reading partitions that are to be read anew");
         }
         // Before they are assigned, so that nothing goes to the common queue.
-        for source in &told {
+        for source in told {
             let known = &mut self.sources[*source];
             let (topic, partition) = (&known.source.place.topic, known.source.place.partition);
             known.queue = self.consumer.split_partition_queue(topic, partition);
@@ -275,8 +297,8 @@ impl Loop {
         if let Err(error) = self.consumer.incremental_assign(&from) {
             for source in told {
                 // It is not assigned: the next order must not have it taken off first.
-                self.sources[source].queue = None;
-                self.sources[source].tell(News::Failed(format!("cannot be assigned: {error}").into()));
+                self.sources[*source].queue = None;
+                self.sources[*source].tell(News::Failed(format!("cannot be assigned: {error}").into()));
             }
         }
     }
@@ -285,17 +307,18 @@ impl Loop {
     fn read(&mut self, at: usize) -> bool {
         let known = &mut self.sources[at];
         let Some(queue) = &known.queue else { return false };
-        let (mut records, mut end, mut failure) = (Vec::new(), false, None);
+        let (mut records, mut end, mut failure, mut trouble) = (Vec::new(), false, None, None);
         while records.len() < RECORDS_A_TURN && known.source.level.has_room() {
             match queue.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
                     let raw = raw(&message);
                     known.source.level.hand_over(raw.offset, raw.value.len());
+                    known.next = Some(raw.offset + 1);
                     records.push(Box::new(raw));
-                    end = false;
+                    (end, trouble) = (false, None);
                 }
-                Some(Err(ClientError::PartitionEOF(_))) => end = true,
+                Some(Err(ClientError::PartitionEOF(_))) => (end, trouble) = (true, None),
                 Some(Err(error)) => {
                     if is_lost(&error) {
                         failure = Some(format!("the next offset to read is not in the topic any more: {error}"));
@@ -303,6 +326,9 @@ impl Loop {
                     }
                     let Place { topic, partition } = &known.source.place;
                     warn!(%error, topic = &**topic, partition, "reading goes on when the broker allows it");
+                    if is_refused(&error) {
+                        trouble = Some(error.to_string());
+                    }
                 }
             }
         }
@@ -315,6 +341,11 @@ impl Loop {
         }
         if end {
             known.tell(News::End);
+        }
+        if let Some(trouble) = trouble {
+            known.tell(News::Troubled(trouble.into()));
+            // The client says it once, and says nothing when it is over: whoever begins anew is told again, or reads.
+            known.again_at = Some(self.control.clock.instant() + REFUSED_FOR);
         }
         if let Some(failure) = failure {
             known.tell(News::Failed(failure.into()));
@@ -372,6 +403,21 @@ fn fetched_end(consumer: &BaseConsumer<ClientLog>, known: &Reading) -> Option<i6
 fn is_lost(error: &ClientError) -> bool {
     let code = error.rdkafka_error_code();
     matches!(code, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))
+}
+
+/// Whether the broker will not have it read until somebody changes that.
+fn is_refused(error: &ClientError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(
+        code,
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
 }
 
 fn raw(message: &BorrowedMessage<'_>) -> Raw {
