@@ -26,6 +26,7 @@ use crate::actors::shard::Begun;
 use crate::config::{Config, DataConfig, KafkaConfig};
 use crate::ingress::http::streams::{MAX_STREAMS, Streams};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
+use crate::ingress::kafka::Consumption;
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::{DirLock, Journal, MemoryJournal};
 use crate::model::{ModelHost, Score, Search};
@@ -47,7 +48,7 @@ use anyhow::{Context as _, bail};
 use freshness::Freshness;
 use futures_util::future::join_all;
 use lists::Mirror;
-use publishing::Publishing;
+use publishing::{Outboxes, Publishing};
 use reload::{RatesInForce, Reloader};
 use shards::{Shards, seat};
 use std::net::TcpListener;
@@ -261,18 +262,7 @@ impl Service {
         let own_files = open_files::own_files(self.config.actors.shards, workers);
         let connections = open_files::make_room(wanted, own_files);
         let outboxes = publishing.as_ref().map(Publishing::outboxes);
-        let consumption = match self.topics.take() {
-            Some(topics) => {
-                let (rates, heard) = (rates.clone(), (self.metrics.clone(), self.readiness.clone()));
-                let rates = move || rates.get();
-                let topics = match (self.config.kafka.as_ref().and_then(KafkaConfig::heartbeat), outboxes.clone()) {
-                    (Some(every), Some(outboxes)) => topics.beating(every, outboxes, self.storage.journal.durable()),
-                    _ => topics,
-                };
-                Some(topics.consume(&self.config, gateway.clone(), rates, self.age_bounds(), heard)?)
-            }
-            None => None,
-        };
+        let consumption = self.consume(&gateway, &rates, outboxes.clone())?;
         let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
         let server = http::serve(self.listener.try_clone()?, workers, connections, state, seat(starts, workers))?;
         let handle = server.handle();
@@ -330,6 +320,22 @@ impl Service {
         progress.at(Step::Files);
         self.storage.close().await;
         Ok(())
+    }
+
+    /// Starts to consume topics, if any are named; heartbeats go through these outboxes.
+    fn consume(
+        &mut self,
+        gateway: &Gateway,
+        rates: &RatesInForce,
+        outboxes: Option<Outboxes>,
+    ) -> anyhow::Result<Option<Consumption>> {
+        let Some(mut topics) = self.topics.take() else { return Ok(None) };
+        let every = self.config.kafka.as_ref().and_then(KafkaConfig::heartbeat);
+        if let (Some(every), Some(outboxes)) = (every, outboxes) {
+            topics = topics.beating(every, outboxes, self.storage.journal.durable());
+        }
+        let (rates, heard) = (rates.clone(), (self.metrics.clone(), self.readiness.clone()));
+        topics.consume(&self.config, gateway.clone(), move || rates.get(), self.age_bounds(), heard).map(Some)
     }
 
     fn age_bounds(&self) -> AgeBounds {

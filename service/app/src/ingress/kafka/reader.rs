@@ -35,6 +35,9 @@ const MOST_HELD_KIB: usize = 4096;
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// How often offsets are committed to the group, as a hint for tools, and levels are looked up.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
+/// Of so many commits one tells all offsets again: what was not heard, and what brokers forget of a topic on which nothing
+/// comes.
+const COMMITS_A_ROUND: u32 = 12;
 const LEVELS_EVERY: Duration = Duration::from_millis(500);
 
 /// A partition of a topic.
@@ -151,7 +154,8 @@ impl Reader {
         let ended = std::thread::Builder::new().name("kafka-reader".to_owned()).spawn(move || {
             let sources = sources.into_iter().map(Reading::of).collect();
             let commit_at = own.started + COMMIT_EVERY;
-            Loop { consumer, sources, orders: given, levels_at: own.started, commit_at, control: own }.run();
+            Loop { consumer, sources, orders: given, levels_at: own.started, commit_at, commits: 0, control: own }
+                .run();
         });
         let ended = ended.map_err(|error| KafkaError::Client(error.to_string().into()))?;
         Ok(Self { orders, control, thread: ended.thread().clone(), ended })
@@ -209,6 +213,7 @@ struct Loop {
     control: Arc<Control>,
     levels_at: Instant,
     commit_at: Instant,
+    commits: u32,
 }
 
 impl Loop {
@@ -378,12 +383,12 @@ impl Loop {
     /// Tells the group how far the sources are, for tools that show lag: nobody resumes from it.
     fn commit(&mut self) {
         let mut offsets = TopicPartitionList::new();
+        self.commits = (self.commits + 1) % COMMITS_A_ROUND;
         for known in &mut self.sources {
+            let told = if self.commits == 0 { 0 } else { known.committed };
             let reached = known.source.level.reached();
             let Place { topic, partition } = &known.source.place;
-            if reached > known.committed
-                && offsets.add_partition_offset(topic, *partition, Offset::Offset(reached)).is_ok()
-            {
+            if reached > told && offsets.add_partition_offset(topic, *partition, Offset::Offset(reached)).is_ok() {
                 known.committed = reached;
             }
         }
