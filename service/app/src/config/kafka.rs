@@ -17,8 +17,8 @@ const MAX_NAME_BYTES: usize = 128;
 /// Longest bound on how late events come: beyond a day, sources would wait for each other rather than be merged.
 const MOST_OUT_OF_ORDER_MS: i64 = 86_400_000;
 
-/// Longest time between two heartbeats: with fewer, nothing is seen of a path that is closed.
-const MOST_HEARTBEAT_SECS: i64 = 3_600;
+/// Longest time between two heartbeats: the alert that none comes back waits for a minute.
+const MOST_HEARTBEAT_SECS: i64 = 30;
 
 /// The brokers, and who this node is to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
