@@ -34,7 +34,7 @@ fn config(kafka: &Kafka, folder: &Path, password: &str) -> PathBuf {
         }
     }
     let text = format!(
-        "[data]\npartitions = {PARTITIONS}\n[kafka]\nbootstrap_servers = {servers:?}\n[kafka.properties]\n{properties}"
+        "[data]\npartitions = {PARTITIONS}\n[kafka]\nbootstrap_servers = {servers:?}\nheartbeat_secs = 0\n[kafka.properties]\n{properties}"
     );
     let file = folder.join("verdict.toml");
     fs::write(&file, text).unwrap();

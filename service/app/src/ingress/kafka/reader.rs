@@ -14,6 +14,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message, OwnedHeaders};
 use rdkafka::topic_partition_list::Offset;
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -367,15 +368,17 @@ impl Loop {
 
     fn look_up_levels(&self) {
         // What the client knows by itself: it asks nobody.
-        let positions = self.consumer.position();
+        let list = self.consumer.position().unwrap_or_default();
+        let elements = list.elements();
+        let positions: HashMap<(&str, i32), Offset> =
+            elements.iter().map(|element| ((element.topic(), element.partition()), element.offset())).collect();
         for known in &self.sources {
             if let Some(end) = fetched_end(&self.consumer, known) {
                 known.source.level.ends_at(end);
             }
             let Place { topic, partition } = &known.source.place;
-            let found = positions.as_ref().ok().and_then(|list| list.find_partition(topic, *partition));
-            if let (Some(Offset::Offset(position)), Some(_)) = (found.map(|found| found.offset()), &known.queue) {
-                known.source.level.stand_at(position);
+            if let (Some(Offset::Offset(position)), Some(_)) = (positions.get(&(&**topic, *partition)), &known.queue) {
+                known.source.level.stand_at(*position);
             }
         }
     }
