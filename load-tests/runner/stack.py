@@ -30,7 +30,7 @@ def broker(scratch):
 
 def settings(address):
     """How anything of Verdict finds the broker."""
-    return {"VERDICT__KAFKA__BOOTSTRAP_SERVERS": address, "VERDICT__DATA__PARTITIONS": str(PARTITIONS)}
+    return {"VERDICT__KAFKA__BOOTSTRAP_SERVERS": address, "VERDICT__DATA__PARTITIONS": str(PARTITIONS), "VERDICT__KAFKA__HEARTBEAT_SECS": "0"}
 
 
 def service(scratch, address, data=None, more=None):

@@ -7,6 +7,7 @@ use super::layers::Setting;
 use super::secret::{Secret, read_file};
 use super::section::Section;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -15,6 +16,9 @@ const MAX_NAME_BYTES: usize = 128;
 
 /// Longest bound on how late events come: beyond a day, sources would wait for each other rather than be merged.
 const MOST_OUT_OF_ORDER_MS: i64 = 86_400_000;
+
+/// Longest time between two heartbeats: the alert that none comes back waits for a minute.
+const MOST_HEARTBEAT_SECS: i64 = 30;
 
 /// The brokers, and who this node is to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct KafkaConfig {
     pub transactions_out_of_order_ms: i64,
     /// The same of a login or a label.
     pub logins_out_of_order_ms: i64,
+    /// Seconds between two heartbeats of a partition; 0 sends none.
+    pub heartbeat_secs: u32,
     /// Properties of librdkafka, by name.
     pub properties: BTreeMap<Box<str>, Secret>,
 }
@@ -46,8 +52,15 @@ impl KafkaConfig {
             topic_prefix: Box::default(),
             transactions_out_of_order_ms: 5_000,
             logins_out_of_order_ms: 10_000,
+            heartbeat_secs: 5,
             properties: BTreeMap::new(),
         }
+    }
+
+    /// Time between two heartbeats of a partition, if any are sent.
+    #[must_use]
+    pub fn heartbeat(&self) -> Option<Duration> {
+        (self.heartbeat_secs > 0).then(|| Duration::from_secs(self.heartbeat_secs.into()))
     }
 
     /// `None` when no layer has the section: everything is embedded then.
@@ -72,6 +85,7 @@ impl KafkaConfig {
                 default.logins_out_of_order_ms,
                 0..=MOST_OUT_OF_ORDER_MS,
             ),
+            heartbeat_secs: section.integer("heartbeat_secs", default.heartbeat_secs, 0..=MOST_HEARTBEAT_SECS),
             properties: properties(&mut section),
         };
         let place = place?;
@@ -281,7 +295,7 @@ mod tests {
         std::fs::write(&path, "hunter2\n").unwrap();
         let text = format!(
             "[kafka]\nbootstrap_servers = \"a:9092, [::1]:9093\"\ngroup_id = \"g\"\ninstance_id = \"n\"\n\
-             topic_prefix = \"t1.\"\ntransactions_out_of_order_ms = 0\nlogins_out_of_order_ms = 7\n\
+             topic_prefix = \"t1.\"\ntransactions_out_of_order_ms = 0\nlogins_out_of_order_ms = 7\nheartbeat_secs = 0\n\
              [kafka.properties]\nsecurity.protocol = \"SASL_SSL\"\n\"sasl.username\" = \"u\"\n\
              sasl.password_file = {path:?}\nsocket.keepalive.enable = true\nreconnect.backoff.ms = 50\n"
         );
@@ -289,6 +303,7 @@ mod tests {
         let names = (&*config.bootstrap_servers, &*config.group_id, &*config.instance_id, &*config.topic_prefix);
         assert_eq!(names, ("a:9092, [::1]:9093", "g", "n", "t1."));
         assert_eq!((config.transactions_out_of_order_ms, config.logins_out_of_order_ms), (0, 7));
+        assert_eq!((config.heartbeat(), KafkaConfig::at("b:1").heartbeat()), (None, Some(Duration::from_secs(5))));
         let properties: Vec<(&str, &str)> = config.properties.iter().map(|(k, v)| (&**k, v.expose())).collect();
         assert_eq!(
             properties,
