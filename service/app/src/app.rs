@@ -147,6 +147,7 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
     let shards = Shards {
         journal: Arc::new(MemoryJournal::new(config.data.partitions, false)),
         checkpoints: None,
+        spill: None,
         clock: Clock::EventTime,
         lists: ListReplica::new(config.data.partitions, config.data.max_list_entries),
         readiness: Readiness::new(config.actors.shards.into()),
@@ -234,6 +235,7 @@ impl Service {
         let shards = Shards {
             journal,
             checkpoints: Some(Arc::clone(&self.storage.checkpoints)),
+            spill: self.storage.spill(),
             clock: Clock::System,
             lists: Arc::clone(&lists),
             readiness: self.readiness.clone(),
@@ -376,7 +378,7 @@ impl Service {
                     readiness.set_projection_lag(projection, records);
                 }
                 if let Some(kafka) = &kafka {
-                    kafka.look(&readiness);
+                    kafka.look(&readiness, &metrics);
                 }
             }
         }

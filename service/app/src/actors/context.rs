@@ -17,6 +17,7 @@ use super::turns::{Parked, Turns, Waiting};
 use super::user::{UserActor, YourTurn};
 use crate::journal::checkpoint::{Mark, SourceOffset, Totals};
 use crate::journal::record::{Body, Generation, Record};
+use crate::journal::spill::{RecordId, Spill};
 use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Score;
 use crate::telemetry::Metrics;
@@ -67,6 +68,8 @@ pub struct Ticket<T> {
     pub started: Instant,
     /// When an answer is of no more use.
     pub deadline: Option<Instant>,
+    /// Whether an answer will do that is not durable by then.
+    pub undurable: bool,
     /// The bytes as they came, of a source that must leave a record.
     pub original: Option<Box<[u8]>>,
     /// The way back.
@@ -137,6 +140,8 @@ pub struct ShardContext {
     pub metrics: Metrics,
     /// Where records go.
     pub(super) journal: Arc<dyn Journal>,
+    /// Where answers are kept whose records are late, if they may be given.
+    pub(super) spill: Option<Arc<Spill>>,
     /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
     /// By partition; `None` of those that others own.
@@ -164,6 +169,8 @@ pub struct ShardContext {
 struct Account {
     tenure: Tenure,
     totals: Totals,
+    /// Records before this one are known to be durable.
+    durable_n: u64,
 }
 
 /// What the shard is woken for.
@@ -190,6 +197,7 @@ impl ShardContext {
         let account = |tenure: &Tenure| Account {
             tenure: *tenure,
             totals: totals.get(&tenure.partition).copied().unwrap_or_default(),
+            durable_n: tenure.next_n,
         };
         let mut ledger: Vec<Option<Account>> = Vec::new();
         for tenure in tenures {
@@ -207,6 +215,7 @@ impl ShardContext {
             lists: settings.lists.reader(),
             metrics: settings.metrics.clone(),
             journal: Arc::clone(&settings.journal),
+            spill: settings.spill.clone(),
             wake,
             ledger: RefCell::new(ledger),
             sources: RefCell::new(sources),
@@ -321,7 +330,7 @@ impl ShardContext {
         source: Source,
         received_at: Timestamp,
         body: Body,
-        completion: Completion,
+        mut completion: Completion,
     ) -> u64 {
         let mut ledger = self.ledger.borrow_mut();
         // invariant I1: the gateway routes a user only to the shard that owns the user's partition.
@@ -329,6 +338,9 @@ impl ShardContext {
         let account = ledger.get_mut(usize::from(partition)).and_then(Option::as_mut).expect("an owned partition");
         let Tenure { epoch, next_n: n, .. } = account.tenure;
         account.tenure.next_n += 1;
+        if let Completion::Decided(_, _, id) = &mut completion {
+            *id = Some(RecordId { partition, epoch, n });
+        }
         // Nobody waits for the first answer to a duplicate of a topic or a file.
         if let (Body::Decision(decided), Source::Http) = (&body, &source) {
             self.recent.borrow_mut().put(partition, n, Arc::clone(decided));
@@ -339,6 +351,20 @@ impl ShardContext {
         drop(ledger);
         self.queue(Some(record), completion);
         n
+    }
+
+    /// What identifies record `n` of a partition, if it was numbered here and is not known to be durable.
+    pub(super) fn on_its_way(&self, partition: Partition, n: u64) -> Option<RecordId> {
+        let ledger = self.ledger.borrow();
+        let Account { tenure, durable_n, .. } = ledger.get(usize::from(partition))?.as_ref()?;
+        (n >= *durable_n).then_some(RecordId { partition, epoch: tenure.epoch, n })
+    }
+
+    /// Records of a partition before `next_n` are durable.
+    pub(super) fn became_durable(&self, partition: Partition, next_n: u64) {
+        if let Some(Some(account)) = self.ledger.borrow_mut().get_mut(usize::from(partition)) {
+            account.durable_n = account.durable_n.max(next_n);
+        }
     }
 
     /// A place after every append of this epoch until now: what the one before it became, and how to say what this one did.
@@ -413,7 +439,7 @@ impl ShardContext {
         ledger
             .iter()
             .flatten()
-            .map(|Account { tenure, totals }| Mark {
+            .map(|Account { tenure, totals, .. }| Mark {
                 partition: tenure.partition,
                 next_n: tenure.next_n,
                 totals: *totals,

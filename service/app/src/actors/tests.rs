@@ -157,6 +157,7 @@ pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
         lists: ListReplica::new(journal.partitions(), MAX_LISTED),
         journal,
         checkpoints: None,
+        spill: None,
         checkpoint_every: Duration::from_secs(3_600),
         begun: Arc::new(|_| ()),
         readiness: Readiness::new(1),
@@ -206,7 +207,7 @@ pub(super) fn payment(id: &str, minor: i64) -> Submission<Transaction> {
         location: None,
     };
     let started = clock::instant();
-    Submission { event, source: Source::Http, received_at: NOON, started, deadline: None, original: None }
+    Submission { event, source: Source::Http, received_at: NOON, started, deadline: None, undurable: false, original: None }
 }
 
 pub(super) fn count(answer: &Answer) -> f64 {

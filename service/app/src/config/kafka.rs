@@ -16,6 +16,13 @@ const MAX_NAME_BYTES: usize = 128;
 /// Longest bound on how late events come: beyond a day, sources would wait for each other rather than be merged.
 const MOST_OUT_OF_ORDER_MS: i64 = 86_400_000;
 
+/// Least that the spill takes: some hundred answers.
+const LEAST_SPILL_BYTES: i64 = 64 << 10;
+
+/// Most that it takes, and what it takes unless told otherwise: what it holds is on its way to the brokers as well, and the
+/// journal takes 96 MiB of that.
+const MOST_SPILL_BYTES: i64 = 64 << 20;
+
 /// The brokers, and who this node is to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaConfig {
@@ -31,6 +38,8 @@ pub struct KafkaConfig {
     pub transactions_out_of_order_ms: i64,
     /// The same of a login or a label.
     pub logins_out_of_order_ms: i64,
+    /// Bytes of answers that are given before they are durable, at most.
+    pub spill_max_bytes: usize,
     /// Properties of librdkafka, by name.
     pub properties: BTreeMap<Box<str>, Secret>,
 }
@@ -46,6 +55,7 @@ impl KafkaConfig {
             topic_prefix: Box::default(),
             transactions_out_of_order_ms: 5_000,
             logins_out_of_order_ms: 10_000,
+            spill_max_bytes: MOST_SPILL_BYTES as usize,
             properties: BTreeMap::new(),
         }
     }
@@ -71,6 +81,11 @@ impl KafkaConfig {
                 "logins_out_of_order_ms",
                 default.logins_out_of_order_ms,
                 0..=MOST_OUT_OF_ORDER_MS,
+            ),
+            spill_max_bytes: section.integer(
+                "spill_max_bytes",
+                default.spill_max_bytes,
+                LEAST_SPILL_BYTES..=MOST_SPILL_BYTES,
             ),
             properties: properties(&mut section),
         };

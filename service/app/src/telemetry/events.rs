@@ -3,12 +3,14 @@
 
 mod reloads;
 mod sources;
+mod spill;
 #[cfg(test)]
 mod tests;
 
 use super::metrics::{Metrics, Mode};
 pub use reloads::{ReloadOutcome, Reloaded};
 pub use sources::{RecordSkipped, SourceLag};
+pub use spill::{AnswerConflicted, AnswerSpilled, SpillLevel, SpillRefused};
 use verdict_core::decision::Outcome;
 
 /// A transaction was decided for the first time.
