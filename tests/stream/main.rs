@@ -9,6 +9,7 @@ mod letters;
 mod records;
 mod secure;
 mod starts;
+mod undurable;
 
 use serde_json::Value;
 use std::ffi::OsString;

@@ -126,6 +126,7 @@ async fn start(checkpoints: Arc<CheckpointStore>) -> Gateway {
         clock: Clock::System,
         journal: Arc::new(MemoryJournal::new(1, false)),
         checkpoints: Some(checkpoints),
+        spill: None,
         checkpoint_every: Duration::from_secs(3_600),
         lists: Arc::clone(&lists),
         begun: Arc::new(|_| ()),

@@ -69,7 +69,10 @@ pub(super) async fn journal_left(
         journaled += records.len();
         spill.remove(std::mem::take(&mut books.done));
     }
-    info!(entries = left.len(), journaled, conflicts, kept, "answers that were given before they were durable are journaled");
+    info!(
+        entries = left.len(),
+        journaled, conflicts, kept, "answers that were given before they were durable are journaled"
+    );
     Ok(())
 }
 
@@ -164,8 +167,11 @@ impl Books<'_> {
         match known {
             Some(true) => {}
             Some(false) => {
-                warn!(user_id = &*decided.transaction.user_id, transaction_id = &*decided.transaction.transaction_id,
-                    "another answer to this transaction was given than the one that counts");
+                warn!(
+                    user_id = &*decided.transaction.user_id,
+                    transaction_id = &*decided.transaction.transaction_id,
+                    "another answer to this transaction was given than the one that counts"
+                );
                 self.number(entry, Body::Answered(decided));
             }
             None => {

@@ -21,11 +21,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use verdict_core::event::Source;
 
-/// Most of a decision's time that is left to the spill: several times what a disk needs for a write and a sync.
-const SPILL_TIME: Duration = Duration::from_millis(30);
-
-/// A shorter time leaves the spill this part of it.
+/// The part of a decision's time that is left to the spill, and to a thread that is late: 50 ms of the default deadline, in which
+/// a disk writes and syncs many times.
 const SPILL_SHARE: u32 = 4;
+
+/// Most that is left to it.
+const SPILL_TIME: Duration = Duration::from_millis(250);
 
 /// Decisions that are due within this time go to the spill together.
 const TOGETHER: Duration = Duration::from_millis(2);

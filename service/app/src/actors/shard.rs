@@ -191,6 +191,9 @@ impl ShardActor {
         for waiting in self.waiting.drain(..) {
             let _ = waiting.send(());
         }
+        if let Some(spill) = &self.settings.spill {
+            self.settings.readiness.set_spill(spill.level().into());
+        }
         self.settings.readiness.set_journal(None);
         self.settings.readiness.set_shard(self.settings.shard, true);
         (self.settings.begun)(&self.settings.partitions);

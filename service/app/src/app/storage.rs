@@ -7,13 +7,13 @@ use crate::journal::checkpoint::kafka::{KafkaCheckpoints, profiles};
 use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::record::Record;
-use crate::journal::spill::{self, Level, Spill};
+use crate::journal::spill::{self, Spill};
 use crate::journal::{DirLock, Journal, JournalError, JournalObserver, LogJournal, Wanted};
 use crate::kafka::{Compacted, KafkaSettings, Scribes, Topic};
-use crate::telemetry::clock::Clock;
 use crate::telemetry::Metrics;
+use crate::telemetry::clock::Clock;
 use crate::telemetry::events::SpillLevel;
-use crate::telemetry::health::{Readiness, Spilled};
+use crate::telemetry::health::Readiness;
 use anyhow::bail;
 use futures_util::stream::BoxStream;
 use std::path::Path;
@@ -151,9 +151,9 @@ impl OnKafka {
 
     /// Shows how many answers wait for their records, and when the journal's reader hangs: nothing becomes durable then.
     pub(super) fn look(&self, readiness: &Readiness, metrics: &Metrics) {
-        let Level { entries, bytes, failure } = self.spill.level();
-        SpillLevel { entries, bytes }.emit(metrics);
-        readiness.set_spill(Spilled { entries, bytes, failure });
+        let level = self.spill.level();
+        SpillLevel { entries: level.entries, bytes: level.bytes }.emit(metrics);
+        readiness.set_spill(level.into());
         let silence = Clock::System.since(self.journal.tail_polled());
         let secs = silence.as_secs();
         let broken = (silence > SILENCE).then(|| format!("the journal has read nothing back for {secs} s").into());

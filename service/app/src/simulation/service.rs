@@ -133,7 +133,15 @@ impl Service {
     pub(super) fn submission<E>(&self, event: E, deadline: Option<Duration>) -> Submission<E> {
         let started = self.clock.instant();
         let deadline = deadline.map(|deadline| started + deadline);
-        Submission { event, source: Source::Http, received_at: self.clock.now(), started, deadline, undurable: false, original: None }
+        Submission {
+            event,
+            source: Source::Http,
+            received_at: self.clock.now(),
+            started,
+            deadline,
+            undurable: false,
+            original: None,
+        }
     }
 
     /// An event as a line of a file.

@@ -63,7 +63,10 @@ impl SpillFile {
             warn!(file = %path.display(), torn, "cutting off what a crash tore, of which nobody was told");
             disk.cut(&file, length).map_err(|error| store(&error))?;
         }
-        Ok((Self { path: path.to_owned(), owner: owner.into(), disk, file, length, number, buffer: Vec::new() }, stored))
+        Ok((
+            Self { path: path.to_owned(), owner: owner.into(), disk, file, length, number, buffer: Vec::new() },
+            stored,
+        ))
     }
 
     /// Writes the file anew, with these records, in place of the one that is there.
@@ -150,7 +153,9 @@ fn read(path: &Path, bytes: &[u8]) -> Result<Read, SpillError> {
             Ok(frame) if frame.number == number => frame,
             Ok(frame) => return Err(damaged(length, format!("expected frame {number}, found {}", frame.number))),
             // Only what is behind all frames can be torn, and the first was whole before the file had its name.
-            Err(what) if number == 0 || frame::is_any_behind(rest, length, number) => return Err(damaged(length, what)),
+            Err(what) if number == 0 || frame::is_any_behind(rest, length, number) => {
+                return Err(damaged(length, what));
+            }
             Err(_) => break,
         };
         for item in frame.items {
@@ -166,7 +171,6 @@ fn read(path: &Path, bytes: &[u8]) -> Result<Read, SpillError> {
         length += frame.size as u64;
         number += 1;
     }
-    let found_owner =
-        found_owner.ok_or_else(|| damaged(0, "expected the name of a journal, found none".to_owned()))?;
+    let found_owner = found_owner.ok_or_else(|| damaged(0, "expected the name of a journal, found none".to_owned()))?;
     Ok(Read { found_owner, stored, length, number })
 }

@@ -17,6 +17,7 @@ use super::Partition;
 use super::codec::{self, Decoder};
 use super::log::disk::{Disk, RealDisk};
 use super::record::{Body, Decided, Record};
+use crate::telemetry::health::Spilled;
 use file::{SpillFile, Stored};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -116,6 +117,12 @@ pub struct Level {
     pub bytes: usize,
     /// Why the file could not be written the last time, if so.
     pub failure: Option<Arc<str>>,
+}
+
+impl From<Level> for Spilled {
+    fn from(Level { entries, bytes, failure }: Level) -> Self {
+        Self { entries, bytes, failure }
+    }
 }
 
 /// See the module.
