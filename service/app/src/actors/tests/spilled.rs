@@ -1,12 +1,10 @@
 //! Answers whose records are late: given from the spill in time, and journaled whatever becomes of their epoch.
 
 use super::*;
-use crate::actors::messages::Settled;
 use crate::actors::partition::partition_of;
 use crate::journal::record::{Body, Decided};
-use crate::journal::spill::{RecordId, Spill};
+use crate::journal::spill::Spill;
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use verdict_core::time::DAY_MS;
 
 const LIMIT: usize = 32;
@@ -192,7 +190,8 @@ fn another_answer_to_a_known_transaction_is_recorded_and_counts_no_spend() {
         let same = |_: &mut Decided| {};
         let other = |decided: &mut Decided| decided.decision.outcome = Outcome::Review;
         let reused = |decided: &mut Decided| decided.transaction.merchant_id = "m-2".into();
-        let cases: [(&dyn Fn(&mut Decided), usize); 3] = [(&same, 0), (&other, 1), (&reused, 1)];
+        type Changed = fn(&mut Decided);
+        let cases: [(Changed, usize); 3] = [(same, 0), (other, 1), (reused, 1)];
         for (changed, conflicts) in cases {
             let folder = tempfile::tempdir().expect("a directory");
             let entry = given(&folder, changed).await;
