@@ -1,7 +1,7 @@
 //! Answers while the brokers do not take records: the decision that was made, in time, and said not to be durable. Whatever
 //! becomes of the service meanwhile, each of them is in the journal once when the brokers are back.
 
-use super::{PARTITIONS, consuming, metric, replayed};
+use super::{PARTITIONS, consuming, decision, metric, replayed};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tempfile::TempDir;
@@ -31,14 +31,6 @@ fn undurable(service: &Service, payment: &str) -> Value {
     assert_eq!(says, [&json!(false), &json!("degraded"), &json!([{"code": "JOURNAL_LATE"}])], "{told}");
     assert!(seconds < DEADLINE_MS as f64 / 1e3, "answered after {seconds} s");
     told
-}
-
-/// What stays of an answer, whether or not it was durable when it was given.
-fn decision(answer: Value) -> Value {
-    let mut lasting = lasting(answer);
-    let fields = lasting.as_object_mut().unwrap();
-    fields.retain(|name, _| !matches!(&**name, "mode" | "degraded"));
-    lasting
 }
 
 #[track_caller]

@@ -14,7 +14,8 @@ use crate::journal::spill::{RecordId, Spill};
 use crate::journal::{Journal, JournalError, Partition, Tenure, Wanted};
 use crate::telemetry::{Metrics, events};
 use futures_util::TryStreamExt;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use tracing::{error, info, warn};
@@ -45,7 +46,8 @@ pub(super) async fn journal_left(
         return Ok(());
     }
     let firsts = firsts(&left, recovered, journal, retention).await?;
-    let mut books = Books { recovered, retention, firsts, done: Vec::new(), records: Vec::new() };
+    let awake = Awake::default();
+    let mut books = Books { recovered, retention, awake, firsts, done: Vec::new(), records: Vec::new() };
     let (mut journaled, mut conflicts, mut kept) = (0_usize, 0_usize, 0_usize);
     for entries in left.chunks(RECORDS_AT_ONCE) {
         for entry in entries {
@@ -55,6 +57,7 @@ pub(super) async fn journal_left(
                 error!(partition, n, %what, "an answer stays in the spill: the profile of its user cannot be read");
             }
         }
+        books.settle();
         let records = std::mem::take(&mut books.records);
         journal.append(records.clone()).await.map_err(|error| JournalError::Store(error.to_string().into()))?;
         for record in &records {
@@ -86,10 +89,13 @@ async fn firsts(
     journal: &dyn Journal,
     retention: &Retention,
 ) -> Result<Firsts, JournalError> {
-    let mut wanted: Vec<(Partition, u64)> = Vec::new();
+    let (mut wanted, mut awake) = (Vec::new(), Awake::default());
     for entry in left {
         let Body::Decision(decided) = &entry.body else { continue };
-        let Ok(profile) = profile_of(recovered, &decided.transaction.user_id) else { continue };
+        if awake.0.len() > RECORDS_AT_ONCE {
+            awake.0.clear();
+        }
+        let Ok(profile) = awake.get(&recovered.users, &decided.transaction.user_id) else { continue };
         match profile.admit_transaction(&decided.transaction, retention) {
             Admission::Duplicate { n } => wanted.push((entry.partition, n)),
             // Below the floor a duplicate cannot be told, but for the entry's own record.
@@ -122,14 +128,28 @@ async fn firsts(
     Ok(firsts)
 }
 
-fn profile_of(recovered: &Recovered, user_id: &str) -> Result<Profile, ProfileError> {
-    recovered.users.get(user_id.as_bytes()).map_or_else(|| Ok(Profile::default()), Dormant::wake)
+/// Profiles that are decoded: a user with many payments may have many answers left.
+#[derive(Default)]
+struct Awake(HashMap<Box<str>, Profile>);
+
+impl Awake {
+    fn get(&mut self, users: &HashSet<Dormant>, user_id: &str) -> Result<&mut Profile, ProfileError> {
+        match self.0.entry(user_id.into()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let woken = users.get(user_id.as_bytes()).map_or_else(|| Ok(Profile::default()), Dormant::wake);
+                Ok(new.insert(woken?))
+            }
+        }
+    }
 }
 
 /// What is recovered, and what the entries make of it.
 struct Books<'a> {
     recovered: &'a mut Recovered,
     retention: &'a Retention,
+    /// Of the users of these records.
+    awake: Awake,
     /// Those that were there, and those that are entered.
     firsts: Firsts,
     /// Entries whose transactions are in the journal, once `records` are.
@@ -147,7 +167,7 @@ impl Books<'_> {
             return Ok(());
         };
         let transaction = &decided.transaction;
-        let mut profile = profile_of(self.recovered, &transaction.user_id)?;
+        let profile = self.awake.get(&self.recovered.users, &transaction.user_id)?;
         let known = match profile.admit_transaction(transaction, self.retention) {
             Admission::New => None,
             Admission::IdReused => Some(false),
@@ -177,8 +197,7 @@ impl Books<'_> {
             None => {
                 let n = self.number(entry, Body::Decision(Arc::clone(&decided)));
                 self.firsts.insert((entry.partition, n), Arc::clone(&decided));
-                profile.apply(Change::Decided(&decided.transaction, &decided.decision), n, self.retention);
-                self.save(entry.partition, &decided, &profile);
+                self.apply(entry.partition, n, &decided);
             }
         }
         self.done.push(RecordId::from(entry));
@@ -201,10 +220,12 @@ impl Books<'_> {
         n
     }
 
-    /// Puts the profile back, with the list entry that the decision made.
-    fn save(&mut self, partition: Partition, decided: &Decided, profile: &Profile) {
+    /// Folds an answer into the profile of its user, and shows the list entry that it made.
+    fn apply(&mut self, partition: Partition, n: u64, decided: &Decided) {
         let user_id = &decided.transaction.user_id;
-        self.recovered.users.replace(Dormant::of(user_id, profile));
+        // Whoever comes here has asked for it before.
+        let Some(profile) = self.awake.0.get_mut(user_id) else { return };
+        profile.apply(Change::Decided(&decided.transaction, &decided.decision), n, self.retention);
         self.recovered.changed.insert(Rc::from(&**user_id));
         if let Some(entry) = &decided.decision.block_entry {
             let key = ListKey { list: entry.list, kind: ListKind::User, value: user_id.clone() };
@@ -212,6 +233,15 @@ impl Books<'_> {
                 self.recovered.lists.insert(key, (partition, entry));
             }
             self.recovered.changed_lists.insert(partition);
+        }
+    }
+
+    /// Puts the profiles back.
+    fn settle(&mut self) {
+        for (user_id, profile) in self.awake.0.drain() {
+            if self.recovered.changed.contains(&*user_id) {
+                self.recovered.users.replace(Dormant::of(&user_id, &profile));
+            }
         }
     }
 }

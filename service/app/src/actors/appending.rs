@@ -5,7 +5,7 @@
 //! refuses, the permit stays until the append is through, as without a spill.
 
 use super::completion::Completion;
-use super::context::{Outbox, ShardContext, Ticket, Wake};
+use super::context::{Account, Outbox, ShardContext, Ticket, Wake};
 use super::messages::{Answer, Refusal, Settled};
 use crate::journal::record::{Body, Record};
 use crate::journal::spill::{Kept, NotKept, RecordId, Spill};
@@ -40,14 +40,17 @@ pub(super) fn append(context: &Rc<ShardContext>) {
     let (written, started) = (records.len() as u64, context.clock.instant());
     let ends = ends(&records);
     let appended = context.journal.append(records);
+    let oldest = context.under_way.borrow().front().copied();
+    context.under_way.borrow_mut().push_back(started);
     let (context, (before, told)) = (Rc::clone(context), context.line_up());
     actix::spawn(async move {
         let appended = outcome(appended, before);
         let mut waiting = Waiting { context: &context, completions, due: Vec::new(), put: Vec::new() };
         let appended = match &context.spill {
             None => appended.await,
-            Some(spill) => waiting.spill_what_is_late(spill, appended).await,
+            Some(spill) => waiting.spill_what_is_late(spill, oldest, appended).await,
         };
+        context.under_way.borrow_mut().pop_front();
         // Nobody may come after it.
         let _ = told.send(appended.is_ok());
         let Waiting { completions, put, .. } = waiting;
@@ -115,13 +118,15 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Waits for the append, and has those answered from the spill whose time runs out before.
+    /// Waits for the append, and has those answered from the spill whose time runs out before. `oldest` is when the first
+    /// append began that is before it and not through.
     async fn spill_what_is_late(
         &mut self,
         spill: &Spill,
+        oldest: Option<Instant>,
         appended: impl Future<Output = Result<(), AppendError>>,
     ) -> Result<(), AppendError> {
-        let due = |(at, completion): (usize, &Completion)| Some((due(completion)?, at));
+        let due = |(at, completion): (usize, &Completion)| Some((due(completion, oldest)?, at));
         self.due = self.completions.iter().enumerate().filter_map(due).collect();
         self.due.sort_unstable_by(|a, b| b.cmp(a));
         let mut appended = pin!(appended);
@@ -221,15 +226,32 @@ impl Waiting<'_> {
     }
 }
 
-/// When a decision goes to the spill: `None` for one that must be durable, has no end, or is durable.
-fn due(completion: &Completion) -> Option<Instant> {
+/// When a decision goes to the spill: `None` for one that must be durable, has no end, or is durable. What has been in front of
+/// it for as long as it may wait itself is not expected to be through by then: while the brokers take nothing, only the first
+/// decisions wait, and all others are answered at once.
+fn due(completion: &Completion, oldest: Option<Instant>) -> Option<Instant> {
     let Completion::Decided(ticket, _, Some(_)) = completion else { return None };
     let Ticket { deadline, started, undurable: true, .. } = ticket else { return None };
     let allowed = (*deadline)?.saturating_duration_since(*started);
-    Some((*started) + allowed.saturating_sub((allowed / SPILL_SHARE).min(SPILL_TIME)))
+    let waits = allowed.saturating_sub((allowed / SPILL_SHARE).min(SPILL_TIME));
+    Some(oldest.map_or(*started, |oldest| oldest.min(*started)) + waits)
 }
 
 impl ShardContext {
+    /// What identifies record `n` of a partition, if it was numbered here and is not known to be durable.
+    pub(super) fn on_its_way(&self, partition: Partition, n: u64) -> Option<RecordId> {
+        let ledger = self.ledger.borrow();
+        let Account { tenure, durable_n, .. } = ledger.get(usize::from(partition))?.as_ref()?;
+        (n >= *durable_n).then_some(RecordId { partition, epoch: tenure.epoch, n })
+    }
+
+    /// Records of a partition before `next_n` are durable.
+    fn became_durable(&self, partition: Partition, next_n: u64) {
+        if let Some(Some(account)) = self.ledger.borrow_mut().get_mut(usize::from(partition)) {
+            account.durable_n = account.durable_n.max(next_n);
+        }
+    }
+
     /// Answers a decision that is in the spill.
     pub(super) fn answer_undurable(&self, ticket: Ticket<Settled>, answer: Answer) {
         if answer.duplicate {

@@ -24,7 +24,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
 use actix::Addr;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -145,7 +145,7 @@ pub struct ShardContext {
     /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
     /// By partition; `None` of those that others own.
-    ledger: RefCell<Vec<Option<Account>>>,
+    pub(super) ledger: RefCell<Vec<Option<Account>>>,
     /// How far sources with offsets were consumed.
     sources: RefCell<SourceOffsets>,
     /// Keeps their records in the order of offsets.
@@ -160,17 +160,19 @@ pub struct ShardContext {
     pub(super) recent: RefCell<RecentDecisions>,
     /// Decisions that are being read back.
     pub(super) reads: Cell<usize>,
+    /// When each append began that is not through, in their order.
+    pub(super) under_way: RefCell<VecDeque<Instant>>,
     /// Says whether the append before the next one became durable.
     last_append: RefCell<Option<oneshot::Receiver<bool>>>,
     closed: RefCell<Option<Refusal>>,
 }
 
 /// An owned partition: its epoch, its next number, and its books.
-struct Account {
-    tenure: Tenure,
+pub(super) struct Account {
+    pub(super) tenure: Tenure,
     totals: Totals,
     /// Records before this one are known to be durable.
-    durable_n: u64,
+    pub(super) durable_n: u64,
 }
 
 /// What the shard is woken for.
@@ -225,6 +227,7 @@ impl ShardContext {
             dirty_lists: RefCell::default(),
             recent: RefCell::new(RecentDecisions::new(settings.mailbox)),
             reads: Cell::new(0),
+            under_way: RefCell::default(),
             last_append: RefCell::default(),
             closed: RefCell::new(None),
         }
@@ -351,20 +354,6 @@ impl ShardContext {
         drop(ledger);
         self.queue(Some(record), completion);
         n
-    }
-
-    /// What identifies record `n` of a partition, if it was numbered here and is not known to be durable.
-    pub(super) fn on_its_way(&self, partition: Partition, n: u64) -> Option<RecordId> {
-        let ledger = self.ledger.borrow();
-        let Account { tenure, durable_n, .. } = ledger.get(usize::from(partition))?.as_ref()?;
-        (n >= *durable_n).then_some(RecordId { partition, epoch: tenure.epoch, n })
-    }
-
-    /// Records of a partition before `next_n` are durable.
-    pub(super) fn became_durable(&self, partition: Partition, next_n: u64) {
-        if let Some(Some(account)) = self.ledger.borrow_mut().get_mut(usize::from(partition)) {
-            account.durable_n = account.durable_n.max(next_n);
-        }
     }
 
     /// A place after every append of this epoch until now: what the one before it became, and how to say what this one did.

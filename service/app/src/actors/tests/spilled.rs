@@ -55,6 +55,11 @@ fn within_time(id: &str) -> Submission<Transaction> {
     Submission { deadline: Some(clock::instant() + Duration::from_secs(1)), undurable: true, ..payment(id, 1_000) }
 }
 
+/// The payment of another user.
+fn other(user_id: &str) -> Transaction {
+    Transaction { user_id: user_id.into(), ..payment("t-1", 1_000).event }
+}
+
 fn decided(record: &Record) -> &Decided {
     match &record.body {
         Body::Decision(decided) | Body::Answered(decided) => decided,
@@ -75,7 +80,11 @@ fn a_late_record_is_answered_from_the_spill_and_leaves_it_when_it_is_durable() {
         assert!(!late.durable && !late.duplicate && clock::instant() < deadline);
         assert_eq!(stage.gateway.in_flight(), 0, "its permit is given back with the answer");
         assert_eq!((stage.spill.level().entries, count(&late)), (1, 2.0));
+        // Nobody waits again for what did not come: the next ones are answered at once.
+        let began = clock::instant();
         let again = stage.decide("t-1").await.expect("an answer");
+        let next = stage.gateway.decide(Submission { event: other("u-2"), ..within_time("t-1") }).await;
+        assert!(!next.expect("an answer").durable && began.elapsed() < Duration::from_millis(500));
         assert!(!again.durable && again.duplicate);
         assert_eq!(again.decided, late.decided);
         assert!(stage.decide("before").await.expect("an answer").durable, "it was durable before");
@@ -83,17 +92,17 @@ fn a_late_record_is_answered_from_the_spill_and_leaves_it_when_it_is_durable() {
         let strict = Submission { undurable: false, ..within_time("t-2") };
         let refused = stage.gateway.decide(strict).await.expect_err("it is late");
         assert!(matches!(refused, Refusal::JournalLate), "{refused}");
-        assert_eq!((stage.spill.level().entries, stage.gateway.in_flight()), (1, 1));
-        stage.assert_counted("verdict_answers_spilled_total 2");
+        assert_eq!((stage.spill.level().entries, stage.gateway.in_flight()), (2, 1));
+        stage.assert_counted("verdict_answers_spilled_total 3");
         stage.assert_counted("verdict_decisions_total{decision=\"approve\",mode=\"degraded\"} 0");
 
         stage.journal.held.send_replace(false);
         stage.until_empty().await;
         let durable = stage.decide("t-1").await.expect("an answer");
         assert!(durable.durable && durable.duplicate && durable.decided == late.decided);
-        assert_eq!(records(&stage.journal).await.len(), 3);
-        stage.assert_counted("verdict_decisions_total{decision=\"approve\",mode=\"degraded\"} 1");
-        stage.assert_counted("verdict_degraded_total{reason=\"JOURNAL_LATE\"} 1");
+        assert_eq!(records(&stage.journal).await.len(), 4);
+        stage.assert_counted("verdict_decisions_total{decision=\"approve\",mode=\"degraded\"} 2");
+        stage.assert_counted("verdict_degraded_total{reason=\"JOURNAL_LATE\"} 2");
         stage.assert_counted("verdict_shard_recoveries_total 1");
     });
 }
