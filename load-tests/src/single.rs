@@ -132,7 +132,15 @@ impl Single {
         let user_id = transaction.user_id.clone();
         let generation = Arc::clone(&self.generation);
         let features = computed.features;
-        let decided = Decided { transaction, features, decision, generation, evaluated_at: received_at, latency_us: 0 };
+        let decided = Decided {
+            transaction,
+            features,
+            decision,
+            generation,
+            evaluated_at: received_at,
+            latency_us: 0,
+            as_answered: false,
+        };
         Ok(Some(Message { user_id, value: Alert::of(&decided).to_json() }))
     }
 

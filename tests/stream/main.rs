@@ -10,6 +10,7 @@ mod records;
 mod secure;
 mod signals;
 mod starts;
+mod undurable;
 
 use serde_json::Value;
 use std::ffi::OsString;
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use verdict_tests::servers::{Kafka, Topics};
-use verdict_tests::{Builder, Service, command, finish, until};
+use verdict_tests::{Builder, Service, command, finish, lasting, until};
 
 /// Partitions of the journal and of the topics: few, so that each has something to do.
 const PARTITIONS: u32 = 4;
@@ -129,6 +130,16 @@ fn replayed(kafka: &Kafka, prefix: &str, ended: &Path) -> Value {
     let mut replay = command(["replay", "--verify", "--config", "/dev/null", "--data-dir"]);
     replay.arg(ended.join("data")).envs(settings(kafka, prefix));
     finish(&mut replay).success().lines().remove(0)
+}
+
+/// What stays of an answer, whether or not it was durable when it was given.
+fn decision(answer: Value) -> Value {
+    let mut decision = lasting(answer);
+    if let Some(causes) = decision["degraded"].as_array_mut() {
+        causes.retain(|cause| cause["code"] != "JOURNAL_LATE");
+    }
+    decision.as_object_mut().unwrap().remove("mode");
+    decision
 }
 
 /// Fails unless every record of these topics has left exactly one journal record; how many there are.

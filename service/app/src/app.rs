@@ -149,6 +149,7 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
     let shards = Shards {
         journal: Arc::new(MemoryJournal::new(config.data.partitions, false)),
         checkpoints: None,
+        spill: None,
         clock: Clock::EventTime,
         lists: ListReplica::new(config.data.partitions, config.data.max_list_entries),
         readiness: Readiness::new(config.actors.shards.into()),
@@ -236,6 +237,7 @@ impl Service {
         let shards = Shards {
             journal,
             checkpoints: Some(Arc::clone(&self.storage.checkpoints)),
+            spill: self.storage.spill(),
             clock: Clock::System,
             lists: Arc::clone(&lists),
             readiness: self.readiness.clone(),
@@ -388,7 +390,7 @@ impl Service {
                     lag.emit(&metrics);
                 }
                 if let Some(kafka) = &kafka {
-                    kafka.look(&readiness);
+                    kafka.look(&readiness, &metrics);
                 }
                 Ready { ready: readiness.is_ready(), components: &readiness.components() }.emit(&metrics);
             }

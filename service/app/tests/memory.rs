@@ -126,6 +126,7 @@ async fn start(checkpoints: Arc<CheckpointStore>) -> Gateway {
         clock: Clock::System,
         journal: Arc::new(MemoryJournal::new(1, false)),
         checkpoints: Some(checkpoints),
+        spill: None,
         checkpoint_every: Duration::from_secs(3_600),
         lists: Arc::clone(&lists),
         begun: Arc::new(|_| ()),
@@ -154,7 +155,7 @@ async fn log_in(gateway: &Gateway, user: usize) {
     let (received_at, started) = (NOON, verdict::telemetry::clock::instant());
     // A source whose answers nobody asks for again, so that none is kept.
     let source = Source::File { line: 1 };
-    let login = Submission { event, source, received_at, started, deadline: None, original: None };
+    let login = Submission { event, source, received_at, started, deadline: None, undurable: false, original: None };
     gateway.login(login).await.expect("accepted");
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn record(generation: &Arc<Generation>, partition: u16, epoch: u64, n
         generation: Arc::clone(generation),
         evaluated_at: at + 3,
         latency_us: 840,
+        as_answered: false,
     };
     Record { partition, epoch, n, source: Source::Http, received_at: at + 2, body: Body::Decision(Arc::new(decided)) }
 }

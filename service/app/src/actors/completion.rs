@@ -1,16 +1,21 @@
 //! Who hears of a record when it is durable, and what is counted then: nothing counts before (I2).
 
 use super::context::Ticket;
-use super::messages::{Accepted, Answer, ListChanged, Refusal, Settled};
+use super::messages::{Accepted, Answer, JOURNAL_LATE, ListChanged, Refusal, Settled};
+use crate::journal::record::Decided;
+use crate::journal::spill::RecordId;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::{Metrics, Mode, events};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 use verdict_core::event::Source;
 
 /// Who hears of a record, or of everything before it, once that is durable.
 pub enum Completion {
-    /// A decision: first or duplicate.
-    Decided(Ticket<Settled>, Answer),
+    /// A decision: first or duplicate; and its first record, if that is on its way.
+    Decided(Ticket<Settled>, Answer, Option<RecordId>),
+    /// A first decision that was answered from the spill.
+    AnsweredBefore(Arc<Decided>),
     /// A transaction of a topic or a file that was seen before.
     SeenBefore(Ticket<Settled>),
     /// A login or a label.
@@ -27,6 +32,8 @@ pub enum Completion {
     Skipped(Ticket<Accepted>),
     /// A heartbeat, which was decided and counts as nothing.
     Heartbeat(Ticket<Settled>, Answer),
+    /// Somebody who has been answered, and counted.
+    Nobody,
     /// Somebody inside who only waits: `true` once everything before is durable.
     Durable(oneshot::Sender<bool>),
 }
@@ -38,7 +45,7 @@ impl Completion {
             self.count(metrics, clock);
         }
         match (self, appended) {
-            (Self::Decided(ticket, answer) | Self::Heartbeat(ticket, answer), Ok(())) => {
+            (Self::Decided(ticket, answer, _) | Self::Heartbeat(ticket, answer), Ok(())) => {
                 ticket.answer(Ok(Settled::Answer(Answer { durable: true, ..answer })));
             }
             (Self::DeadLetter(ticket, _) | Self::Skipped(ticket), Ok(())) => {
@@ -51,7 +58,7 @@ impl Completion {
             (Self::TransactionRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
             (Self::EventRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
             (
-                Self::Decided(ticket, _)
+                Self::Decided(ticket, ..)
                 | Self::Heartbeat(ticket, _)
                 | Self::TransactionRefused(ticket, _)
                 | Self::SeenBefore(ticket),
@@ -68,6 +75,7 @@ impl Completion {
             ) => {
                 ticket.answer(Err(refusal));
             }
+            (Self::AnsweredBefore(_) | Self::Nobody, _) => {}
             // One who no longer waits is no error.
             (Self::Durable(done), appended) => drop(done.send(appended.is_ok())),
         }
@@ -77,29 +85,40 @@ impl Completion {
 impl Completion {
     fn count(&self, metrics: &Metrics, clock: &Clock) {
         match self {
-            Self::Decided(ticket, Answer { decided, duplicate: false, .. }) => {
-                let decision = &decided.decision;
-                let mode = if decision.is_normal() { Mode::Normal } else { Mode::Degraded };
-                let seconds = f64::from(decided.latency_us) / 1e6;
-                events::DecisionMade { outcome: decision.outcome, mode, seconds }.emit(metrics);
-                for degradation in &decision.degraded {
-                    events::Degraded { reason: degradation.code() }.emit(metrics);
-                }
-                if decision.alert {
-                    events::AlertRaised.emit(metrics);
-                }
+            Self::Decided(ticket, Answer { decided, duplicate: false, .. }, _) => {
+                count_decision(decided, decided.decision.is_normal(), metrics);
                 answered(ticket, metrics, clock);
             }
+            Self::AnsweredBefore(decided) => count_answered_before(decided, metrics),
             Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics, clock),
-            Self::Decided(ticket, _) | Self::SeenBefore(ticket) => answered_again(ticket, metrics, clock),
+            Self::Decided(ticket, ..) | Self::SeenBefore(ticket) => answered_again(ticket, metrics, clock),
             Self::Accepted(ticket, _) => answered_again(ticket, metrics, clock),
             Self::TransactionRefused(_, refusal) | Self::EventRefused(_, refusal) => {
                 events::DeadLettered { reason: refusal.code() }.emit(metrics);
             }
             Self::DeadLetter(_, reason) => events::DeadLettered { reason }.emit(metrics),
             Self::Skipped(_) => events::RecordSkipped.emit(metrics),
-            Self::Listed(..) | Self::Heartbeat(..) | Self::Durable(_) => {}
+            Self::Listed(..) | Self::Heartbeat(..) | Self::Nobody | Self::Durable(_) => {}
         }
+    }
+}
+
+/// Counts a decision that was answered before it became durable.
+pub(super) fn count_answered_before(decided: &Decided, metrics: &Metrics) {
+    count_decision(decided, false, metrics);
+    events::Degraded { reason: JOURNAL_LATE }.emit(metrics);
+}
+
+fn count_decision(decided: &Decided, normal: bool, metrics: &Metrics) {
+    let decision = &decided.decision;
+    let mode = if normal { Mode::Normal } else { Mode::Degraded };
+    let seconds = f64::from(decided.latency_us) / 1e6;
+    events::DecisionMade { outcome: decision.outcome, mode, seconds }.emit(metrics);
+    for degradation in &decision.degraded {
+        events::Degraded { reason: degradation.code() }.emit(metrics);
+    }
+    if decision.alert {
+        events::AlertRaised.emit(metrics);
     }
 }
 

@@ -17,13 +17,14 @@ use super::turns::{Parked, Turns, Waiting};
 use super::user::{UserActor, YourTurn};
 use crate::journal::checkpoint::{Mark, SourceOffset, Totals};
 use crate::journal::record::{Body, Generation, Record};
+use crate::journal::spill::{RecordId, Spill};
 use crate::journal::{Journal, Partition, Tenure};
 use crate::model::Score;
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
 use actix::Addr;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,6 +68,8 @@ pub struct Ticket<T> {
     pub started: Instant,
     /// When an answer is of no more use.
     pub deadline: Option<Instant>,
+    /// Whether an answer will do that is not durable by then.
+    pub undurable: bool,
     /// The bytes as they came, of a source that must leave a record.
     pub original: Option<Box<[u8]>>,
     /// The way back.
@@ -137,10 +140,12 @@ pub struct ShardContext {
     pub metrics: Metrics,
     /// Where records go.
     pub(super) journal: Arc<dyn Journal>,
+    /// Where answers are kept whose records are late, if they may be given.
+    pub(super) spill: Option<Arc<Spill>>,
     /// Wakes the shard when a row or a record is the first to wait.
     wake: Box<dyn Fn(Wake)>,
     /// By partition; `None` of those that others own.
-    ledger: RefCell<Vec<Option<Account>>>,
+    pub(super) ledger: RefCell<Vec<Option<Account>>>,
     /// How far sources with offsets were consumed.
     sources: RefCell<SourceOffsets>,
     /// Keeps their records in the order of offsets.
@@ -155,15 +160,19 @@ pub struct ShardContext {
     pub(super) recent: RefCell<RecentDecisions>,
     /// Decisions that are being read back.
     pub(super) reads: Cell<usize>,
+    /// When each append began that is not through, in their order.
+    pub(super) under_way: RefCell<VecDeque<Instant>>,
     /// Says whether the append before the next one became durable.
     last_append: RefCell<Option<oneshot::Receiver<bool>>>,
     closed: RefCell<Option<Refusal>>,
 }
 
 /// An owned partition: its epoch, its next number, and its books.
-struct Account {
-    tenure: Tenure,
+pub(super) struct Account {
+    pub(super) tenure: Tenure,
     totals: Totals,
+    /// Records before this one are known to be durable.
+    pub(super) durable_n: u64,
 }
 
 /// What the shard is woken for.
@@ -190,6 +199,7 @@ impl ShardContext {
         let account = |tenure: &Tenure| Account {
             tenure: *tenure,
             totals: totals.get(&tenure.partition).copied().unwrap_or_default(),
+            durable_n: tenure.next_n,
         };
         let mut ledger: Vec<Option<Account>> = Vec::new();
         for tenure in tenures {
@@ -207,6 +217,7 @@ impl ShardContext {
             lists: settings.lists.reader(),
             metrics: settings.metrics.clone(),
             journal: Arc::clone(&settings.journal),
+            spill: settings.spill.clone(),
             wake,
             ledger: RefCell::new(ledger),
             sources: RefCell::new(sources),
@@ -216,6 +227,7 @@ impl ShardContext {
             dirty_lists: RefCell::default(),
             recent: RefCell::new(RecentDecisions::new(settings.mailbox)),
             reads: Cell::new(0),
+            under_way: RefCell::default(),
             last_append: RefCell::default(),
             closed: RefCell::new(None),
         }
@@ -321,7 +333,7 @@ impl ShardContext {
         source: Source,
         received_at: Timestamp,
         body: Body,
-        completion: Completion,
+        mut completion: Completion,
     ) -> u64 {
         let mut ledger = self.ledger.borrow_mut();
         // invariant I1: the gateway routes a user only to the shard that owns the user's partition.
@@ -329,6 +341,9 @@ impl ShardContext {
         let account = ledger.get_mut(usize::from(partition)).and_then(Option::as_mut).expect("an owned partition");
         let Tenure { epoch, next_n: n, .. } = account.tenure;
         account.tenure.next_n += 1;
+        if let Completion::Decided(_, _, id) = &mut completion {
+            *id = Some(RecordId { partition, epoch, n });
+        }
         // Nobody waits for the first answer to a duplicate of a topic or a file.
         if let (Body::Decision(decided), Source::Http) = (&body, &source) {
             self.recent.borrow_mut().put(partition, n, Arc::clone(decided));
@@ -413,7 +428,7 @@ impl ShardContext {
         ledger
             .iter()
             .flatten()
-            .map(|Account { tenure, totals }| Mark {
+            .map(|Account { tenure, totals, .. }| Mark {
                 partition: tenure.partition,
                 next_n: tenure.next_n,
                 totals: *totals,

@@ -291,8 +291,8 @@ pub(super) fn split<E, T>(
     claim: Option<Claim>,
 ) -> (E, Ticket<T>, Reply<T>) {
     let (reply, answer) = oneshot::channel();
-    let Submission { event, source, received_at, started, deadline, original } = sent;
-    (event, Ticket { source, received_at, started, deadline, original, reply, permit, claim }, answer)
+    let Submission { event, source, received_at, started, deadline, undurable, original } = sent;
+    (event, Ticket { source, received_at, started, deadline, undurable, original, reply, permit, claim }, answer)
 }
 
 /// Waits for the answer until the deadline. What was begun by then is in the journal all the same, and a retry gets it;

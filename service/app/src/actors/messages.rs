@@ -10,6 +10,9 @@ use verdict_core::lists::{List, ListEntry, ListKey, ListKind};
 use verdict_core::money::ConversionError;
 use verdict_core::time::Timestamp;
 
+/// The code of a refusal, and of an answer, whose record was not durable in time.
+pub const JOURNAL_LATE: &str = "JOURNAL_LATE";
+
 /// Any event, with what came along.
 #[derive(Clone, Debug)]
 pub struct Submission<E> {
@@ -23,6 +26,8 @@ pub struct Submission<E> {
     pub started: Instant,
     /// When an answer is of no more use; `None` waits.
     pub deadline: Option<Instant>,
+    /// Whether an answer will do that is not durable by then.
+    pub undurable: bool,
     /// The bytes as they came, of a source whose every record must leave one in the journal (I6); a request has none.
     pub original: Option<Box<[u8]>>,
 }
@@ -125,6 +130,13 @@ pub enum Refusal {
     /// Started, but its record is not known to be durable: the disk was late (503 `JOURNAL_LATE`, Retry-After 1); a retry gets the duplicate.
     #[error("the journal did not confirm the record in time; retry to get its decision")]
     JournalLate,
+    /// Its record is late, and as many answers as are allowed wait for theirs (503 `SPILL_FULL`, Retry-After 1); a retry gets
+    /// the duplicate.
+    #[error("the journal is late, and no more answers can be kept until it is not; retry to get this decision")]
+    SpillFull,
+    /// Its record is late, and the answer cannot be kept meanwhile (503 `SPILL_FAILED`, Retry-After 1); a retry gets the duplicate.
+    #[error("the journal is late, and answers cannot be kept meanwhile; retry to get this decision")]
+    SpillFailed,
     /// The journal failed; the shard recovers (503 `JOURNAL_UNAVAILABLE`, Retry-After 5).
     #[error("the journal cannot be written: {0}")]
     JournalUnavailable(Arc<str>),
@@ -205,6 +217,8 @@ impl Refusal {
             Self::Overloaded { .. }
             | Self::DeadlineExceeded
             | Self::JournalLate
+            | Self::SpillFull
+            | Self::SpillFailed
             | Self::JournalUnavailable(_)
             | Self::Recovering
             | Self::Stopping => false,
@@ -223,7 +237,9 @@ impl Refusal {
             Self::ListsFull { .. } => "LISTS_FULL",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
-            Self::JournalLate => "JOURNAL_LATE",
+            Self::JournalLate => JOURNAL_LATE,
+            Self::SpillFull => "SPILL_FULL",
+            Self::SpillFailed => "SPILL_FAILED",
             Self::JournalUnavailable(_) => "JOURNAL_UNAVAILABLE",
             Self::Recovering => "RECOVERING",
             Self::OriginalUnavailable => "ORIGINAL_UNAVAILABLE",

@@ -4,6 +4,8 @@
 //! batch; decides; commits) → `ShardContext` (numbers the record) → `Journal` → answer. All of the deciding is in
 //! `verdict-core`; this room only keeps order and bounds.
 
+mod answered;
+mod appending;
 mod breaker;
 mod checkpointing;
 pub mod claim;

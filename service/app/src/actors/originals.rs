@@ -24,10 +24,23 @@ impl ShardContext {
         transaction: &Transaction,
         ticket: Ticket<Settled>,
     ) {
-        let recent = self.recent.borrow().get(partition, n).cloned();
-        match recent.map(|decided| first_answer(decided, partition, n, transaction)) {
-            Some(Ok(answer)) => self.after_commits(Completion::Decided(ticket, Answer { durable: false, ..answer })),
+        let on_its_way = self.spill.as_ref().and_then(|spill| Some((spill, self.on_its_way(partition, n)?)));
+        let spilled = on_its_way.as_ref().and_then(|(spill, id)| spill.get(id));
+        let known = spilled.as_ref().or(self.recent.borrow().get(partition, n)).cloned();
+        match known.map(|decided| first_answer(decided, partition, n, transaction)) {
             Some(Err(refusal)) => ticket.answer(Err(refusal)),
+            // Behind the one that is in the spill, no more may wait than permits allow for.
+            Some(Ok(answer)) if spilled.is_some() && ticket.undurable => self.answer_undurable(ticket, answer),
+            Some(Ok(answer)) => {
+                let id = on_its_way.map(|(_, id)| id);
+                let completion = Completion::Decided(ticket, Answer { durable: false, ..answer }, id);
+                if self.spill.is_some() && id.is_none() && !self.is_closed() {
+                    // Nothing that is on its way to the brokers holds up what is durable already.
+                    completion.complete(Ok(()), &self.metrics, &self.clock);
+                } else {
+                    self.after_commits(completion);
+                }
+            }
             None => self.read_back(partition, n, transaction.clone(), ticket),
         }
     }

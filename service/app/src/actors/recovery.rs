@@ -252,6 +252,7 @@ impl ListReplay {
             Body::Decision(_)
             | Body::Login(_)
             | Body::Label(_)
+            | Body::Answered(_)
             | Body::Duplicate { .. }
             | Body::DeadLetter { .. }
             | Body::Skipped { .. } => return,

@@ -4,9 +4,11 @@
 //! It decides nothing itself. When an append fails, memory is ahead of the truth (I2): the shard drops every user,
 //! closes the context of that epoch, and recovers under a new one.
 
+use super::answered;
+use super::appending;
 use super::checkpointing;
 use super::completion::Completion;
-use super::context::{InForce, Judge, Outbox, ShardContext, Wake};
+use super::context::{InForce, Judge, ShardContext, Wake};
 use super::listing;
 use super::messages::Refusal;
 use super::recovery::{Recovered, recover};
@@ -16,7 +18,8 @@ use super::scoring;
 use super::users::{HotBounds, STEPS_PER_TURN, Users};
 use crate::journal::checkpoint::{Checkpoints, Marker};
 use crate::journal::record::Body;
-use crate::journal::{AppendError, Journal, JournalError, Partition};
+use crate::journal::spill::Spill;
+use crate::journal::{Journal, JournalError, Partition};
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
 use crate::telemetry::{Metrics, events};
@@ -54,6 +57,8 @@ pub struct ShardSettings {
     pub journal: Arc<dyn Journal>,
     /// Where profiles are saved; `None` keeps them in memory only: a backtest.
     pub checkpoints: Option<Arc<dyn Checkpoints>>,
+    /// Where answers are kept whose records are late; `None` gives none.
+    pub spill: Option<Arc<Spill>>,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
     /// All list entries, shared by all shards.
@@ -128,9 +133,13 @@ impl ShardActor {
         let checkpoints = self.settings.checkpoints.clone();
         let (partitions, retention) = (self.settings.partitions.clone(), self.settings.retention);
         let started = self.settings.clock.instant();
-        let lists = Arc::clone(&self.settings.lists);
+        let (lists, spill, metrics) =
+            (Arc::clone(&self.settings.lists), self.settings.spill.clone(), self.settings.metrics.clone());
         let work = async move {
             let mut recovered = recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await?;
+            if let Some(spill) = &spill {
+                answered::journal_left(&mut recovered, spill, &*journal, &retention, &metrics).await?;
+            }
             recovered.list(&lists, &partitions).await;
             Ok::<_, JournalError>(recovered)
         };
@@ -182,6 +191,9 @@ impl ShardActor {
         for waiting in self.waiting.drain(..) {
             let _ = waiting.send(());
         }
+        if let Some(spill) = &self.settings.spill {
+            self.settings.readiness.set_spill(spill.level().into());
+        }
         self.settings.readiness.set_journal(None);
         self.settings.readiness.set_shard(self.settings.shard, true);
         (self.settings.begun)(&self.settings.partitions);
@@ -200,48 +212,6 @@ impl ShardActor {
             self.settings.readiness.set_journal(Some(refusal.to_string().into()));
         }
         self.recover(ctx);
-    }
-
-    /// Hands what waits to the journal and tells everybody when it is durable.
-    fn append(&self, context: &Rc<ShardContext>) {
-        let Outbox { records, completions } = context.outbox.take();
-        if completions.is_empty() {
-            return;
-        }
-        let (written, started) = (records.len() as u64, context.clock.instant());
-        let appended = self.settings.journal.append(records);
-        let (context, (before, told)) = (Rc::clone(context), context.line_up());
-        actix::spawn(async move {
-            let (metrics, clock) = (&context.metrics, &context.clock);
-            let mut appended = appended.await;
-            // An append without records names no epoch: it may succeed right after one of its epoch failed, before that
-            // is known here. What is durable then is not what its completions wait for (I2).
-            if let Some(before) = before
-                && !matches!(before.await, Ok(true))
-            {
-                appended = appended.and(Err(AppendError::Store("an append before it failed".into())));
-            }
-            // Nobody may come after it.
-            let _ = told.send(appended.is_ok());
-            match appended {
-                Ok(()) => {
-                    let seconds = clock.since(started).as_secs_f64();
-                    events::JournalCommitted { records: written, seconds }.emit(metrics);
-                    completions.into_iter().for_each(|completion| completion.complete(Ok(()), metrics, clock));
-                }
-                Err(error) => {
-                    events::JournalFailed.emit(metrics);
-                    let refusal = Refusal::JournalUnavailable(error.to_string().into());
-                    completions
-                        .into_iter()
-                        .for_each(|completion| completion.complete(Err(refusal.clone()), metrics, clock));
-                    if !context.is_closed() {
-                        context.close(&refusal);
-                        context.wake(Wake::Recover);
-                    }
-                }
-            }
-        });
     }
 }
 
@@ -297,7 +267,7 @@ impl Handler<Tick> for ShardActor {
         if !context.rows.borrow().is_empty() {
             scoring::score(&context);
         }
-        self.append(&context);
+        appending::append(&context);
         self.recover_if_closed(ctx);
     }
 }
@@ -378,7 +348,7 @@ impl Handler<Flush> for ShardActor {
         let Some(serving) = &self.serving else { return };
         match wake {
             Wake::Score => scoring::score(&serving.context),
-            Wake::Append => self.append(&serving.context),
+            Wake::Append => appending::append(&serving.context),
             Wake::Recover => self.recover_if_closed(ctx),
         }
     }

@@ -7,6 +7,7 @@ mod hanging;
 mod lists;
 mod offsets;
 mod recoveries;
+mod spilled;
 
 use super::context::Judge;
 use super::gateway::Gateway;
@@ -55,6 +56,10 @@ pub(super) struct Moody {
     inner: MemoryJournal,
     pub(super) fails: AtomicBool,
     epoch_ended: AtomicBool,
+    /// Whether what is appended never lands, and its appends never come back.
+    loses: AtomicBool,
+    /// Whether appends fail once they are no longer held, whatever became of their records.
+    breaks: AtomicBool,
     pub(super) held: watch::Sender<bool>,
     /// Whether single records are read, or wait.
     reads_held: watch::Sender<bool>,
@@ -66,6 +71,8 @@ impl Moody {
             inner: MemoryJournal::new(2, true),
             fails: AtomicBool::new(false),
             epoch_ended: AtomicBool::new(false),
+            loses: AtomicBool::new(false),
+            breaks: AtomicBool::new(false),
             held: watch::Sender::new(false),
             reads_held: watch::Sender::new(false),
         })
@@ -89,11 +96,16 @@ impl Journal for Moody {
         if self.epoch_ended.load(Ordering::SeqCst) {
             return Box::pin(async { Err(AppendError::Store("the disk is full".into())) });
         }
-        let (appended, mut held) = (self.inner.append(records), self.held.subscribe());
+        let (loses, breaks) = (self.loses.load(Ordering::SeqCst), self.breaks.load(Ordering::SeqCst));
+        let appended = (!loses).then(|| self.inner.append(records));
+        let mut held = self.held.subscribe();
         Box::pin(async move {
             // The sender lives as long as the test.
             let _ = held.wait_for(|held| !held).await;
-            appended.await
+            match appended {
+                Some(appended) if !breaks => appended.await,
+                _ => Err(AppendError::Store("an epoch ended".into())),
+            }
         })
     }
 
@@ -157,6 +169,7 @@ pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
         lists: ListReplica::new(journal.partitions(), MAX_LISTED),
         journal,
         checkpoints: None,
+        spill: None,
         checkpoint_every: Duration::from_secs(3_600),
         begun: Arc::new(|_| ()),
         readiness: Readiness::new(1),
@@ -206,7 +219,15 @@ pub(super) fn payment(id: &str, minor: i64) -> Submission<Transaction> {
         location: None,
     };
     let started = clock::instant();
-    Submission { event, source: Source::Http, received_at: NOON, started, deadline: None, original: None }
+    Submission {
+        event,
+        source: Source::Http,
+        received_at: NOON,
+        started,
+        deadline: None,
+        undurable: false,
+        original: None,
+    }
 }
 
 pub(super) fn count(answer: &Answer) -> f64 {

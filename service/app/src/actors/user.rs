@@ -253,6 +253,7 @@ impl UserActor {
                 generation: Arc::clone(&judge.generation),
                 evaluated_at: self.shard.clock.evaluated_at(received_at),
                 latency_us: u32::try_from(self.shard.clock.since(ticket.started).as_micros()).unwrap_or(u32::MAX),
+                as_answered: false,
             })
         };
         let answer = Answer { decided: Arc::clone(&decided), durable: false, duplicate: false };
@@ -263,7 +264,7 @@ impl UserActor {
             return;
         }
         let body = Body::Decision(Arc::clone(&decided));
-        let n = self.shard.commit(self.partition, source, received_at, body, Completion::Decided(ticket, answer));
+        let n = self.shard.commit(self.partition, source, received_at, body, Completion::Decided(ticket, answer, None));
         self.changed(Change::Decided(&decided.transaction, &decided.decision), n);
         if decided.decision.block_entry.is_some() {
             let profile = self.memory.profile();

@@ -43,7 +43,7 @@ fn login(user: &str, id: &str, second: i64) -> Submission<Login> {
         success: true,
     };
     let Submission { source, received_at, started, deadline, original, .. } = payment("", 1);
-    Submission { event, source, received_at, started, deadline, original }
+    Submission { event, source, received_at, started, deadline, undurable: false, original }
 }
 
 /// What a metric without labels stands at.
@@ -64,6 +64,7 @@ fn again(settings: &ShardSettings) -> ShardSettings {
         clock: settings.clock.clone(),
         journal: Arc::clone(&settings.journal),
         checkpoints: settings.checkpoints.clone(),
+        spill: settings.spill.clone(),
         // Another start knows nothing of the entries before it.
         lists: ListReplica::new(settings.journal.partitions(), 1_000),
         readiness: settings.readiness.clone(),

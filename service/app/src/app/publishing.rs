@@ -114,7 +114,7 @@ async fn follow(kafka: OnKafka, mut terms: mpsc::UnboundedReceiver<Vec<Partition
 
 /// Publishes what a partition of the journal holds, as long as the term lasts.
 async fn publish(kafka: OnKafka, partition: Partition, outboxes: Outboxes) {
-    let OnKafka { settings, journal, scribes, profiles } = &kafka;
+    let OnKafka { settings, journal, scribes, profiles, .. } = &kafka;
     let mut back_off = FIRST_BACK_OFF;
     loop {
         match outbox::kafka::open(settings, journal.clone(), scribes, Arc::clone(profiles), partition) {

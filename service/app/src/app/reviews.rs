@@ -21,7 +21,17 @@ pub(super) fn through(
             let started = clock.instant();
             let (received_at, deadline) = (clock.now(), Some(started + ATTEMPT));
             let source = Source::Http;
-            gateway.label(Submission { event: label, source, received_at, started, deadline, original: None }).await
+            gateway
+                .label(Submission {
+                    event: label,
+                    source,
+                    received_at,
+                    started,
+                    deadline,
+                    undurable: false,
+                    original: None,
+                })
+                .await
         })
     }
 }

@@ -8,6 +8,7 @@ use crate::actors::users::HotBounds;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::journal::checkpoint::Checkpoints;
+use crate::journal::spill::Spill;
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
@@ -21,6 +22,7 @@ const MAILBOX_RESERVE: usize = 1_024;
 pub(super) struct Shards {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) checkpoints: Option<Arc<dyn Checkpoints>>,
+    pub(super) spill: Option<Arc<Spill>>,
     pub(super) clock: Clock,
     pub(super) lists: Arc<ListReplica>,
     pub(super) readiness: Readiness,
@@ -49,6 +51,7 @@ impl Shards {
                 clock: self.clock.clone(),
                 journal: Arc::clone(&self.journal),
                 checkpoints: self.checkpoints.clone(),
+                spill: self.spill.clone(),
                 checkpoint_every: Duration::from_secs(config.data.checkpoint_secs.into()),
                 lists: Arc::clone(&self.lists),
                 readiness: self.readiness.clone(),

@@ -2,14 +2,17 @@
 
 use super::brokers;
 use super::publishing::Publishing;
-use crate::config::Config;
+use crate::config::{Config, KafkaConfig};
 use crate::journal::checkpoint::kafka::{KafkaCheckpoints, profiles};
 use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::record::Record;
-use crate::journal::{DirLock, Journal, JournalError, JournalObserver, LogJournal, Partition, Wanted};
+use crate::journal::spill::{self, Spill};
+use crate::journal::{DirLock, Journal, JournalError, JournalObserver, LogJournal, Wanted};
 use crate::kafka::{Compacted, KafkaSettings, Scribes, Topic};
+use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
+use crate::telemetry::events::SpillLevel;
 use crate::telemetry::health::Readiness;
 use anyhow::bail;
 use futures_util::stream::BoxStream;
@@ -39,6 +42,8 @@ pub(super) struct OnKafka {
     pub(super) journal: Arc<KafkaJournal>,
     pub(super) scribes: Arc<Scribes>,
     pub(super) profiles: Arc<Compacted>,
+    /// Where answers are kept whose records are late.
+    spill: Arc<Spill>,
 }
 
 impl Storage {
@@ -50,14 +55,20 @@ impl Storage {
         let Some(kafka) = &config.kafka else {
             let checkpoints = Arc::new(CheckpointStore::open(&config.data.dir).await?);
             let journal = Arc::new(LogJournal::open(lock, config.data.partitions).await?);
+            spill::expect_empty(&config.data.dir, "the data folder")?;
             return Ok(Self { journal, checkpoints, kafka: None });
         };
         refuse_embedded(&config.data.dir)?;
-        let on_kafka = OnKafka::open(KafkaSettings::from(kafka), config.data.partitions).await?;
+        let on_kafka = OnKafka::open(config, kafka).await?;
         let journal: Arc<dyn Journal> = on_kafka.journal.clone();
         let (scribes, profiles) = (Arc::clone(&on_kafka.scribes), Arc::clone(&on_kafka.profiles));
         let checkpoints = Arc::new(KafkaCheckpoints::new(scribes, profiles, Arc::clone(&journal)));
         Ok(Self { journal, checkpoints, kafka: Some(on_kafka) })
+    }
+
+    /// Where answers are kept whose records are late, if any may be given.
+    pub(super) fn spill(&self) -> Option<Arc<Spill>> {
+        self.kafka.as_ref().map(|kafka| Arc::clone(&kafka.spill))
     }
 
     /// What publishes from the journal, if there is anywhere to publish to.
@@ -67,13 +78,14 @@ impl Storage {
 
     /// Ends what has threads of its own, within a few seconds.
     pub(super) async fn close(self) {
-        if let Some(OnKafka { journal, scribes, .. }) = self.kafka {
+        if let Some(OnKafka { journal, scribes, spill, .. }) = self.kafka {
             let closing = tokio::task::spawn_blocking(move || {
                 scribes.close(CLOSE_LIMIT);
                 journal.close(CLOSE_LIMIT);
             });
             // A panic in it was logged, and nothing is left to be done.
             let _ = closing.await;
+            spill.close().await;
         }
     }
 }
@@ -119,7 +131,8 @@ impl Observed {
 }
 
 impl OnKafka {
-    async fn open(settings: KafkaSettings, partitions: Partition) -> anyhow::Result<Self> {
+    async fn open(config: &Config, kafka: &KafkaConfig) -> anyhow::Result<Self> {
+        let (settings, partitions) = (KafkaSettings::from(kafka), config.data.partitions);
         let facts = brokers::topics(&settings, &[Topic::Profiles, Topic::Alerts, Topic::DeadLetters]).await?;
         // A checkpoint is in its user's partition.
         if let Some(facts) = facts.first().filter(|facts| facts.partitions != u32::from(partitions)) {
@@ -130,13 +143,17 @@ impl OnKafka {
             );
         }
         let journal = Arc::new(KafkaJournal::open(settings.clone(), partitions, Clock::System).await?);
+        let spill = Spill::open(&config.data.dir, &settings.topic(Topic::Journal), kafka.spill_max_bytes)?;
         let scribes = Arc::new(Scribes::new(settings.clone(), Clock::System));
         let profiles = profiles(&settings, partitions, Clock::System);
-        Ok(Self { settings, journal, scribes, profiles })
+        Ok(Self { settings, journal, scribes, profiles, spill: Arc::new(spill) })
     }
 
-    /// Tells readiness when the journal's reader hangs: nothing becomes durable then.
-    pub(super) fn look(&self, readiness: &Readiness) {
+    /// Shows how many answers wait for their records, and when the journal's reader hangs: nothing becomes durable then.
+    pub(super) fn look(&self, readiness: &Readiness, metrics: &Metrics) {
+        let level = self.spill.level();
+        SpillLevel { entries: level.entries, bytes: level.bytes }.emit(metrics);
+        readiness.set_spill(level.into());
         let silence = Clock::System.since(self.journal.tail_polled());
         let secs = silence.as_secs();
         let broken = (silence > SILENCE).then(|| format!("the journal has read nothing back for {secs} s").into());

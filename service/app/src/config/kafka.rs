@@ -19,6 +19,12 @@ const MOST_OUT_OF_ORDER_MS: i64 = 86_400_000;
 
 /// Longest time between two heartbeats: the alert that none comes back waits for a minute.
 const MOST_HEARTBEAT_SECS: i64 = 30;
+/// Least that the spill takes: some hundred answers.
+const LEAST_SPILL_BYTES: i64 = 64 << 10;
+
+/// Most that it takes, and what it takes unless told otherwise: what it holds is on its way to the brokers as well, and the
+/// journal takes 96 MiB of that.
+const MOST_SPILL_BYTES: i64 = 64 << 20;
 
 /// The brokers, and who this node is to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub struct KafkaConfig {
     pub logins_out_of_order_ms: i64,
     /// Seconds between two heartbeats of a partition; 0 sends none.
     pub heartbeat_secs: u32,
+    /// Bytes of answers that are given before they are durable, at most.
+    pub spill_max_bytes: usize,
     /// Properties of librdkafka, by name.
     pub properties: BTreeMap<Box<str>, Secret>,
 }
@@ -53,6 +61,7 @@ impl KafkaConfig {
             transactions_out_of_order_ms: 5_000,
             logins_out_of_order_ms: 10_000,
             heartbeat_secs: 5,
+            spill_max_bytes: MOST_SPILL_BYTES as usize,
             properties: BTreeMap::new(),
         }
     }
@@ -86,6 +95,11 @@ impl KafkaConfig {
                 0..=MOST_OUT_OF_ORDER_MS,
             ),
             heartbeat_secs: section.integer("heartbeat_secs", default.heartbeat_secs, 0..=MOST_HEARTBEAT_SECS),
+            spill_max_bytes: section.integer(
+                "spill_max_bytes",
+                default.spill_max_bytes,
+                LEAST_SPILL_BYTES..=MOST_SPILL_BYTES,
+            ),
             properties: properties(&mut section),
         };
         let place = place?;

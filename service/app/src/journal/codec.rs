@@ -5,7 +5,7 @@
 mod tests;
 
 use super::record::Record;
-use super::{record_v1, record_v2, record_v3};
+use super::{record_v1, record_v2, record_v3, record_v4};
 use thiserror::Error;
 
 /// Why bytes are not a record.
@@ -20,6 +20,9 @@ pub enum DecodeError {
     /// Not of version 3, as which they begin.
     #[error(transparent)]
     V3(#[from] record_v3::DecodeError),
+    /// Not of version 4, as which they begin.
+    #[error(transparent)]
+    V4(#[from] record_v4::DecodeError),
 }
 
 /// Appends the stored form of a record.
@@ -27,7 +30,7 @@ pub enum DecodeError {
 /// # Errors
 /// Never for the shapes of these versions; the signature leaves the judgement to the encoder.
 pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), postcard::Error> {
-    if record_v3::encode(record, out)? || record_v2::encode(record, out)? {
+    if record_v4::encode(record, out)? || record_v3::encode(record, out)? || record_v2::encode(record, out)? {
         Ok(())
     } else {
         record_v1::encode(record, out)
@@ -56,6 +59,7 @@ impl Decoder {
         match bytes.split_first() {
             Some((&record_v2::VERSION, rest)) => Ok(record_v2::decode(rest)?),
             Some((&record_v3::VERSION, rest)) => Ok(record_v3::decode(rest)?),
+            Some((&record_v4::VERSION, rest)) => Ok(record_v4::decode(rest, &mut self.v1)?),
             _ => Ok(self.v1.decode(bytes)?),
         }
     }

@@ -31,10 +31,12 @@ pub mod record;
 pub mod record_v1;
 pub mod record_v2;
 pub mod record_v3;
+pub mod record_v4;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) mod simulated;
+pub mod spill;
 
 pub use lock::{DirLock, LockError};
 pub use log::{JournalObserver, LogJournal};

@@ -41,7 +41,8 @@ fn lately(mut record: Record) -> Record {
         }
         Body::Login(login) => login.at = lately(login.at),
         Body::Label(label) => label.at = lately(label.at),
-        Body::List(_) | Body::Duplicate { .. } | Body::DeadLetter { .. } | Body::Skipped { .. } => {}
+        Body::List(_) | Body::Answered(_) | Body::Duplicate { .. } | Body::DeadLetter { .. } | Body::Skipped { .. } => {
+        }
     }
     record
 }

@@ -37,6 +37,8 @@ pub struct Record {
 pub enum Body {
     /// A transaction was decided.
     Decision(Arc<Decided>),
+    /// Another answer was given to a transaction whose decision is in another record. It changes nothing, and counts no spend.
+    Answered(Arc<Decided>),
     /// A login was seen.
     Login(Login),
     /// A label was learned.
@@ -104,7 +106,11 @@ impl Body {
             Self::List(change) if change.key.kind == ListKind::User => {
                 Some((&change.key.value, Change::Listed(change)))
             }
-            Self::List(_) | Self::Duplicate { .. } | Self::DeadLetter { .. } | Self::Skipped { .. } => None,
+            Self::List(_)
+            | Self::Answered(_)
+            | Self::Duplicate { .. }
+            | Self::DeadLetter { .. }
+            | Self::Skipped { .. } => None,
         }
     }
 }
@@ -124,6 +130,9 @@ pub struct Decided {
     pub evaluated_at: Timestamp,
     /// Time from receipt to decision in microseconds, before durability.
     pub latency_us: u32,
+    /// Whether it was answered first and journaled later, under another epoch than that of its decision. It is folded as
+    /// answered then: what it saw need not be what the records before it say, and nobody computes it again (I3).
+    pub as_answered: bool,
 }
 
 /// The rule set, model and feature schema that made a decision; one decision never mixes two (I8).

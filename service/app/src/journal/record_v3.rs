@@ -63,6 +63,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<bool, postcard::Erro
             BodyV3::CutDeadLetter { reason, detail, original: Bytes(original), length: *length, sha256: *sha256 }
         }
         Body::Decision(_)
+        | Body::Answered(_)
         | Body::Login(_)
         | Body::Label(_)
         | Body::List(_)

@@ -112,6 +112,14 @@ pub(crate) fn one_of_each() -> Vec<Record> {
     records
 }
 
+/// An answer that was given before it was journaled, and another one to the same transaction.
+pub(crate) fn answered() -> Vec<Record> {
+    let first = Decided { as_answered: true, ..sample_decided() };
+    let mut second = first.clone();
+    (second.decision.outcome, second.decision.reasons) = (Outcome::Approve, Vec::new());
+    vec![with(3, 2, 10, Body::Decision(Arc::new(first))), with(3, 2, 11, Body::Answered(Arc::new(second)))]
+}
+
 /// What only sources with offsets leave.
 pub(crate) fn of_topics() -> Vec<Record> {
     let cut = Body::DeadLetter {
@@ -205,6 +213,7 @@ fn sample_decided() -> Decided {
         }),
         evaluated_at: NOON + 1,
         latency_us: 840,
+        as_answered: false,
     }
 }
 
@@ -298,7 +307,10 @@ fn decided_body() -> impl Strategy<Value = Body> {
     let features = any::<[u64; SLOTS]>().prop_map(|bits| FeatureVector(bits.map(f64::from_bits)));
     (transaction(), features, decision, generation, time(), any::<u32>()).prop_map(
         |(transaction, features, decision, generation, evaluated_at, latency_us)| {
-            Body::Decision(Arc::new(Decided { transaction, features, decision, generation, evaluated_at, latency_us }))
+            let as_answered = false;
+            let decided =
+                Decided { transaction, features, decision, generation, evaluated_at, latency_us, as_answered };
+            Body::Decision(Arc::new(decided))
         },
     )
 }
@@ -334,10 +346,18 @@ pub(crate) fn list_body() -> impl Strategy<Value = Body> {
     })
 }
 
+/// The same, answered before it was journaled: as the first record of its transaction, or as another answer to it.
+fn as_answered(body: &Body, first: bool) -> Body {
+    let Body::Decision(decided) = body else { unreachable!("it is a decision") };
+    let decided = Arc::new(Decided { as_answered: true, ..Decided::clone(decided) });
+    if first { Body::Decision(decided) } else { Body::Answered(decided) }
+}
+
 /// Any record of any kind.
 pub(crate) fn record() -> impl Strategy<Value = Record> {
     let later = prop_oneof![
         list_body(),
+        (decided_body(), any::<bool>()).prop_map(|(body, first)| as_answered(&body, first)),
         (text(), any::<i32>()).prop_map(|(user_id, moved_to)| Body::Skipped { user_id, moved_to }),
         (text(), text(), vec(any::<u8>(), 0..300), any::<u64>(), any::<[u8; 32]>()).prop_map(
             |(reason, detail, original, length, sha256)| Body::DeadLetter {

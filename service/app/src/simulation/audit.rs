@@ -110,6 +110,7 @@ impl Audit {
                 Ok(())
             }
             Body::List(_) => Ok(()),
+            Body::Answered(_) => Err("nobody answers before a record is durable, without a spill".to_owned()),
             Body::Duplicate { .. } | Body::DeadLetter { .. } | Body::Skipped { .. } => match record.source {
                 Source::Http => Err("I6: a request leaves a record only if it counts".to_owned()),
                 Source::File { .. } | Source::Topic { .. } => Ok(()),

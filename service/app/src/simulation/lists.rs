@@ -91,6 +91,7 @@ impl Lists {
                 Body::Decision(decided) => self.enter(decided, first, clients, now),
                 Body::Login(_)
                 | Body::Label(_)
+                | Body::Answered(_)
                 | Body::Duplicate { .. }
                 | Body::DeadLetter { .. }
                 | Body::Skipped { .. } => {}

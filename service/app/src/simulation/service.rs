@@ -86,6 +86,7 @@ impl Service {
                 clock: clock.clone(),
                 journal: Arc::clone(&journal),
                 checkpoints: Some(Arc::clone(&checkpoints)),
+                spill: None,
                 checkpoint_every: Duration::from_secs(plan.checkpoint_secs.into()),
                 lists: Arc::clone(&lists),
                 begun: Arc::new(|_| ()),
@@ -132,7 +133,15 @@ impl Service {
     pub(super) fn submission<E>(&self, event: E, deadline: Option<Duration>) -> Submission<E> {
         let started = self.clock.instant();
         let deadline = deadline.map(|deadline| started + deadline);
-        Submission { event, source: Source::Http, received_at: self.clock.now(), started, deadline, original: None }
+        Submission {
+            event,
+            source: Source::Http,
+            received_at: self.clock.now(),
+            started,
+            deadline,
+            undurable: false,
+            original: None,
+        }
     }
 
     /// An event as a line of a file.

@@ -4,6 +4,7 @@
 mod levels;
 mod reloads;
 mod sources;
+mod spill;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use super::metrics::{Metrics, Mode};
 pub use levels::{ProjectionLag, Ready};
 pub use reloads::{ReloadOutcome, Reloaded};
 pub use sources::{HeartbeatAge, HeartbeatSeen, HeartbeatStage, RecordSkipped, SourceAge, SourceLag, SourceRead};
+pub use spill::{AnswerConflicted, AnswerSpilled, SpillLevel, SpillRefused};
 use verdict_core::decision::Outcome;
 
 /// A transaction was decided for the first time.

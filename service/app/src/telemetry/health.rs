@@ -22,6 +22,8 @@ struct State {
     journal_failure: Option<Arc<str>>,
     /// Sources that stand still and why, if any are consumed.
     sources: Option<BTreeMap<Box<str>, Arc<str>>>,
+    /// Answers that wait for their records, where any may.
+    spill: Option<Spilled>,
     /// Records behind, by projection.
     lag: BTreeMap<&'static str, u64>,
     stopping: bool,
@@ -29,6 +31,17 @@ struct State {
     deciding: Option<DecidingWith>,
     /// Those in the files are refused.
     reload_failure: Option<ReloadFailure>,
+}
+
+/// Answers that were given and are not known to be durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spilled {
+    /// How many.
+    pub entries: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Why no more can be kept, if so.
+    pub failure: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,7 +74,7 @@ pub struct ReadinessReport {
     /// 200 if true, else 503.
     pub ready: bool,
     /// JSON: `{"ready", "components": {"shards": {"ready", "recovered", "of"}, "journal": {"ready", "failure"?},
-    /// "sources"?: {"ready", "failures"}, "projections": {NAME: {"lag_records"}}, "deciding": {"ruleset", "model", "reload_failure"?}, "stopping"}}`. A
+    /// "sources"?: {"ready", "failures"}, "spill"?: {"entries", "bytes", "failure"?}, "projections": {NAME: {"lag_records"}}, "deciding": {"ruleset", "model", "reload_failure"?}, "stopping"}}`. A
     /// projection behind holds nothing up (I4), nor does a reload that was refused. Both failures are sentences.
     pub detail: String,
     /// What is missing, for people; empty when ready.
@@ -76,6 +89,7 @@ impl Readiness {
             shards: vec![false; shards],
             journal_failure: None,
             sources: None,
+            spill: None,
             lag: BTreeMap::new(),
             stopping: false,
             deciding: None,
@@ -121,6 +135,11 @@ impl Readiness {
             Some(why) => _ = failures.insert(source.into(), why),
             None => _ = failures.remove(source),
         }
+    }
+
+    /// How many answers wait for their records; they hold nothing up.
+    pub fn set_spill(&self, spilled: Spilled) {
+        self.lock().spill = Some(spilled);
     }
 
     /// Rules and model are in force.
@@ -190,7 +209,7 @@ impl Readiness {
                 "stopping": state.stopping,
             }
         });
-        let detail = state.with_sources(detail, audience);
+        let detail = state.with_spill(state.with_sources(detail, audience), audience);
         let waiting_for = match lost {
             Some(shard) => format!("shard {shard} panicked, restart the service"),
             None => state.waiting_for(audience),
@@ -249,6 +268,21 @@ impl State {
         told
     }
 
+    /// The report with answers that are not durable, if any may be.
+    fn with_spill(&self, mut report: Value, audience: Audience) -> Value {
+        if let Some(Spilled { entries, bytes, failure }) = &self.spill {
+            let mut spill = json!({"entries": entries, "bytes": bytes});
+            if let Some(why) = failure {
+                spill["failure"] = Value::from(match audience {
+                    Audience::Operator => why,
+                    Audience::Anyone => "the spill cannot be written; the log says why",
+                });
+            }
+            report["components"]["spill"] = spill;
+        }
+        report
+    }
+
     /// The report with sources, if any are consumed.
     fn with_sources(&self, mut report: Value, audience: Audience) -> Value {
         if self.sources.is_some() {
@@ -284,6 +318,23 @@ mod tests {
         assert_eq!(told, "transactions/3 is not consumed; the log says why");
         readiness.set_source("transactions/3", None);
         assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn answers_that_are_not_durable_are_shown_and_hold_nothing_up() {
+        let readiness = Readiness::new(0);
+        assert!(!readiness.report(Audience::Anyone).detail.contains("spill"), "there is none");
+        let failure = Some("/data/spill.log: disk full".into());
+        readiness.set_spill(Spilled { entries: 3, bytes: 2_000, failure });
+        let shown = |audience| {
+            let report = readiness.report(audience);
+            assert!(report.ready);
+            serde_json::from_str::<Value>(&report.detail).unwrap()["components"]["spill"].clone()
+        };
+        let why = "/data/spill.log: disk full";
+        assert_eq!(shown(Audience::Operator), json!({"entries": 3, "bytes": 2_000, "failure": why}));
+        let why = "the spill cannot be written; the log says why";
+        assert_eq!(shown(Audience::Anyone), json!({"entries": 3, "bytes": 2_000, "failure": why}));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::time::Rfc3339;
 use super::{Hex, append};
-use crate::actors::messages::Answer;
+use crate::actors::messages::{Answer, JOURNAL_LATE};
 use crate::journal::record::{Generation, ModelRef};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -62,8 +62,8 @@ fn shape<'a>(answer: &'a Answer, made_by: &'a MadeBy, with_features: bool) -> De
         ruleset: &made_by.ruleset,
         model: &made_by.model,
         feature_schema: &made_by.feature_schema,
-        mode: if decision.is_normal() { "normal" } else { "degraded" },
-        degraded: Causes(&decision.degraded),
+        mode: if decision.is_normal() && answer.durable { "normal" } else { "degraded" },
+        degraded: Causes(&decision.degraded, answer.durable),
         durable: answer.durable,
         duplicate: answer.duplicate,
         evaluated_at: Rfc3339(decided.evaluated_at),
@@ -188,7 +188,8 @@ impl Serialize for Reasons<'_> {
     }
 }
 
-struct Causes<'a>(&'a [Degradation]);
+/// What a decision lacks, and whether its answer is durable: that is said of the answer, and never recorded.
+struct Causes<'a>(&'a [Degradation], bool);
 
 #[derive(Serialize)]
 struct CauseJson {
@@ -197,7 +198,9 @@ struct CauseJson {
 
 impl Serialize for Causes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|cause| CauseJson { code: cause.code() }))
+        let late = (!self.1).then_some(JOURNAL_LATE);
+        let codes = self.0.iter().map(|cause| cause.code()).chain(late);
+        serializer.collect_seq(codes.map(|code| CauseJson { code }))
     }
 }
 
@@ -269,6 +272,7 @@ pub(crate) mod testing {
             generation: Arc::new(generation),
             evaluated_at: NOON,
             latency_us: 840,
+            as_answered: false,
         };
         Answer { decided: Arc::new(decided), durable: true, duplicate: false }
     }
@@ -328,7 +332,7 @@ mod tests {
             r#""score":null"#,
             r#""reasons":[]"#,
             r#""model":null"#,
-            r#""mode":"degraded","degraded":[{"code":"MODEL_TIMEOUT"},{"code":"WINDOW_APPROXIMATE"}]"#,
+            r#""mode":"degraded","degraded":[{"code":"MODEL_TIMEOUT"},{"code":"WINDOW_APPROXIMATE"},{"code":"JOURNAL_LATE"}]"#,
             r#""durable":false,"duplicate":true"#,
         ] {
             assert!(json.contains(part), "{part} in {json}");

@@ -84,6 +84,7 @@ fn what_a_shard_has_not_begun_in_time_is_never_begun() {
             received_at: NOON,
             started: clock::instant(),
             deadline: None,
+            undurable: false,
             original: None,
         };
         let refused = gateway.login(within(login.clone(), 10)).await.expect_err("nobody begins it");

@@ -83,7 +83,15 @@ fn block(kind: ListKind, value: &str) -> ListKey {
 fn request(key: ListKey, action: ListAction) -> Submission<ListChange> {
     let event = ListChange { key, source: ListSource::Api, action };
     let started = clock::instant();
-    Submission { event, source: Source::Http, received_at: NOON, started, deadline: None, original: None }
+    Submission {
+        event,
+        source: Source::Http,
+        received_at: NOON,
+        started,
+        deadline: None,
+        undurable: false,
+        original: None,
+    }
 }
 
 async fn put(gateway: &Gateway, key: ListKey, expires_at: Option<Timestamp>) -> Result<ListChanged, Refusal> {

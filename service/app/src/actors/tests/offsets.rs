@@ -29,7 +29,7 @@ impl Sender {
     fn submission<E>(&self, event: E, offset: i64) -> Submission<E> {
         let source = Source::Topic { topic: self.topic.into(), partition: self.partition.into(), offset };
         let (started, original) = (clock::instant(), Some(b"as it came".as_slice().into()));
-        Submission { event, source, received_at: NOON, started, deadline: None, original }
+        Submission { event, source, received_at: NOON, started, deadline: None, undurable: false, original }
     }
 
     fn next(&mut self) -> Turn {
@@ -93,6 +93,7 @@ async fn left(journal: &Moody, wanted: &str) -> Vec<(i64, &'static str)> {
                 Body::Duplicate { .. } => "duplicate",
                 Body::DeadLetter { .. } => "dead letter",
                 Body::Skipped { .. } => "skipped",
+                Body::Answered(_) => "answered",
                 Body::Label(_) | Body::List(_) => "other",
             },
         )),

@@ -222,6 +222,7 @@ fn submission<E>(event: E, line: u64, at: Timestamp, original: Box<[u8]>) -> Sub
         received_at: at,
         started: clock::instant(),
         deadline: None,
+        undurable: false,
         original: Some(original),
     }
 }

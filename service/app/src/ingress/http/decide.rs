@@ -48,6 +48,7 @@ pub(super) async fn submit(
         received_at,
         started,
         deadline: Some(started + allowed),
+        undurable: parsed.fallback == Fallback::Policy,
         original: None,
     };
     let answer = state.intake.decide(submission).await?;

@@ -171,6 +171,8 @@ impl From<Refusal> for Problem {
             Refusal::Overloaded { .. } => later(429, "OVERLOADED", 1),
             Refusal::DeadlineExceeded => later(503, "DEADLINE_EXCEEDED", 1),
             Refusal::JournalLate => later(503, "JOURNAL_LATE", 1),
+            Refusal::SpillFull => later(503, "SPILL_FULL", 1),
+            Refusal::SpillFailed => later(503, "SPILL_FAILED", 1),
             Refusal::JournalUnavailable(_) => later(503, "JOURNAL_UNAVAILABLE", 5),
             Refusal::Recovering => later(503, "RECOVERING", 1),
             Refusal::OriginalUnavailable => later(503, "ORIGINAL_UNAVAILABLE", 1),

@@ -345,7 +345,7 @@ impl Pump {
 
     fn submission<E>(&self, event: E, source: Origin, original: Option<Box<[u8]>>) -> Submission<E> {
         let (received_at, started) = (self.ports.clock.now(), self.ports.clock.instant());
-        Submission { event, source, received_at, started, deadline: None, original }
+        Submission { event, source, received_at, started, deadline: None, undurable: false, original }
     }
 
     /// Sends a record to its user's partition, again and again until that is acknowledged.

@@ -10,8 +10,10 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
-/// The first byte of a stored mark that counts what was skipped as well.
-const VERSION: u8 = 3;
+/// The first byte of a stored mark that counts answers beside the first as well.
+const VERSION: u8 = 4;
+/// The first byte of one that counts what was skipped and has no such answers, which older releases read too.
+const VERSION_WITHOUT_ANSWERED: u8 = 3;
 /// The first byte of one that counts list changes and has nothing skipped, which older releases read too.
 const VERSION_WITHOUT_SKIPPED: u8 = 2;
 /// The first byte of one that has no list changes to count either.
@@ -54,6 +56,8 @@ pub struct Totals {
     pub dead_letters: u64,
     /// Events of a topic that were moved to another partition.
     pub skipped: u64,
+    /// Other answers to transactions that were decided in another record.
+    pub answered: u64,
 }
 
 impl Totals {
@@ -67,6 +71,7 @@ impl Totals {
             Body::Duplicate { .. } => &mut self.duplicates,
             Body::DeadLetter { .. } => &mut self.dead_letters,
             Body::Skipped { .. } => &mut self.skipped,
+            Body::Answered(_) => &mut self.answered,
         };
         *counter += 1;
     }
@@ -75,7 +80,7 @@ impl Totals {
     #[must_use]
     pub const fn records(&self) -> u64 {
         let changes = self.decisions + self.logins + self.labels + self.list_changes;
-        changes + self.duplicates + self.dead_letters + self.skipped
+        changes + self.duplicates + self.dead_letters + self.skipped + self.answered
     }
 }
 
@@ -88,6 +93,7 @@ impl AddAssign for Totals {
         self.duplicates += other.duplicates;
         self.dead_letters += other.dead_letters;
         self.skipped += other.skipped;
+        self.answered += other.answered;
     }
 }
 
@@ -175,6 +181,13 @@ struct MarkV3 {
     skipped: u64,
 }
 
+/// The stored form of version 4: that of version 3, and answers beside the first.
+#[derive(Serialize, Deserialize)]
+struct MarkV4 {
+    v3: MarkV3,
+    answered: u64,
+}
+
 pub(super) async fn save(connection: &mut SqliteConnection, marker: &Marker) -> Result<(), sqlx::Error> {
     for mark in &marker.marks {
         let body = encode(mark).map_err(|error| sqlx::Error::Encode(error.into()))?;
@@ -227,16 +240,19 @@ pub(super) fn decode(partition: u16, checksum: i64, body: &[u8]) -> Result<Mark,
     if found != checksum {
         return Err(format!("expected checksum {checksum:08x}, found {found:08x}"));
     }
-    let without_skipped = |v2| MarkV3 { v2, skipped: 0 };
+    let without_answered = |v3| MarkV4 { v3, answered: 0 };
+    let without_skipped = |v2| without_answered(MarkV3 { v2, skipped: 0 });
     let read = match body.split_first() {
         Some((&VERSION, rest)) => postcard::from_bytes(rest),
+        Some((&VERSION_WITHOUT_ANSWERED, rest)) => postcard::from_bytes(rest).map(without_answered),
         Some((&VERSION_WITHOUT_SKIPPED, rest)) => postcard::from_bytes(rest).map(without_skipped),
         Some((&VERSION_WITHOUT_LISTS, rest)) => {
             postcard::from_bytes(rest).map(|v1| without_skipped(MarkV2 { v1, list_changes: 0 }))
         }
-        other => return Err(format!("expected version 1 to 3, found {:?}", other.map(|(version, _)| version))),
+        other => return Err(format!("expected version 1 to 4, found {:?}", other.map(|(version, _)| version))),
     };
-    let MarkV3 { v2: MarkV2 { v1: stored, list_changes }, skipped } = read.map_err(|error| error.to_string())?;
+    let MarkV4 { v3: MarkV3 { v2: MarkV2 { v1: stored, list_changes }, skipped }, answered } =
+        read.map_err(|error| error.to_string())?;
     let totals = Totals {
         decisions: stored.decisions,
         logins: stored.logins,
@@ -245,19 +261,25 @@ pub(super) fn decode(partition: u16, checksum: i64, body: &[u8]) -> Result<Mark,
         duplicates: stored.duplicates,
         dead_letters: stored.dead_letters,
         skipped,
+        answered,
     };
     Ok(Mark { partition, next_n: stored.next_n, totals })
 }
 
 pub(super) fn encode(mark: &Mark) -> Result<Vec<u8>, postcard::Error> {
     let Mark { next_n, totals, .. } = *mark;
-    let Totals { decisions, logins, labels, list_changes, duplicates, dead_letters, skipped } = totals;
+    let Totals { decisions, logins, labels, list_changes, duplicates, dead_letters, skipped, answered } = totals;
     let v1 = MarkV1 { next_n, decisions, logins, labels, duplicates, dead_letters };
-    match (list_changes, skipped) {
-        (0, 0) => postcard::to_extend(&v1, vec![VERSION_WITHOUT_LISTS]),
-        (list_changes, 0) => postcard::to_extend(&MarkV2 { v1, list_changes }, vec![VERSION_WITHOUT_SKIPPED]),
-        (list_changes, skipped) => {
-            postcard::to_extend(&MarkV3 { v2: MarkV2 { v1, list_changes }, skipped }, vec![VERSION])
+    match (list_changes, skipped, answered) {
+        (0, 0, 0) => postcard::to_extend(&v1, vec![VERSION_WITHOUT_LISTS]),
+        (list_changes, 0, 0) => postcard::to_extend(&MarkV2 { v1, list_changes }, vec![VERSION_WITHOUT_SKIPPED]),
+        (list_changes, skipped, 0) => {
+            let v3 = MarkV3 { v2: MarkV2 { v1, list_changes }, skipped };
+            postcard::to_extend(&v3, vec![VERSION_WITHOUT_ANSWERED])
+        }
+        (list_changes, skipped, answered) => {
+            let v3 = MarkV3 { v2: MarkV2 { v1, list_changes }, skipped };
+            postcard::to_extend(&MarkV4 { v3, answered }, vec![VERSION])
         }
     }
 }

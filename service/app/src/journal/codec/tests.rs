@@ -2,7 +2,7 @@
 
 use super::{DecodeError, Decoder, encode, may_be_list_change};
 use crate::journal::record::{Body, Record};
-use crate::journal::{record_v1, record_v2, record_v3, samples};
+use crate::journal::{record_v1, record_v2, record_v3, record_v4, samples};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -22,6 +22,8 @@ proptest! {
         let bytes = encoded(&record);
         let version = match record.body {
             Body::List(_) => record_v2::VERSION,
+            Body::Decision(ref decided) if decided.as_answered => record_v4::VERSION,
+            Body::Answered(_) => record_v4::VERSION,
             Body::Skipped { .. } | Body::DeadLetter { cut: Some(_), .. } => record_v3::VERSION,
             _ => record_v1::VERSION,
         };
@@ -33,7 +35,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_or_decoded(mut bytes in prop::collection::vec(any::<u8>(), 1..300), version in 2_u8..4) {
+    fn any_bytes_are_refused_or_decoded(mut bytes in prop::collection::vec(any::<u8>(), 1..300), version in 2_u8..5) {
         bytes[0] = version;
         let _ = decode(&bytes);
     }
@@ -53,8 +55,8 @@ proptest! {
 fn what_is_no_record_is_named() {
     assert_eq!(decode(&[]), Err(DecodeError::V1(record_v1::DecodeError::Empty)));
     assert_eq!(
-        decode(&[4, 0]).expect_err("no such version").to_string(),
-        "expected record version 1 to 3, found 4; a newer release wrote it"
+        decode(&[5, 0]).expect_err("no such version").to_string(),
+        "expected record version 1 to 4, found 5; a newer release wrote it"
     );
     let mut bytes = encoded(&samples::list_changes()[0]);
     bytes.push(0);
@@ -67,7 +69,7 @@ fn what_is_no_record_is_named() {
     assert!(matches!(decode(&bytes), Err(DecodeError::V2(record_v2::DecodeError::Malformed(_)))));
 }
 
-/// Versions 2 and 3 stay readable for ever. If this fails after a change of the stored shape, the change needs a new version;
+/// Versions 2 to 4 stay readable for ever. If this fails after a change of the stored shape, the change needs a new version;
 /// if only the text differs because the core's types gained a field, write the text again with
 /// `VERDICT_WRITE_GOLDEN=text cargo test -p verdict golden`. `VERDICT_WRITE_GOLDEN=v2` was for the first time only.
 #[test]
@@ -78,6 +80,11 @@ fn golden_version_2_is_readable() {
 #[test]
 fn golden_version_3_is_readable() {
     golden(record_v3::VERSION, &samples::of_topics());
+}
+
+#[test]
+fn golden_version_4_is_readable() {
+    golden(record_v4::VERSION, &samples::answered());
 }
 
 #[track_caller]

@@ -13,7 +13,7 @@ pub(super) static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 const EIO: i32 = 5;
 
 /// The calls that can fail on a disk that is full, read-only or broken.
-pub(super) trait Disk: std::fmt::Debug + Send + Sync {
+pub(in crate::journal) trait Disk: std::fmt::Debug + Send + Sync {
     /// Makes an empty file, in place of one that is there.
     fn create(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
@@ -45,12 +45,12 @@ pub(super) trait Disk: std::fmt::Debug + Send + Sync {
 
 /// The disk itself.
 #[derive(Debug)]
-pub(super) struct RealDisk;
+pub(in crate::journal) struct RealDisk;
 
 impl Disk for RealDisk {}
 
 /// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(in crate::journal) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
@@ -65,7 +65,7 @@ pub(super) fn write_zeros(disk: &dyn Disk, file: &File, mut from: u64, to: u64) 
 }
 
 /// An error of the file system with the file and the remedy.
-pub(super) fn explain(path: &Path, error: &io::Error) -> Arc<str> {
+pub(in crate::journal) fn explain(path: &Path, error: &io::Error) -> Arc<str> {
     let remedy = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some disk space",
         ErrorKind::FileTooLarge => "free some disk space, or raise this user's limit on the size of a file",

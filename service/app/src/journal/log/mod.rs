@@ -7,7 +7,7 @@
 //! behind.
 
 mod batch;
-mod disk;
+pub(super) mod disk;
 mod observer;
 mod reader;
 mod scan;

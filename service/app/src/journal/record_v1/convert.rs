@@ -27,14 +27,18 @@ impl<'a> RecordV1<'a> {
             source: (&record.source).into(),
             received_at_ms: record.received_at.as_millis(),
             body: match &record.body {
-                Body::Decision(decided) => BodyV1::Decision((&**decided).into()),
+                Body::Decision(decided) if !decided.as_answered => BodyV1::Decision((&**decided).into()),
                 Body::Login(login) => BodyV1::Login(login.into()),
                 Body::Label(label) => BodyV1::Label(label.into()),
                 Body::Duplicate { user_id, event_id } => BodyV1::Duplicate { user_id, event_id },
                 Body::DeadLetter { reason, detail, original, cut: None } => {
                     BodyV1::DeadLetter { reason, detail, original: Bytes(original) }
                 }
-                Body::List(_) | Body::Skipped { .. } | Body::DeadLetter { cut: Some(_), .. } => return None,
+                Body::Decision(_)
+                | Body::Answered(_)
+                | Body::List(_)
+                | Body::Skipped { .. }
+                | Body::DeadLetter { cut: Some(_), .. } => return None,
             },
         })
     }
@@ -192,7 +196,8 @@ impl<'a> From<&'a Decided> for DecidedV1<'a> {
 }
 
 impl DecidedV1<'_> {
-    fn into_decided(self, decoder: &mut Decoder) -> Result<Decided, DecodeError> {
+    /// As it was computed: this version has no shape for any other.
+    pub(in crate::journal) fn into_decided(self, decoder: &mut Decoder) -> Result<Decided, DecodeError> {
         Ok(Decided {
             transaction: self.transaction.into_transaction(decoder)?,
             features: self.features.into_features()?,
@@ -200,6 +205,7 @@ impl DecidedV1<'_> {
             generation: decoder.share(&self.generation)?,
             evaluated_at: Timestamp::from_millis(self.evaluated_at_ms),
             latency_us: self.latency_us,
+            as_answered: false,
         })
     }
 }

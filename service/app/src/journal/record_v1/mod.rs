@@ -16,7 +16,7 @@ use super::record::{Generation, Record};
 pub(super) use bytes::Bytes;
 use postcard::ser_flavors::Flavor;
 use shape::RecordV1;
-pub(super) use shape::SourceV1;
+pub(super) use shape::{DecidedV1, SourceV1};
 use std::sync::Arc;
 use thiserror::Error;
 use verdict_core::geo::CoordinatesError;
@@ -32,7 +32,7 @@ pub enum DecodeError {
     #[error("expected a record, found no bytes")]
     Empty,
     /// Another version.
-    #[error("expected record version 1 to 3, found {0}; a newer release wrote it")]
+    #[error("expected record version 1 to 4, found {0}; a newer release wrote it")]
     Version(u8),
     /// The bytes do not have the shape.
     #[error("expected the shape of a version {VERSION} record: {0}")]

@@ -112,7 +112,7 @@ pub(super) struct LabelV1<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct DecidedV1<'a> {
+pub(in crate::journal) struct DecidedV1<'a> {
     #[serde(borrow)]
     pub(super) transaction: TransactionV1<'a>,
     pub(super) features: Slots,

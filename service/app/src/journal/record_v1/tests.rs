@@ -52,7 +52,7 @@ fn what_is_no_record_is_named() {
     assert_eq!(decode(&bytes), Err(DecodeError::Trailing(1)));
     assert_eq!(
         DecodeError::Version(9).to_string(),
-        "expected record version 1 to 3, found 9; a newer release wrote it"
+        "expected record version 1 to 4, found 9; a newer release wrote it"
     );
 }
 

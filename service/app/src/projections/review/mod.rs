@@ -246,6 +246,7 @@ impl ReviewProjection {
             Body::Label(_)
             | Body::Login(_)
             | Body::List(_)
+            | Body::Answered(_)
             | Body::Duplicate { .. }
             | Body::DeadLetter { .. }
             | Body::Skipped { .. } => {}

@@ -197,6 +197,8 @@ async fn refusals_of_the_actors() {
         (Refusal::Overloaded { limit: 4_096 }, 429, "OVERLOADED", Some("1")),
         (Refusal::DeadlineExceeded, 503, "DEADLINE_EXCEEDED", Some("1")),
         (Refusal::JournalLate, 503, "JOURNAL_LATE", Some("1")),
+        (Refusal::SpillFull, 503, "SPILL_FULL", Some("1")),
+        (Refusal::SpillFailed, 503, "SPILL_FAILED", Some("1")),
         (Refusal::JournalUnavailable("disk full".into()), 503, "JOURNAL_UNAVAILABLE", Some("5")),
         (Refusal::Recovering, 503, "RECOVERING", Some("1")),
         (Refusal::OriginalUnavailable, 503, "ORIGINAL_UNAVAILABLE", Some("1")),
@@ -242,7 +244,7 @@ async fn the_reject_fallback() {
         (Mood::Degraded(Degradation::WindowApproximate), 200, "", "normal", None),
         // It is decided: no retry makes it another answer.
         (Mood::Degraded(Degradation::ModelTimeout), 503, "NOT_NORMAL", "degraded", None),
-        (Mood::NotDurable, 503, "NOT_NORMAL", "normal", Some("1")),
+        (Mood::NotDurable, 503, "NOT_NORMAL", "degraded", Some("1")),
     ] {
         let state = Data::new(Bench::new(mood).state);
         let refused = check(&state, post("/v1/decide", rejecting.clone()), status, code).await;
@@ -250,7 +252,7 @@ async fn the_reject_fallback() {
         let detail = refused.json()["detail"].to_string();
         assert_eq!(
             (detail.contains("retry"), detail.contains("for good")),
-            (retry_after.is_some(), mode == "degraded")
+            (retry_after.is_some(), mode == "degraded" && retry_after.is_none())
         );
         let reply = check(&state, post("/v1/decide", TRANSACTION), 200, "").await;
         assert_eq!(reply.json()["mode"], mode);
