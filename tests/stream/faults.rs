@@ -332,7 +332,7 @@ fn with_postgres_and_redis_stopped_all_is_decided_and_they_catch_up() {
             let payment = Payment::new(&format!("caller-{killed}-{number}"), "t-1", amount).with("deadline_ms", 2_000);
             let answer = service.post("/v1/decide", &payment.text());
             assert_eq!((answer.status, &answer.json()["durable"]), (200, &json!(true)), "{}", answer.body);
-            answers.insert(payment.text(), lasting(answer.json()));
+            answers.insert(payment.text(), decision(answer.json()));
         }
         let entry = service.request("PUT", &format!("/v1/lists/block/merchant/v-{killed}"), &[], r#"{"reason": "x"}"#);
         assert!(matches!(entry.status, 200 | 201), "{}", entry.body);

@@ -92,7 +92,7 @@ const fn kind(record: &Record) -> Option<Kind> {
         Body::Label(_) => Some(Kind::Label),
         Body::Duplicate { .. } => Some(Kind::Duplicate),
         Body::DeadLetter { .. } => Some(Kind::DeadLetter),
-        Body::List(_) | Body::Skipped { .. } => None,
+        Body::Answered(_) | Body::List(_) | Body::Skipped { .. } => None,
     }
 }
 
