@@ -22,7 +22,7 @@ fn topics_that_are_missing_or_too_small_are_refused() {
 }
 
 /// Removes a topic, and waits until nobody knows it any more.
-fn remove(kafka: &Kafka, topic: &str) {
+pub(super) fn remove(kafka: &Kafka, topic: &str) {
     let libs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/kafka-4.3.1/libs/*");
     let mut java = Command::new("java");
     java.args(["-Xmx128m", "-cp"]).arg(libs).arg("org.apache.kafka.tools.TopicCommand");

@@ -4,6 +4,7 @@
 //! and `scratch` is the same actors over a journal that keeps nothing, for a backtest.
 
 mod alerts;
+pub(crate) mod archive;
 mod base_currency;
 mod brokers;
 mod consuming;
@@ -42,13 +43,13 @@ use actix::Arbiter;
 use actix_web::web::Data;
 use alerts::Desk;
 use anyhow::{Context as _, bail};
+use archive::Archive;
 use futures_util::future::join_all;
 use lists::Mirror;
 use publishing::Publishing;
 use reload::{RatesInForce, Reloader};
 use shards::{Shards, seat};
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use stopping::{Progress, Step, Stopping};
@@ -113,15 +114,6 @@ impl Deciding {
         self.rulebook.rules()
     }
 
-    /// Keeps rules and model beside the journal, by hash; to be done before any record names them.
-    fn archive(&self, data_dir: &Path) -> anyhow::Result<()> {
-        self.rulebook.archive(data_dir)?;
-        if let Some(model) = &self.model {
-            model.archive(data_dir)?;
-        }
-        Ok(())
-    }
-
     /// What one shard decides with; a model session belongs to one thread.
     fn judge(&self) -> anyhow::Result<Judge> {
         let scorer = self.model.as_ref().map(ModelHost::scorer).transpose()?;
@@ -164,6 +156,7 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
 pub struct Service {
     config: Config,
     deciding: Deciding,
+    archive: Archive,
     listener: TcpListener,
     topics: Option<consuming::Topics>,
     storage: Storage,
@@ -192,8 +185,10 @@ impl Service {
         let topics = consuming::Topics::find(&config).await?;
         let storage = Storage::open(&config, lock.clone()).await?;
         let journal = &*storage.journal;
-        base_currency::check(deciding.rules().rates().base(), dir, journal).await?;
-        deciding.archive(dir)?;
+        let archive = Archive::of(&config);
+        base_currency::check(deciding.rules().rates().base(), dir, &archive, journal).await?;
+        let (kept, to_keep) = (archive.clone(), deciding.clone());
+        tokio::task::spawn_blocking(move || kept.keep(&to_keep)).await.context("archiving rules and model")??;
         let metrics = Metrics::new();
         let reviews = review_store::open(&config, journal.partitions()).await?;
         let listen = config.http.listen;
@@ -204,6 +199,7 @@ impl Service {
         Ok(Self {
             config,
             deciding,
+            archive,
             listener,
             topics,
             storage,
@@ -278,6 +274,7 @@ impl Service {
         let reloader = Reloader {
             config: self.config.clone(),
             in_force: self.deciding,
+            archive: self.archive,
             gateway: gateway.clone(),
             rates,
             readiness: self.readiness.clone(),

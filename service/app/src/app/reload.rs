@@ -5,6 +5,7 @@
 //! judges no rule and no model: whatever would stop a start is refused here.
 
 use super::Deciding;
+use super::archive::Archive;
 use super::watch::{Look, Watch};
 use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
@@ -17,7 +18,7 @@ use crate::telemetry::clock;
 use crate::telemetry::events::{ReloadOutcome, Reloaded};
 use crate::telemetry::health::{DecidingWith, Readiness};
 use crate::wire::{hex, time};
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -59,6 +60,7 @@ pub(super) fn files(config: &Config) -> Vec<PathBuf> {
 pub(super) struct Reloader {
     pub(super) config: Config,
     pub(super) in_force: Deciding,
+    pub(super) archive: Archive,
     pub(super) gateway: Gateway,
     pub(super) rates: RatesInForce,
     pub(super) readiness: Readiness,
@@ -101,8 +103,8 @@ impl Reloader {
 
     /// Loads and checks what is in the files now, off every thread that decides.
     async fn load(&self) -> anyhow::Result<Option<Next>> {
-        let (config, in_force) = (self.config.clone(), self.in_force.clone());
-        let loading = tokio::task::spawn_blocking(move || load(&config, &in_force));
+        let (config, in_force, archive) = (self.config.clone(), self.in_force.clone(), self.archive.clone());
+        let loading = tokio::task::spawn_blocking(move || load(&config, &in_force, &archive));
         loading.await.unwrap_or_else(|ended| Err(anyhow!("loading them failed: {ended}")))
     }
 
@@ -157,7 +159,7 @@ struct Next {
 }
 
 /// Loads a generation and archives it; `None` when it is the one in force.
-fn load(config: &Config, in_force: &Deciding) -> anyhow::Result<Option<Next>> {
+fn load(config: &Config, in_force: &Deciding, archive: &Archive) -> anyhow::Result<Option<Next>> {
     let deciding = Deciding::load(config)?;
     if deciding.generation == in_force.generation {
         return Ok(None);
@@ -170,7 +172,8 @@ fn load(config: &Config, in_force: &Deciding) -> anyhow::Result<Option<Next>> {
         );
     }
     let judges = (0..config.actors.shards).map(|_| deciding.judge()).collect::<anyhow::Result<_>>()?;
-    deciding.archive(&config.data.dir)?;
+    // Brokers that did not take it may do so later; the files need not change for that.
+    archive.keep(&deciding).context("not archived; SIGHUP tries again")?;
     Ok(Some(Next { deciding, judges }))
 }
 

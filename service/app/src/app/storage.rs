@@ -120,7 +120,8 @@ impl Observed {
 
 impl OnKafka {
     async fn open(settings: KafkaSettings, partitions: Partition) -> anyhow::Result<Self> {
-        let facts = brokers::topics(&settings, &[Topic::Profiles, Topic::Alerts, Topic::DeadLetters]).await?;
+        let facts =
+            brokers::topics(&settings, &[Topic::Profiles, Topic::Alerts, Topic::DeadLetters, Topic::Archive]).await?;
         // A checkpoint is in its user's partition.
         if let Some(facts) = facts.first().filter(|facts| facts.partitions != u32::from(partitions)) {
             bail!(
