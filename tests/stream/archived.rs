@@ -110,7 +110,7 @@ fn a_start_refuses_a_topic_that_would_forget() {
         builder.try_start().expect_err("it must not start").stderr
     };
     assert!(refused().contains(&format!("expected topic `{name}`, found none")), "there is none");
-    kafka.create_topic(&name, 1, &[("cleanup.policy", "delete")]);
+    kafka.create_topic(&name, 1, &[("cleanup.policy", "delete"), ("max.message.bytes", "1048588")]);
     let told = refused();
     assert!(told.contains(&format!("{name}: expected cleanup.policy=compact, found delete")), "{told}");
     assert!(told.contains(&format!("{name}: expected max.message.bytes of at least 16777216")), "{told}");
