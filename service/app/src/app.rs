@@ -17,6 +17,7 @@ mod reviews;
 mod shards;
 mod stopping;
 pub(crate) mod storage;
+mod trimming;
 mod watch;
 
 use crate::actors::context::Judge;
@@ -246,6 +247,13 @@ impl Service {
             }
         });
         let mirror = Mirror::start(&self.config, &self.storage, gateway.clone())?;
+        let trimming = trimming::start(
+            &self.config,
+            self.storage.kafka.clone(),
+            Arc::clone(&self.reviews),
+            gateway.clone(),
+            self.metrics.clone(),
+        );
         let labels = ReviewLabels::new(Arc::clone(&self.reviews), self.metrics.clone());
         let labels = actix::spawn(labels.run(reviews::through(gateway.clone(), Clock::System)));
         let desk = Desk::new(Arc::clone(&self.reviews));
@@ -312,8 +320,11 @@ impl Service {
         if tokio::time::timeout(patience, handle.stop(true)).await.is_err() {
             info!("some callers did not read their last answers");
         }
-        let tasks: Vec<JoinHandle<()>> =
-            [reloading, upkeep, projection, labels, feed].into_iter().chain(mirror.map(|mirror| mirror.task)).collect();
+        let tasks: Vec<JoinHandle<()>> = [reloading, upkeep, projection, labels, feed]
+            .into_iter()
+            .chain(mirror.map(|mirror| mirror.task))
+            .chain(trimming)
+            .collect();
         tasks.iter().for_each(JoinHandle::abort);
         // Only then have they let go of the journal, which closes with the last who holds it.
         drop(join_all(tasks).await);

@@ -51,7 +51,8 @@ async fn deciding_ruleset(journal: &dyn Journal) -> anyhow::Result<Option<[u8; 3
             return Ok(Some(decided.generation.ruleset_hash));
         }
     }
-    let everything: Vec<(Partition, u64)> = partitions().map(|(partition, _)| (partition, 0)).collect();
+    let everything: Vec<(Partition, u64)> =
+        partitions().map(|(partition, _)| (partition, journal.first(partition))).collect();
     let mut records = journal.replay(everything, Wanted::Everything);
     while let Some(record) = records.try_next().await? {
         if let Body::Decision(decided) = record.body {

@@ -3,7 +3,7 @@
 use super::brokers;
 use super::publishing::Publishing;
 use crate::config::Config;
-use crate::journal::checkpoint::kafka::{KafkaCheckpoints, profiles};
+use crate::journal::checkpoint::kafka::{KafkaCheckpoints, profiles, starts};
 use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::record::Record;
@@ -94,8 +94,10 @@ impl Observed {
             return Ok(Self::Folder(JournalObserver::open(&config.data.dir).await?));
         };
         // It writes nothing before it takes a partition over.
-        let settings = KafkaSettings::from(kafka);
-        Ok(Self::Kafka(KafkaJournal::open(settings, config.data.partitions, Clock::System).await?))
+        let (settings, partitions) = (KafkaSettings::from(kafka), config.data.partitions);
+        let journal = KafkaJournal::open(settings.clone(), partitions, Clock::System).await?;
+        begin(&journal, &settings, &profiles(&settings, partitions, Clock::System)).await?;
+        Ok(Self::Kafka(journal))
     }
 
     /// Number of records, if it is known before they are read.
@@ -119,7 +121,7 @@ impl Observed {
 }
 
 impl OnKafka {
-    async fn open(settings: KafkaSettings, partitions: Partition) -> anyhow::Result<Self> {
+    pub(super) async fn open(settings: KafkaSettings, partitions: Partition) -> anyhow::Result<Self> {
         let facts =
             brokers::topics(&settings, &[Topic::Profiles, Topic::Alerts, Topic::DeadLetters, Topic::Archive]).await?;
         // A checkpoint is in its user's partition.
@@ -133,6 +135,7 @@ impl OnKafka {
         let journal = Arc::new(KafkaJournal::open(settings.clone(), partitions, Clock::System).await?);
         let scribes = Arc::new(Scribes::new(settings.clone(), Clock::System));
         let profiles = profiles(&settings, partitions, Clock::System);
+        begin(&journal, &settings, &profiles).await?;
         Ok(Self { settings, journal, scribes, profiles })
     }
 
@@ -143,6 +146,15 @@ impl OnKafka {
         let broken = (silence > SILENCE).then(|| format!("the journal has read nothing back for {secs} s").into());
         readiness.set_source("journal", broken);
     }
+}
+
+/// Tells the journal where those of its partitions begin that were trimmed. Only then are the checkpoints asked.
+async fn begin(journal: &KafkaJournal, settings: &KafkaSettings, profiles: &Arc<Compacted>) -> anyhow::Result<()> {
+    let trimmed = brokers::trimmed(settings, journal.partitions()).await?;
+    if !trimmed.is_empty() {
+        journal.begin_at(&starts(profiles, trimmed).await?);
+    }
+    Ok(())
 }
 
 /// Refuses a data folder whose journal is in it: a service that begins another one beside it would have forgotten

@@ -31,6 +31,8 @@ pub struct KafkaConfig {
     pub transactions_out_of_order_ms: i64,
     /// The same of a login or a label.
     pub logins_out_of_order_ms: i64,
+    /// Days that records stay in the journal at least; 0 for ever.
+    pub journal_retention_days: u16,
     /// Properties of librdkafka, by name.
     pub properties: BTreeMap<Box<str>, Secret>,
 }
@@ -46,6 +48,7 @@ impl KafkaConfig {
             topic_prefix: Box::default(),
             transactions_out_of_order_ms: 5_000,
             logins_out_of_order_ms: 10_000,
+            journal_retention_days: 0,
             properties: BTreeMap::new(),
         }
     }
@@ -71,6 +74,11 @@ impl KafkaConfig {
                 "logins_out_of_order_ms",
                 default.logins_out_of_order_ms,
                 0..=MOST_OUT_OF_ORDER_MS,
+            ),
+            journal_retention_days: section.integer(
+                "journal_retention_days",
+                default.journal_retention_days,
+                0..=3_650,
             ),
             properties: properties(&mut section),
         };

@@ -5,10 +5,12 @@ mod reloads;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod trims;
 
 use super::metrics::{Metrics, Mode};
 pub use reloads::{ReloadOutcome, Reloaded};
 pub use sources::{RecordSkipped, SourceLag};
+pub use trims::{JournalStart, JournalTrimmed};
 use verdict_core::decision::Outcome;
 
 /// A transaction was decided for the first time.

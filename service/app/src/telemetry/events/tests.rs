@@ -63,6 +63,8 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
     AlertStreamCutOff.emit(&metrics);
     RecordSkipped.emit(&metrics);
     SourceLag { topic: "transactions", partition: 3, records: 8 }.emit(&metrics);
+    JournalTrimmed { records: 21 }.emit(&metrics);
+    JournalStart { partition: 3, first: 21 }.emit(&metrics);
     metrics.run_upkeep();
     let text = metrics.clone().render();
     for line in [
@@ -106,6 +108,8 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
         "verdict_alert_streams 2",
         "verdict_alert_streams_cut_off_total 1",
         "verdict_skipped_total 1",
+        "verdict_journal_trimmed_records_total 21",
+        "verdict_journal_first_record{partition=\"3\"} 21",
         "verdict_source_lag_records{topic=\"transactions\",partition=\"3\"} 8",
         "verdict_projection_lag_records{projection=\"review\"} 3",
     ] {
@@ -122,6 +126,7 @@ fn every_metric_shown_is_described() {
     Degraded { reason: "MODEL_TIMEOUT" }.emit(&metrics);
     ProjectionLag { projection: "review", records: 3 }.emit(&metrics);
     SourceLag { topic: "transactions", partition: 3, records: 8 }.emit(&metrics);
+    JournalStart { partition: 3, first: 8 }.emit(&metrics);
     let text = metrics.render();
     let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert_eq!(names.len(), METRICS, "{text}");
