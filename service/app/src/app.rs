@@ -157,7 +157,6 @@ pub fn scratch(config: &Config, deciding: &Deciding, metrics: &Metrics) -> anyho
 pub struct Service {
     config: Config,
     deciding: Deciding,
-    archive: Archive,
     listener: TcpListener,
     topics: Option<consuming::Topics>,
     storage: Storage,
@@ -188,8 +187,8 @@ impl Service {
         let journal = &*storage.journal;
         let archive = Archive::of(&config);
         base_currency::check(deciding.rules().rates().base(), dir, &archive, journal).await?;
-        let (kept, to_keep) = (archive.clone(), deciding.clone());
-        tokio::task::spawn_blocking(move || kept.keep(&to_keep)).await.context("archiving rules and model")??;
+        let to_keep = deciding.clone();
+        tokio::task::spawn_blocking(move || archive.keep(&to_keep)).await.context("archiving rules and model")??;
         let metrics = Metrics::new();
         let reviews = review_store::open(&config, journal.partitions()).await?;
         let listen = config.http.listen;
@@ -200,7 +199,6 @@ impl Service {
         Ok(Self {
             config,
             deciding,
-            archive,
             listener,
             topics,
             storage,
@@ -247,13 +245,7 @@ impl Service {
             }
         });
         let mirror = Mirror::start(&self.config, &self.storage, gateway.clone())?;
-        let trimming = trimming::start(
-            &self.config,
-            self.storage.kafka.clone(),
-            Arc::clone(&self.reviews),
-            gateway.clone(),
-            self.metrics.clone(),
-        );
+        let trimming = self.trimming(gateway.clone());
         let labels = ReviewLabels::new(Arc::clone(&self.reviews), self.metrics.clone());
         let labels = actix::spawn(labels.run(reviews::through(gateway.clone(), Clock::System)));
         let desk = Desk::new(Arc::clone(&self.reviews));
@@ -282,7 +274,6 @@ impl Service {
         let reloader = Reloader {
             config: self.config.clone(),
             in_force: self.deciding,
-            archive: self.archive,
             gateway: gateway.clone(),
             rates,
             readiness: self.readiness.clone(),
@@ -320,11 +311,9 @@ impl Service {
         if tokio::time::timeout(patience, handle.stop(true)).await.is_err() {
             info!("some callers did not read their last answers");
         }
-        let tasks: Vec<JoinHandle<()>> = [reloading, upkeep, projection, labels, feed]
-            .into_iter()
-            .chain(mirror.map(|mirror| mirror.task))
-            .chain(trimming)
-            .collect();
+        let optional = mirror.map(|mirror| mirror.task).into_iter().chain(trimming);
+        let tasks: Vec<JoinHandle<()>> =
+            [reloading, upkeep, projection, labels, feed].into_iter().chain(optional).collect();
         tasks.iter().for_each(JoinHandle::abort);
         // Only then have they let go of the journal, which closes with the last who holds it.
         drop(join_all(tasks).await);
@@ -332,6 +321,11 @@ impl Service {
         progress.at(Step::Files);
         self.storage.close().await;
         Ok(())
+    }
+
+    fn trimming(&self, gateway: Gateway) -> Option<JoinHandle<()>> {
+        let (kafka, reviews) = (self.storage.kafka.clone(), Arc::clone(&self.reviews));
+        trimming::start(&self.config, kafka, reviews, gateway, self.metrics.clone())
     }
 
     fn age_bounds(&self) -> AgeBounds {

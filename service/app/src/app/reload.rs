@@ -60,7 +60,6 @@ pub(super) fn files(config: &Config) -> Vec<PathBuf> {
 pub(super) struct Reloader {
     pub(super) config: Config,
     pub(super) in_force: Deciding,
-    pub(super) archive: Archive,
     pub(super) gateway: Gateway,
     pub(super) rates: RatesInForce,
     pub(super) readiness: Readiness,
@@ -103,8 +102,8 @@ impl Reloader {
 
     /// Loads and checks what is in the files now, off every thread that decides.
     async fn load(&self) -> anyhow::Result<Option<Next>> {
-        let (config, in_force, archive) = (self.config.clone(), self.in_force.clone(), self.archive.clone());
-        let loading = tokio::task::spawn_blocking(move || load(&config, &in_force, &archive));
+        let (config, in_force) = (self.config.clone(), self.in_force.clone());
+        let loading = tokio::task::spawn_blocking(move || load(&config, &in_force));
         loading.await.unwrap_or_else(|ended| Err(anyhow!("loading them failed: {ended}")))
     }
 
@@ -159,7 +158,7 @@ struct Next {
 }
 
 /// Loads a generation and archives it; `None` when it is the one in force.
-fn load(config: &Config, in_force: &Deciding, archive: &Archive) -> anyhow::Result<Option<Next>> {
+fn load(config: &Config, in_force: &Deciding) -> anyhow::Result<Option<Next>> {
     let deciding = Deciding::load(config)?;
     if deciding.generation == in_force.generation {
         return Ok(None);
@@ -173,7 +172,7 @@ fn load(config: &Config, in_force: &Deciding, archive: &Archive) -> anyhow::Resu
     }
     let judges = (0..config.actors.shards).map(|_| deciding.judge()).collect::<anyhow::Result<_>>()?;
     // Brokers that did not take it may do so later; the files need not change for that.
-    archive.keep(&deciding).context("not archived; SIGHUP tries again")?;
+    Archive::of(config).keep(&deciding).context("not archived; SIGHUP tries again")?;
     Ok(Some(Next { deciding, judges }))
 }
 

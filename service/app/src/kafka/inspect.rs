@@ -6,7 +6,7 @@ use rdkafka::bindings::{rd_kafka_get_watermark_offsets, rd_kafka_resp_err_t};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Inspector {
         before.add_partition_offset(topic, partition, Offset::Offset(offset)).map_err(|error| failed(&error))?;
         let options = AdminOptions::new().request_timeout(Some(self.timeout));
         let deleted = self.client.delete_records(&before, &options).await.map_err(|error| failed(&error))?;
-        deleted.elements().iter().try_for_each(|element| element.error()).map_err(|error| failed(&error))
+        deleted.elements().iter().try_for_each(TopicPartitionListElem::error).map_err(|error| failed(&error))
     }
 
     /// The client, for what only administration does: creating topics.

@@ -89,13 +89,14 @@ impl Node {
 
     /// A checkpoint of all users and of no list entries, up to what was appended.
     async fn save(&self, users: &Users) {
-        let of = |(user_id, kept): (&Box<str>, &Box<Profile>)| {
+        let of = |(user_id, kept): (&str, &Profile)| {
             let bytes = profile::encode(kept);
             let partition = if user_id.starts_with("u-0-") { 0 } else { 1 };
             let n = profile::next_n(&bytes).expect("a profile");
-            ProfileSnapshot { user_id: user_id.clone(), partition, n, bytes }
+            ProfileSnapshot { user_id: user_id.into(), partition, n, bytes }
         };
-        let profiles: Vec<ProfileSnapshot> = users.iter().map(of).collect();
+        let profiles: Vec<ProfileSnapshot> =
+            users.iter().map(|(user_id, kept)| (&**user_id, &**kept)).map(of).collect();
         let (zeros, nines) = profiles.into_iter().partition(|profile| profile.partition == 0);
         let parts = stream::iter([Some(zeros), Some(nines)]).boxed_local();
         let mark = |tenure: &crate::journal::Tenure| Mark {
