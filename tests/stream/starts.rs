@@ -1,10 +1,10 @@
 //! What a start refuses, and what stops a source.
 
-use super::{PARTITIONS, consuming, produce, tool, until_journaled, until_no_lag};
+use super::{PARTITIONS, committed, consuming, metric, produce, replayed, tool, until_journaled, until_no_lag};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use verdict_tests::servers::Kafka;
-use verdict_tests::{Payment, finish, login, now_ms, until};
+use verdict_tests::{Payment, Service, finish, login, now_ms, until};
 
 #[test]
 fn topics_that_are_missing_or_too_small_are_refused() {
@@ -20,8 +20,37 @@ fn topics_that_are_missing_or_too_small_are_refused() {
     assert!(told.contains("at least 4 partitions, as many as the journal has, found 3"), "{told}");
 }
 
+#[test]
+fn a_service_that_trims_notes_how_old_the_journal_is_and_deletes_nothing_of_today() {
+    let kafka = Kafka::shared();
+    let topics = kafka.fresh_topics("trims", PARTITIONS);
+    let trimming =
+        |folder| consuming(kafka, topics.prefix(), folder).env("VERDICT__KAFKA__JOURNAL_RETENTION_DAYS", "1").start();
+    let service = trimming(TempDir::new().unwrap());
+    let answer = service.post("/v1/decide", &Payment::new("u-1", "t-1", "1.00").text());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let begins = |service: &Service| {
+        let text = service.get("/metrics").body;
+        let firsts: Vec<&str> = text.lines().filter(|line| line.starts_with("verdict_journal_first_record{")).collect();
+        let begun = firsts.len() == PARTITIONS as usize;
+        begun.then(|| assert!(firsts.iter().all(|line| line.ends_with(" 0")), "{firsts:?}"))
+    };
+    until("where the journal begins", || begins(&service));
+    // The next start has something to note, at once.
+    let service = trimming(service.terminate().folder);
+    let profiles = topics.name("verdict.profiles");
+    until("a place and its time", || {
+        let keys = committed(kafka, &profiles, "%k\n");
+        keys.iter().any(|key| key.starts_with("trimmed/")).then_some(())
+    });
+    until("where the journal begins", || begins(&service));
+    assert_eq!(metric(&service, "verdict_journal_trimmed_records_total"), 0.0);
+    let verified = replayed(kafka, topics.prefix(), service.terminate().folder.path());
+    assert_eq!(verified["decisions"], 1, "{verified}");
+}
+
 /// Removes a topic, and waits until nobody knows it any more.
-fn remove(kafka: &Kafka, topic: &str) {
+pub(super) fn remove(kafka: &Kafka, topic: &str) {
     let mut java = tool("org.apache.kafka.tools.TopicCommand");
     java.args(["--bootstrap-server", kafka.bootstrap_servers(), "--delete", "--topic", topic]);
     let _ = finish(&mut java).success();

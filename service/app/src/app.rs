@@ -4,6 +4,7 @@
 //! and `scratch` is the same actors over a journal that keeps nothing, for a backtest.
 
 mod alerts;
+pub(crate) mod archive;
 mod base_currency;
 mod brokers;
 mod consuming;
@@ -17,6 +18,7 @@ mod reviews;
 mod shards;
 mod stopping;
 pub(crate) mod storage;
+mod trimming;
 mod watch;
 
 use crate::actors::context::Judge;
@@ -45,6 +47,7 @@ use actix::Arbiter;
 use actix_web::web::Data;
 use alerts::Desk;
 use anyhow::{Context as _, bail};
+use archive::Archive;
 use freshness::Freshness;
 use futures_util::future::join_all;
 use lists::Mirror;
@@ -52,7 +55,6 @@ use publishing::{Outboxes, Publishing};
 use reload::{RatesInForce, Reloader};
 use shards::{Shards, seat};
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use stopping::{Progress, Step, Stopping};
@@ -116,15 +118,6 @@ impl Deciding {
     #[must_use]
     pub fn rules(&self) -> &Arc<RuleSet> {
         self.rulebook.rules()
-    }
-
-    /// Keeps rules and model beside the journal, by hash; to be done before any record names them.
-    fn archive(&self, data_dir: &Path) -> anyhow::Result<()> {
-        self.rulebook.archive(data_dir)?;
-        if let Some(model) = &self.model {
-            model.archive(data_dir)?;
-        }
-        Ok(())
     }
 
     /// What one shard decides with; a model session belongs to one thread.
@@ -195,8 +188,10 @@ impl Service {
         let topics = consuming::Topics::find(&config).await?;
         let storage = Storage::open(&config, lock.clone()).await?;
         let journal = &*storage.journal;
-        base_currency::check(deciding.rules().rates().base(), dir, journal).await?;
-        deciding.archive(dir)?;
+        let archive = Archive::of(&config);
+        base_currency::check(deciding.rules().rates().base(), dir, &archive, journal).await?;
+        let to_keep = deciding.clone();
+        tokio::task::spawn_blocking(move || archive.keep(&to_keep)).await.context("archiving rules and model")??;
         let metrics = Metrics::new();
         let reviews = review_store::open(&config, journal.partitions()).await?;
         let listen = config.http.listen;
@@ -254,6 +249,7 @@ impl Service {
             }
         });
         let mirror = Mirror::start(&self.config, &self.storage, gateway.clone())?;
+        let trimming = self.trimming(gateway.clone());
         let labels = ReviewLabels::new(Arc::clone(&self.reviews), self.metrics.clone());
         let labels = actix::spawn(labels.run(reviews::through(gateway.clone(), Clock::System)));
         let desk = Desk::new(Arc::clone(&self.reviews));
@@ -314,8 +310,9 @@ impl Service {
         if tokio::time::timeout(patience, handle.stop(true)).await.is_err() {
             info!("some callers did not read their last answers");
         }
+        let optional = mirror.map(|mirror| mirror.task).into_iter().chain(trimming);
         let tasks: Vec<JoinHandle<()>> =
-            [reloading, upkeep, projection, labels, feed].into_iter().chain(mirror.map(|mirror| mirror.task)).collect();
+            [reloading, upkeep, projection, labels, feed].into_iter().chain(optional).collect();
         tasks.iter().for_each(JoinHandle::abort);
         // Only then have they let go of the journal, which closes with the last who holds it.
         drop(join_all(tasks).await);
@@ -339,6 +336,11 @@ impl Service {
         }
         let (rates, heard) = (rates.clone(), (self.metrics.clone(), self.readiness.clone()));
         topics.consume(&self.config, gateway.clone(), move || rates.get(), self.age_bounds(), heard).map(Some)
+    }
+
+    fn trimming(&self, gateway: Gateway) -> Option<JoinHandle<()>> {
+        let (kafka, reviews) = (self.storage.kafka.clone(), Arc::clone(&self.reviews));
+        trimming::start(&self.config, kafka, reviews, gateway, self.metrics.clone())
     }
 
     fn age_bounds(&self) -> AgeBounds {

@@ -1,10 +1,10 @@
 //! The base currency of a data folder, which never changes: every profile holds its sums in it. The journal says which one
 //! it is, by the rule sets that decided; nothing else is stored for it.
 
+use super::archive::Archive;
 use crate::journal::record::Body;
 use crate::journal::{Journal, Partition, Wanted};
-use crate::rulebook::Rulebook;
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use futures_util::TryStreamExt;
 use std::path::Path;
 use tracing::warn;
@@ -14,12 +14,17 @@ use verdict_core::money::Currency;
 ///
 /// # Errors
 /// It is another, or the journal cannot be read.
-pub(super) async fn check(base: Currency, dir: &Path, journal: &dyn Journal) -> anyhow::Result<()> {
+pub(super) async fn check(base: Currency, dir: &Path, archive: &Archive, journal: &dyn Journal) -> anyhow::Result<()> {
     let Some(ruleset) = deciding_ruleset(journal).await? else { return Ok(()) };
-    let recorded = match Rulebook::load_archived(dir, &ruleset) {
+    let archive = archive.clone();
+    let read = tokio::task::spawn_blocking(move || archive.ruleset(&ruleset)).await;
+    let recorded = match read.context("reading the archive")? {
         Ok(rulebook) => rulebook.rules().rates().base(),
         Err(why) => {
-            warn!(%why, "cannot tell which base currency the payments in the journal were summed in; trusting fx.yaml");
+            warn!(
+                why = format!("{why:#}"),
+                "cannot tell which base currency the payments in the journal were summed in; trusting fx.yaml"
+            );
             return Ok(());
         }
     };
@@ -46,7 +51,8 @@ async fn deciding_ruleset(journal: &dyn Journal) -> anyhow::Result<Option<[u8; 3
             return Ok(Some(decided.generation.ruleset_hash));
         }
     }
-    let everything: Vec<(Partition, u64)> = partitions().map(|(partition, _)| (partition, 0)).collect();
+    let everything: Vec<(Partition, u64)> =
+        partitions().map(|(partition, _)| (partition, journal.first(partition))).collect();
     let mut records = journal.replay(everything, Wanted::Everything);
     while let Some(record) = records.try_next().await? {
         if let Body::Decision(decided) = record.body {
@@ -59,8 +65,10 @@ async fn deciding_ruleset(journal: &dyn Journal) -> anyhow::Result<Option<[u8; 3
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::journal::MemoryJournal;
     use crate::journal::record::{Generation, Record, samples};
+    use crate::rulebook::Rulebook;
     use std::fs;
     use std::sync::Arc;
     use tempfile::TempDir;
@@ -79,6 +87,13 @@ mod tests {
         let book = Rulebook::load(&rules, "default").unwrap();
         book.archive(data.path()).unwrap();
         book.rules().hash()
+    }
+
+    /// The archive of the data folder alone.
+    fn archive(data: &TempDir) -> Archive {
+        let mut config = Config::default();
+        config.data.dir = data.path().into();
+        Archive::of(&config)
     }
 
     fn decision(n: u64, ruleset_hash: [u8; 32]) -> Record {
@@ -109,8 +124,8 @@ mod tests {
         ];
         for (name, records) in histories {
             let journal = journal(records).await;
-            check(currency("USD"), data.path(), &journal).await.unwrap();
-            let refused = check(currency("EUR"), data.path(), &journal).await.unwrap_err().to_string();
+            check(currency("USD"), data.path(), &archive(&data), &journal).await.unwrap();
+            let refused = check(currency("EUR"), data.path(), &archive(&data), &journal).await.unwrap_err().to_string();
             assert!(refused.contains("expected the base currency USD of the payments in "), "{name}: {refused}");
             assert!(refused.contains("found EUR") && refused.contains("put USD back"), "{name}: {refused}");
         }
@@ -121,7 +136,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         archived(&data, "USD");
         for records in [vec![], vec![samples::login(0, 1, 0)], vec![decision(0, [7; 32])]] {
-            check(currency("EUR"), data.path(), &journal(records).await).await.unwrap();
+            check(currency("EUR"), data.path(), &archive(&data), &journal(records).await).await.unwrap();
         }
     }
 }

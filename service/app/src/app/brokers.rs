@@ -1,6 +1,7 @@
 //! What the brokers say of the topics, held against the protocol before anything starts.
 
-use crate::kafka::{Inspector, KafkaSettings, Topic, TopicFacts, judge};
+use crate::journal::Partition;
+use crate::kafka::{Inspector, KafkaError, KafkaSettings, Topic, TopicFacts, judge};
 use anyhow::{Context as _, bail};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,25 @@ pub(super) async fn journal_identity(settings: &KafkaSettings) -> anyhow::Result
     let inspector = Inspector::new(settings.clone(), PATIENCE)?;
     let cluster = tokio::task::spawn_blocking(move || inspector.cluster()).await.context("asking the brokers")??;
     Ok(format!("{cluster}/{}", settings.topic(Topic::Journal)).into())
+}
+
+/// Partitions of the journal that do not begin with their first entry.
+///
+/// # Errors
+/// When the brokers do not answer.
+pub(super) async fn trimmed(settings: &KafkaSettings, partitions: Partition) -> anyhow::Result<Vec<Partition>> {
+    let inspector = Inspector::new(settings.clone(), PATIENCE)?;
+    let topic = settings.topic(Topic::Journal);
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut trimmed = Vec::new();
+        for partition in 0..partitions {
+            if inspector.watermarks(&topic, partition.into())?.low > 0 {
+                trimmed.push(partition);
+            }
+        }
+        Ok::<_, KafkaError>(trimmed)
+    });
+    Ok(asked.await.context("asking the brokers")??)
 }
 
 /// Facts of these topics, which are fit for what they are used for; what may cost records one day is a warning.

@@ -5,6 +5,7 @@
 //! judges no rule and no model: whatever would stop a start is refused here.
 
 use super::Deciding;
+use super::archive::Archive;
 use super::watch::{Look, Watch};
 use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
@@ -17,7 +18,7 @@ use crate::telemetry::clock;
 use crate::telemetry::events::{ReloadOutcome, Reloaded};
 use crate::telemetry::health::{DecidingWith, Readiness};
 use crate::wire::{hex, time};
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -170,7 +171,8 @@ fn load(config: &Config, in_force: &Deciding) -> anyhow::Result<Option<Next>> {
         );
     }
     let judges = (0..config.actors.shards).map(|_| deciding.judge()).collect::<anyhow::Result<_>>()?;
-    deciding.archive(&config.data.dir)?;
+    // Brokers that did not take it may do so later; the files need not change for that.
+    Archive::of(config).keep(&deciding).context("not archived; SIGHUP tries again")?;
     Ok(Some(Next { deciding, judges }))
 }
 

@@ -2,13 +2,13 @@
 
 use super::brokers;
 use super::publishing::Publishing;
-use crate::config::{Config, KafkaConfig};
-use crate::journal::checkpoint::kafka::{KafkaCheckpoints, profiles};
+use crate::config::Config;
+use crate::journal::checkpoint::kafka::{KafkaCheckpoints, profiles, starts};
 use crate::journal::checkpoint::{CheckpointStore, Checkpoints};
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::record::Record;
 use crate::journal::spill::{self, Spill};
-use crate::journal::{DirLock, Journal, JournalError, JournalObserver, LogJournal, Wanted};
+use crate::journal::{DirLock, Journal, JournalError, JournalObserver, LogJournal, Partition, Wanted};
 use crate::kafka::{Compacted, KafkaSettings, Scribes, Topic};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
@@ -59,7 +59,8 @@ impl Storage {
             return Ok(Self { journal, checkpoints, kafka: None });
         };
         refuse_embedded(&config.data.dir)?;
-        let on_kafka = OnKafka::open(config, kafka).await?;
+        let (settings, data) = (KafkaSettings::from(kafka), &config.data);
+        let on_kafka = OnKafka::open(settings, data.partitions, &data.dir, kafka.spill_max_bytes).await?;
         let journal: Arc<dyn Journal> = on_kafka.journal.clone();
         let (scribes, profiles) = (Arc::clone(&on_kafka.scribes), Arc::clone(&on_kafka.profiles));
         let checkpoints = Arc::new(KafkaCheckpoints::new(scribes, profiles, Arc::clone(&journal)));
@@ -106,8 +107,10 @@ impl Observed {
             return Ok(Self::Folder(JournalObserver::open(&config.data.dir).await?));
         };
         // It writes nothing before it takes a partition over.
-        let settings = KafkaSettings::from(kafka);
-        Ok(Self::Kafka(KafkaJournal::open(settings, config.data.partitions, Clock::System).await?))
+        let (settings, partitions) = (KafkaSettings::from(kafka), config.data.partitions);
+        let journal = KafkaJournal::open(settings.clone(), partitions, Clock::System).await?;
+        begin(&journal, &settings, &profiles(&settings, partitions, Clock::System)).await?;
+        Ok(Self::Kafka(journal))
     }
 
     /// Number of records, if it is known before they are read.
@@ -131,9 +134,15 @@ impl Observed {
 }
 
 impl OnKafka {
-    async fn open(config: &Config, kafka: &KafkaConfig) -> anyhow::Result<Self> {
-        let (settings, partitions) = (KafkaSettings::from(kafka), config.data.partitions);
-        let facts = brokers::topics(&settings, &[Topic::Profiles, Topic::Alerts, Topic::DeadLetters]).await?;
+    /// The folder holds the spill, of at most so many bytes.
+    pub(super) async fn open(
+        settings: KafkaSettings,
+        partitions: Partition,
+        folder: &Path,
+        spill_max_bytes: usize,
+    ) -> anyhow::Result<Self> {
+        let wanted = [Topic::Profiles, Topic::Alerts, Topic::DeadLetters, Topic::Archive];
+        let facts = brokers::topics(&settings, &wanted).await?;
         // A checkpoint is in its user's partition.
         if let Some(facts) = facts.first().filter(|facts| facts.partitions != u32::from(partitions)) {
             bail!(
@@ -143,9 +152,10 @@ impl OnKafka {
             );
         }
         let journal = Arc::new(KafkaJournal::open(settings.clone(), partitions, Clock::System).await?);
-        let spill = Spill::open(&config.data.dir, &settings.topic(Topic::Journal), kafka.spill_max_bytes)?;
+        let spill = Spill::open(folder, &settings.topic(Topic::Journal), spill_max_bytes)?;
         let scribes = Arc::new(Scribes::new(settings.clone(), Clock::System));
         let profiles = profiles(&settings, partitions, Clock::System);
+        begin(&journal, &settings, &profiles).await?;
         Ok(Self { settings, journal, scribes, profiles, spill: Arc::new(spill) })
     }
 
@@ -159,6 +169,15 @@ impl OnKafka {
         let broken = (silence > SILENCE).then(|| format!("the journal has read nothing back for {secs} s").into());
         readiness.set_source("journal", broken);
     }
+}
+
+/// Tells the journal where those of its partitions begin that were trimmed. Only then are the checkpoints asked.
+async fn begin(journal: &KafkaJournal, settings: &KafkaSettings, profiles: &Arc<Compacted>) -> anyhow::Result<()> {
+    let trimmed = brokers::trimmed(settings, journal.partitions()).await?;
+    if !trimmed.is_empty() {
+        journal.begin_at(&starts(profiles, trimmed).await?);
+    }
+    Ok(())
 }
 
 /// Refuses a data folder whose journal is in it: a service that begins another one beside it would have forgotten

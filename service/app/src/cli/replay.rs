@@ -3,13 +3,13 @@
 use super::ConfigArgs;
 use crate::actors::recovery::fold;
 use crate::app;
+use crate::app::archive::Archive;
 use crate::app::storage::Observed;
 use crate::config::Config;
 use crate::journal::Partition;
 use crate::journal::checkpoint::Totals;
 use crate::journal::record::{Body, Decided, Record};
-use crate::model::{ModelHost, Scorer, Search};
-use crate::rulebook::Rulebook;
+use crate::model::{Scorer, Search};
 use anyhow::{Context, bail};
 use futures_util::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -117,6 +117,7 @@ async fn verify(config: &Config) -> anyhow::Result<Verified> {
 /// Profiles as of the last record read, and everything that decided them.
 struct Replay<'a> {
     config: &'a Config,
+    archive: Archive,
     retention: Retention,
     users: HashMap<Box<str>, Box<Profile>>,
     last_n: HashMap<Partition, u64>,
@@ -133,6 +134,7 @@ impl<'a> Replay<'a> {
     fn new(config: &'a Config) -> Self {
         Self {
             config,
+            archive: Archive::of(config),
             retention: app::retention(&config.data),
             users: HashMap::new(),
             last_n: HashMap::new(),
@@ -247,7 +249,7 @@ impl<'a> Replay<'a> {
         if let Some(rules) = self.rulesets.get(hash) {
             return Ok(Arc::clone(rules));
         }
-        let rulebook = Rulebook::load_archived(&self.config.data.dir, hash)?;
+        let rulebook = self.archive.ruleset(hash)?;
         self.rulesets.insert(*hash, Arc::clone(rulebook.rules()));
         Ok(Arc::clone(rulebook.rules()))
     }
@@ -255,7 +257,7 @@ impl<'a> Replay<'a> {
     fn score(&mut self, sha256: &[u8; 32], features: &verdict_core::features::FeatureVector) -> anyhow::Result<f32> {
         if !self.models.contains_key(sha256) {
             let search = Search::new(self.config.model.runtime_library.clone());
-            let host = ModelHost::load_archived(&self.config.data.dir, sha256, &search)?;
+            let host = self.archive.model(sha256, &search)?;
             self.models.insert(*sha256, host.scorer()?);
         }
         let scorer = self.models.get_mut(sha256).context("the model was just loaded")?;

@@ -45,6 +45,8 @@ pub struct KafkaConfig {
     pub heartbeat_secs: u32,
     /// Bytes of answers that are given before they are durable, at most.
     pub spill_max_bytes: usize,
+    /// Days that records stay in the journal at least; 0 for ever.
+    pub journal_retention_days: u16,
     /// Properties of librdkafka, by name.
     pub properties: BTreeMap<Box<str>, Secret>,
 }
@@ -62,6 +64,7 @@ impl KafkaConfig {
             logins_out_of_order_ms: 10_000,
             heartbeat_secs: 5,
             spill_max_bytes: MOST_SPILL_BYTES as usize,
+            journal_retention_days: 0,
             properties: BTreeMap::new(),
         }
     }
@@ -99,6 +102,11 @@ impl KafkaConfig {
                 "spill_max_bytes",
                 default.spill_max_bytes,
                 LEAST_SPILL_BYTES..=MOST_SPILL_BYTES,
+            ),
+            journal_retention_days: section.integer(
+                "journal_retention_days",
+                default.journal_retention_days,
+                0..=3_650,
             ),
             properties: properties(&mut section),
         };

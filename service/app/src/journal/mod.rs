@@ -165,6 +165,21 @@ pub enum JournalError {
         /// The offset behind the last one.
         end: u64,
     },
+    /// A reader needs records that were trimmed.
+    #[error(
+        "partition {partition} of {topic} was trimmed: expected record {n}, found none before {first}; what needs every \
+         record, as a replay does, cannot be done any more"
+    )]
+    Trimmed {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: Partition,
+        /// The record.
+        n: u64,
+        /// The first that is there.
+        first: u64,
+    },
     /// The checkpoint is not what was written.
     #[error("{file} is damaged: {what}; move it away: profiles are made again from the journal at the next start")]
     DamagedCheckpoint {
@@ -259,4 +274,13 @@ pub trait Journal: Send + Sync + 'static {
     /// need not look for them from the start of the partition. One that is wrong makes reading from it fail
     /// (`OutOfReach`), or find other records than those of the journal.
     fn locate(&self, _positions: &[(Partition, Position)]) {}
+
+    /// Number of the first record of a partition that is still there; what lies before it was trimmed, and reading it is an
+    /// error (`Trimmed`).
+    fn first(&self, _partition: Partition) -> u64 {
+        0
+    }
+
+    /// Learns where partitions begin that were trimmed.
+    fn begin_at(&self, _positions: &[(Partition, Position)]) {}
 }

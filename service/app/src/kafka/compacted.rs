@@ -72,7 +72,18 @@ impl Compacted {
     /// When the brokers do not answer.
     pub fn small(&self, partition: u16) -> Result<Small, KafkaError> {
         let mut index = self.index(partition)?;
-        self.refresh(partition, &mut index)?;
+        self.refresh(partition, &mut index, true)?;
+        Ok(index.small.clone())
+    }
+
+    /// The same as far as it is committed for certain: a transaction that is under way is not waited for, and nothing of it or
+    /// behind it is there yet. Blocks.
+    ///
+    /// # Errors
+    /// When the brokers do not answer.
+    pub fn small_so_far(&self, partition: u16) -> Result<Small, KafkaError> {
+        let mut index = self.index(partition)?;
+        self.refresh(partition, &mut index, false)?;
         Ok(index.small.clone())
     }
 
@@ -89,14 +100,14 @@ impl Compacted {
         if index.newest.is_none() {
             *index = Index::default();
         }
-        self.refresh(partition, &mut index)?;
+        self.refresh(partition, &mut index, true)?;
         let newest = index.newest.take().unwrap_or_default();
         drop(index);
         if newest.is_empty() {
             return Ok(());
         }
         let mut left = newest.len();
-        self.read(partition, None, &mut |offset, key, value| {
+        self.read(partition, None, true, &mut |offset, key, value| {
             let Some(value) = value.filter(|_| key.starts_with(self.large)) else { return ControlFlow::Continue(()) };
             if newest.get(&self.hash(key)) != Some(&offset) {
                 return ControlFlow::Continue(());
@@ -121,13 +132,13 @@ impl Compacted {
         [self.hashers[0].hash_one(key), self.hashers[1].hash_one(key)]
     }
 
-    /// Reads on from where the last pass ended.
-    fn refresh(&self, partition: u16, index: &mut Index) -> Result<(), KafkaError> {
+    /// Reads on from where the last pass ended; `settled`: once all that is there now is committed or aborted.
+    fn refresh(&self, partition: u16, index: &mut Index, settled: bool) -> Result<(), KafkaError> {
         if index.next.is_none() {
             index.newest = Some(HashMap::new());
         }
         let Index { next, small, newest } = index;
-        let read = self.read(partition, *next, &mut |offset, key, value| {
+        let read = self.read(partition, *next, settled, &mut |offset, key, value| {
             match (value, newest.as_mut()) {
                 (value, _) if !key.starts_with(self.large) => match value {
                     Some(value) => _ = small.insert(key.into(), value.into()),
@@ -148,9 +159,10 @@ impl Compacted {
     }
 
     /// Hands out every committed record of a partition from a place on; where the next pass goes on.
-    fn read(&self, partition: u16, from: Option<i64>, each: &mut Each<'_>) -> Result<i64, KafkaError> {
+    fn read(&self, partition: u16, from: Option<i64>, settled: bool, each: &mut Each<'_>) -> Result<i64, KafkaError> {
         let scan = Scan::new(self.settings.clone(), Arc::clone(&self.topic), self.clock.clone(), CLIENT)?;
-        let low = self.settled(&scan, partition)?.low;
+        let there = if settled { self.settled(&scan, partition)? } else { scan.watermarks(partition)? };
+        let low = there.low;
         scan.read(partition, from.unwrap_or(low).max(low), None, &mut |message| match message.key() {
             Some(key) => each(message.offset(), key, message.payload()),
             None => ControlFlow::Continue(()),

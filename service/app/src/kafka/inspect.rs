@@ -6,6 +6,7 @@ use rdkafka::bindings::{rd_kafka_get_watermark_offsets, rd_kafka_resp_err_t};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::time::Duration;
@@ -50,7 +51,20 @@ impl Inspector {
         Ok(Self { settings, client, timeout })
     }
 
-    /// The client, for what only administration does: creating topics, deleting records.
+    /// Deletes the records of a partition before an offset.
+    ///
+    /// # Errors
+    /// When the brokers do not answer in time, or refuse.
+    pub async fn delete_before(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        let failed = |error: &_| self.settings.not_said(format!("that {topic}/{partition} is trimmed"), error);
+        let mut before = TopicPartitionList::with_capacity(1);
+        before.add_partition_offset(topic, partition, Offset::Offset(offset)).map_err(|error| failed(&error))?;
+        let options = AdminOptions::new().request_timeout(Some(self.timeout));
+        let deleted = self.client.delete_records(&before, &options).await.map_err(|error| failed(&error))?;
+        deleted.elements().iter().try_for_each(TopicPartitionListElem::error).map_err(|error| failed(&error))
+    }
+
+    /// The client, for what only administration does: creating topics.
     #[must_use]
     pub const fn admin(&self) -> &AdminClient<ClientLog> {
         &self.client

@@ -5,6 +5,7 @@
 //! [`KafkaSettings`], so that no two of them disagree on what a produce or a fetch means. Property values are secrets:
 //! nothing here shows one.
 
+mod archive;
 mod compacted;
 mod context;
 mod hearing;
@@ -18,6 +19,7 @@ mod settings;
 pub(crate) mod testing;
 mod topics;
 
+pub use archive::{Files, TopicArchive, TopicArchiveError};
 pub use compacted::{Compacted, Small};
 pub use context::ClientLog;
 pub use inspect::{Inspector, TopicFacts, Watermarks, fetched_watermarks, watermarks};

@@ -172,10 +172,19 @@ impl ModelHost {
     /// [`ModelError::Runtime`] when ONNX Runtime is missing or unsuitable, [`ModelError::Refused`] with every fault of
     /// the model.
     pub fn load(dir: &Path, search: &Search) -> Result<Self, ModelError> {
+        Self::load_from(dir, search, |file| read_file(dir, file))
+    }
+
+    /// Puts the files that `read` gives through the gate; `place` names them in errors.
+    fn load_from(
+        place: &Path,
+        search: &Search,
+        read: impl Fn(&'static str) -> Result<Vec<u8>, Fault>,
+    ) -> Result<Self, ModelError> {
         let environment = runtime::environment(search)?;
         let watchdog = Watchdog::start().map_err(ModelError::Watchdog)?;
-        let (host, golden) = Self::read(dir, environment, watchdog).map_err(|faults| refused(dir, faults))?;
-        host.prove(&golden).map_err(|fault| refused(dir, vec![fault]))?;
+        let (host, golden) = Self::read(read, environment, watchdog).map_err(|faults| refused(place, faults))?;
+        host.prove(&golden).map_err(|fault| refused(place, vec![fault]))?;
         Ok(host)
     }
 
@@ -187,12 +196,12 @@ impl ModelHost {
 
     /// Everything that can be checked without running the model; lists all faults.
     fn read(
-        dir: &Path,
+        read: impl Fn(&'static str) -> Result<Vec<u8>, Fault>,
         environment: Environment,
         watchdog: Arc<Watchdog>,
     ) -> Result<(Self, Vec<golden::Row>), Vec<Fault>> {
         let mut faults = Vec::new();
-        let mut read = |file| read_file(dir, file).map_err(|fault| faults.push(fault)).ok();
+        let mut read = |file| read(file).map_err(|fault| faults.push(fault)).ok();
         let (model, text, golden) = (read(MODEL_FILE), read(MANIFEST_FILE), read(GOLDEN_FILE));
         let manifest = text.as_deref().map(Manifest::parse).and_then(|manifest| keep(manifest, &mut faults));
         let sha256 = model.as_deref().map(|bytes| <[u8; 32]>::from(Sha256::digest(bytes)));
@@ -252,9 +261,33 @@ impl ModelHost {
     /// # Errors
     /// When the copy cannot be written.
     pub fn archive(&self, data_dir: &Path) -> Result<PathBuf, ArchiveError> {
+        archive::store(&self.archived_files(), &hex(&self.sha256), data_dir)
+    }
+
+    /// The files that are archived, by name.
+    #[must_use]
+    pub fn archived_files(&self) -> [(&'static str, &[u8]); 3] {
         let Files { model, manifest, golden } = &*self.files;
-        let files = [(MODEL_FILE, &**model), (MANIFEST_FILE, &**manifest), (GOLDEN_FILE, &**golden)];
-        archive::store(&files, &hex(&self.sha256), data_dir)
+        [(MODEL_FILE, model), (MANIFEST_FILE, manifest), (GOLDEN_FILE, golden)]
+    }
+
+    /// A model from its archived files, of whatever archive: `place` names it in errors. It goes through the same gate.
+    ///
+    /// # Errors
+    /// As [`ModelHost::load`], also when it is another model.
+    pub fn from_archived(
+        place: &Path,
+        sha256: &[u8; 32],
+        search: &Search,
+        file: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<Self, ModelError> {
+        let read = |name| file(name).ok_or_else(|| Fault::File { file: name, what: "is not archived".to_owned() });
+        let host = Self::load_from(place, search, read)?;
+        if host.sha256 != *sha256 {
+            let fault = Fault::Hash { expected: hex(sha256), found: hex(&host.sha256) };
+            return Err(refused(place, vec![fault]));
+        }
+        Ok(host)
     }
 
     /// Loads an archived model by its hash, for a replay. It goes through the same gate.

@@ -290,6 +290,22 @@ fn an_archived_model_is_found_again_by_its_hash() {
 }
 
 #[test]
+fn a_model_is_made_again_of_its_archived_files_and_of_no_other() {
+    let host = ModelHost::load(&shipped(), &search()).unwrap();
+    let (sha256, place) = (host.reference().sha256, Path::new("elsewhere"));
+    let file =
+        |name: &str| host.archived_files().iter().find(|(kept, _)| *kept == name).map(|(_, bytes)| bytes.to_vec());
+    let again = ModelHost::from_archived(place, &sha256, &search(), file).unwrap();
+    assert_eq!(again.reference(), host.reference());
+    let other = ModelHost::from_archived(place, &[7; 32], &search(), file).unwrap_err().to_string();
+    assert!(other.contains("the model in elsewhere is refused") && other.contains("expected sha256 0707"), "{other}");
+    let without =
+        ModelHost::from_archived(place, &sha256, &search(), |name| file(name).filter(|_| name != GOLDEN_FILE));
+    let without = without.unwrap_err().to_string();
+    assert!(without.contains("golden.csv: is not archived"), "{without}");
+}
+
+#[test]
 fn an_archive_that_cannot_be_written_is_an_error() {
     let data = tempfile::tempdir().unwrap();
     fs::write(data.path().join("archive"), "a file where a folder should be").unwrap();

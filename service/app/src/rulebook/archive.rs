@@ -1,4 +1,5 @@
-//! Rule sets by hash, beside the journal: `archive/rulesets/HASH/{ruleset.yaml, fx.yaml, NAME}` in the data folder.
+//! Rule sets by hash, beside the journal: `archive/rulesets/HASH/{ruleset.yaml, fx.yaml, NAME}` in the data folder, and the
+//! same files for whoever keeps them elsewhere too.
 //!
 //! A set must be here before a record names it. A folder appears whole or not at all: it is written under another name,
 //! synced and renamed. Nothing is ever deleted but what a crash left half-written.
@@ -33,11 +34,44 @@ impl Rulebook {
     pub fn load_archived(data_dir: &Path, hash: &[u8; 32]) -> Result<Self, RulebookError> {
         let path = folder_of(data_dir, hash);
         let name = read(&path.join(NAME_FILE))?;
-        let book = Self::from_files(&name, &path.join(RULESET_FILE), &path.join(FX_FILE))?;
-        if book.rules.hash() != *hash {
-            return Err(RulebookError::Damaged { path, expected: hex(hash), found: hex(&book.rules.hash()) });
+        Self::from_files(&name, &path.join(RULESET_FILE), &path.join(FX_FILE))?.verified(&path, hash)
+    }
+
+    /// The files that are archived, by name.
+    #[must_use]
+    pub fn archived_files(&self) -> [(&'static str, &[u8]); 3] {
+        let (ruleset, fx) = (self.ruleset_text.as_bytes(), self.fx_text.as_bytes());
+        [(RULESET_FILE, ruleset), (FX_FILE, fx), (NAME_FILE, self.rules.name().as_bytes())]
+    }
+
+    /// A set from its archived files, of whatever archive: `place` names it in errors.
+    ///
+    /// # Errors
+    /// A file is missing or no text, they are not what the hash says, or do not compile.
+    pub fn from_archived(
+        place: &Path,
+        hash: &[u8; 32],
+        file: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<Self, RulebookError> {
+        let text = |name: &str| {
+            let missing = || io::Error::from(io::ErrorKind::NotFound);
+            let bytes = file(name).ok_or_else(missing);
+            let text = bytes.and_then(|bytes| {
+                String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+            });
+            text.map_err(|source| RulebookError::Read { path: place.join(name), source })
+        };
+        let (ruleset, fx) = (place.join(RULESET_FILE), place.join(FX_FILE));
+        let (ruleset_text, fx_text) = (text(RULESET_FILE)?, text(FX_FILE)?);
+        Self::compile(&text(NAME_FILE)?, (&ruleset, ruleset_text), (&fx, fx_text))?.verified(place, hash)
+    }
+
+    fn verified(self, place: &Path, hash: &[u8; 32]) -> Result<Self, RulebookError> {
+        let found = self.rules.hash();
+        if found == *hash {
+            return Ok(self);
         }
-        Ok(book)
+        Err(RulebookError::Damaged { path: place.to_owned(), expected: hex(hash), found: hex(&found) })
     }
 
     fn write_to(&self, folder: &Path) -> io::Result<()> {
@@ -48,10 +82,9 @@ impl Rulebook {
         remove(&unfinished)?;
         remove(folder)?;
         fs::create_dir(&unfinished)?;
-        let files = [(RULESET_FILE, &*self.ruleset_text), (FX_FILE, &*self.fx_text), (NAME_FILE, self.rules.name())];
-        for (name, text) in files {
+        for (name, bytes) in self.archived_files() {
             let mut file = File::create(unfinished.join(name))?;
-            file.write_all(text.as_bytes())?;
+            file.write_all(bytes)?;
             file.sync_all()?;
         }
         File::open(&unfinished)?.sync_all()?;
@@ -94,6 +127,25 @@ mod tests {
         let back = Rulebook::load_archived(data.path(), &hash).unwrap();
         assert_eq!((back.rules().hash(), back.rules().name()), (hash, "default"));
         assert_eq!(fs::read_dir(folder.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn its_files_make_it_again_and_others_do_not() {
+        let book = Rulebook::load(&shipped(), "default").unwrap();
+        let (place, hash) = (Path::new("elsewhere"), book.rules().hash());
+        let kept = |without: &'static str| {
+            let files = book.archived_files().map(|(name, bytes)| (name, bytes.to_vec()));
+            move |name: &str| {
+                let found = files.iter().find(|(kept, _)| *kept == name && name != without);
+                found.map(|(_, bytes)| bytes.clone())
+            }
+        };
+        let back = Rulebook::from_archived(place, &hash, kept("")).unwrap();
+        assert_eq!((back.rules().hash(), back.rules().name()), (hash, "default"));
+        let missing = Rulebook::from_archived(place, &hash, kept(FX_FILE)).unwrap_err().to_string();
+        assert!(missing.starts_with("elsewhere/fx.yaml cannot be read"), "{missing}");
+        let other = Rulebook::from_archived(place, &[7; 32], kept("")).unwrap_err();
+        assert!(matches!(other, RulebookError::Damaged { .. }), "{other}");
     }
 
     #[test]

@@ -82,8 +82,16 @@ impl Rulebook {
     }
 
     fn from_files(name: &str, ruleset_path: &Path, fx_path: &Path) -> Result<Self, RulebookError> {
-        let ruleset_text = read(ruleset_path)?;
-        let fx_text = read(fx_path)?;
+        let (ruleset_text, fx_text) = (read(ruleset_path)?, read(fx_path)?);
+        Self::compile(name, (ruleset_path, ruleset_text), (fx_path, fx_text))
+    }
+
+    /// Of texts, whose paths are what diagnostics name.
+    fn compile(
+        name: &str,
+        (ruleset_path, ruleset_text): (&Path, String),
+        (fx_path, fx_text): (&Path, String),
+    ) -> Result<Self, RulebookError> {
         let rules = RuleSet::compile(&RuleSources {
             name,
             ruleset: SourceFile { path: &ruleset_path.to_string_lossy(), text: &ruleset_text },

@@ -7,12 +7,14 @@ mod sources;
 mod spill;
 #[cfg(test)]
 mod tests;
+mod trims;
 
 use super::metrics::{Metrics, Mode};
 pub use levels::{ProjectionLag, Ready};
 pub use reloads::{ReloadOutcome, Reloaded};
 pub use sources::{HeartbeatAge, HeartbeatSeen, HeartbeatStage, RecordSkipped, SourceAge, SourceLag, SourceRead};
 pub use spill::{AnswerConflicted, AnswerSpilled, SpillLevel, SpillRefused};
+pub use trims::{JournalStart, JournalTrimmed};
 use verdict_core::decision::Outcome;
 
 /// A transaction was decided for the first time.

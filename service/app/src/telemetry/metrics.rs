@@ -58,6 +58,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("verdict_model_runs_total", "Runs of the model over the rows that waited, whatever came of them"),
     ("verdict_model_rows_total", "Rows given to the model, over all runs"),
     ("verdict_journal_records_total", "Records made durable"),
+    (
+        "verdict_journal_trimmed_records_total",
+        "Records of the journal that were deleted because nothing needs them any more",
+    ),
     ("verdict_journal_failures_total", "Appends that failed; each makes a shard recover"),
     ("verdict_checkpoint_profiles_total", "Profiles written to checkpoints"),
     ("verdict_shard_recoveries_total", "Shards that finished loading their profiles"),
@@ -74,6 +78,7 @@ const COUNTERS: &[(&str, &str)] = &[
 ];
 const GAUGES: &[(&str, &str)] = &[
     ("verdict_alert_streams", "Connections that follow alerts"),
+    ("verdict_journal_first_record", "Number of the first record that is still in a partition of the journal"),
     ("verdict_in_flight_requests", "Requests between receipt and answer"),
     ("verdict_spill_entries", "Answers in the spill: given, and not known to be durable"),
     ("verdict_spill_bytes", "Bytes of the answers in the spill"),
@@ -141,6 +146,7 @@ pub(super) struct Handles {
     pub(super) model_runs: Counter,
     pub(super) model_rows: Counter,
     pub(super) journal_records: Counter,
+    pub(super) journal_trimmed_records: Counter,
     pub(super) journal_failures: Counter,
     pub(super) journal_commit_seconds: Histogram,
     pub(super) checkpoint_profiles: Counter,
@@ -286,6 +292,7 @@ impl Handles {
             model_runs: counter("verdict_model_runs_total"),
             model_rows: counter("verdict_model_rows_total"),
             journal_records: counter("verdict_journal_records_total"),
+            journal_trimmed_records: counter("verdict_journal_trimmed_records_total"),
             journal_failures: counter("verdict_journal_failures_total"),
             journal_commit_seconds: histogram("verdict_journal_commit_seconds"),
             checkpoint_profiles: counter("verdict_checkpoint_profiles_total"),

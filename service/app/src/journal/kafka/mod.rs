@@ -291,6 +291,20 @@ impl Journal for KafkaJournal {
             }
         }
     }
+
+    fn first(&self, partition: Partition) -> u64 {
+        let known = self.shared.places.get(usize::from(partition)).is_some();
+        let first = known.then(|| self.shared.places(partition).first()).flatten();
+        first.map_or(0, |first| first.n)
+    }
+
+    fn begin_at(&self, positions: &[(Partition, Position)]) {
+        for (partition, first) in positions {
+            if usize::from(*partition) < self.shared.places.len() {
+                self.shared.places(*partition).begin_at(*first);
+            }
+        }
+    }
 }
 
 impl Drop for KafkaJournal {

@@ -18,6 +18,8 @@ pub(super) struct Places {
     stride: u64,
     /// How far the partition was read here.
     reached: Option<Position>,
+    /// Where it begins, if what lies before was trimmed.
+    first: Option<Position>,
 }
 
 /// Where to look for a record.
@@ -40,7 +42,7 @@ impl Nearest {
 
 impl Default for Places {
     fn default() -> Self {
-        Self { sorted: Vec::new(), stride: STRIDE, reached: None }
+        Self { sorted: Vec::new(), stride: STRIDE, reached: None, first: None }
     }
 }
 
@@ -63,8 +65,25 @@ impl Places {
         }
     }
 
+    /// Where the partition begins, if it was trimmed.
+    pub(super) const fn first(&self) -> Option<Position> {
+        self.first
+    }
+
+    /// Learns where the partition begins: no place before it is of any use.
+    pub(super) fn begin_at(&mut self, first: Position) {
+        if self.first.is_none_or(|before| before.offset < first.offset) {
+            self.first = Some(first);
+            self.sorted.retain(|place| place.offset >= first.offset);
+            self.learn(first);
+        }
+    }
+
     /// Learns a position that was saved.
     pub(super) fn learn(&mut self, position: Position) {
+        if self.first.is_some_and(|first| position.offset < first.offset) {
+            return;
+        }
         if let Err(at) = self.sorted.binary_search_by_key(&position.offset, |known| known.offset) {
             self.sorted.insert(at, position);
             self.thin();
@@ -123,6 +142,21 @@ mod tests {
         assert_eq!(places.last(), Some(at(90, 5, 40)));
         assert_eq!(places.nearest(39).position, None);
         assert_eq!(places.nearest(41), Nearest { position: Some(at(90, 5, 40)), dense: false });
+    }
+
+    #[test]
+    fn no_place_lies_before_the_start() {
+        let mut places = Places::default();
+        [at(10, 1, 5), at(30, 1, 20), at(90, 5, 40)].into_iter().for_each(|place| places.learn(place));
+        places.begin_at(at(50, 5, 30));
+        [at(10, 1, 5), at(49, 5, 29), at(60, 5, 35)].into_iter().for_each(|place| places.learn(place));
+        // An older start, as a reader of long ago may know it.
+        places.begin_at(at(30, 1, 20));
+        assert_eq!(places.first(), Some(at(50, 5, 30)));
+        assert_eq!(places.nearest(29).position, None);
+        assert_eq!(places.nearest(30), Nearest { position: Some(at(50, 5, 30)), dense: false });
+        assert_eq!(places.nearest(37).position, Some(at(60, 5, 35)));
+        assert_eq!(places.last(), Some(at(90, 5, 40)));
     }
 
     #[test]

@@ -106,6 +106,10 @@ impl Span {
             return Err(JournalError::Store(what.into()));
         }
         let places = shared.places(partition);
+        if let Some(first) = places.first().filter(|first| n < first.n) {
+            let topic = Arc::clone(&shared.topic);
+            return Err(JournalError::Trimmed { topic, partition, n, first: first.n });
+        }
         let start = places.nearest(n).exact(n);
         let end = places.reached().map(|reached| offset_of(Some(reached)));
         Ok(Self { partition, first_n: n, last_n: u64::MAX, end, start })

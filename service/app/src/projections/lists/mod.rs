@@ -57,8 +57,9 @@ impl ProjectionError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
+            // Its positions are looked at again then, and what they need is found to be gone.
+            Self::Journal(JournalError::Trimmed { .. }) | Self::Mirror(_) => true,
             Self::Journal(error) => error.is_transient(),
-            Self::Mirror(_) => true,
         }
     }
 }
@@ -244,7 +245,11 @@ impl ListProjection {
     async fn at(&self, partition: Partition, n: u64) -> Result<Option<Position>, JournalError> {
         let partitions = self.journal.partitions();
         let Some(last) = n.checked_sub(1) else { return Ok(Some(Position::behind(None, partitions))) };
-        let last = self.journal.read(partition, last).await?;
+        let last = match self.journal.read(partition, last).await {
+            // The mirror was behind for so long that its place is gone: it is written again from the checkpoint.
+            Err(JournalError::Trimmed { .. }) => None,
+            last => last?,
+        };
         Ok(last.map(|last| Position::behind(Some(&last), partitions)))
     }
 

@@ -2,6 +2,7 @@
 //! another history, or gone.
 
 mod bench;
+mod trimmed;
 
 use super::names::position_name;
 use super::*;

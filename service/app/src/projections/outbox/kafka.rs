@@ -40,6 +40,20 @@ pub fn open(
     Ok(Outbox::new(journal, Arc::new(publisher), partition))
 }
 
+/// What is reflected of a partition, as it stands in `verdict.profiles`. Blocks.
+///
+/// # Errors
+/// It cannot be read, or is damaged.
+pub fn stored(profiles: &Compacted, partition: Partition) -> Result<Reflected, PublishError> {
+    let small = profiles.small(partition).map_err(|error| PublishError::Unread(error.to_string().into()))?;
+    let reached = |key: String| match small.get(key.as_bytes()) {
+        Some(value) => decode(&key, value)
+            .map_err(|what| PublishError::Damaged(format!("the position {key} in {} {what}", profiles.topic()).into())),
+        None => Ok(Reached::default()),
+    };
+    Ok(Reflected { alerts: reached(alerts_key(partition))?, dead_letters: reached(dead_letters_key(partition))? })
+}
+
 /// See the module.
 struct KafkaPublisher {
     scribe: Arc<Scribe>,
@@ -79,19 +93,8 @@ impl Publisher for KafkaPublisher {
     fn reflected(&self) -> BoxFuture<'_, Result<Reflected, PublishError>> {
         Box::pin(async move {
             let (profiles, partition) = (Arc::clone(&self.profiles), self.scribe.partition());
-            let unread = |why: String| PublishError::Unread(why.into());
-            let read = tokio::task::spawn_blocking(move || profiles.small(partition)).await;
-            let small = read.map_err(|error| unread(error.to_string()))?.map_err(|error| unread(error.to_string()))?;
-            let reached = |key: String| match small.get(key.as_bytes()) {
-                Some(value) => decode(&key, value).map_err(|what| {
-                    PublishError::Damaged(format!("the position {key} in {} {what}", self.profiles.topic()).into())
-                }),
-                None => Ok(Reached::default()),
-            };
-            Ok(Reflected {
-                alerts: reached(alerts_key(partition))?,
-                dead_letters: reached(dead_letters_key(partition))?,
-            })
+            let read = tokio::task::spawn_blocking(move || stored(&profiles, partition)).await;
+            read.map_err(|error| PublishError::Unread(error.to_string().into()))?
         })
     }
 

@@ -295,7 +295,9 @@ impl Outbox {
         }
         let first = published.first();
         self.journal.locate(&first.position.map(|position| (partition, position)).into_iter().collect::<Vec<_>>());
-        (self.next, self.saved) = (first.n, first.n);
+        // Where nothing is stored it begins where the journal does.
+        let next = if first.n == 0 { self.journal.first(partition) } else { first.n };
+        (self.next, self.saved) = (next, next);
         self.published = Some(published);
         self.reflected.send_replace(self.next);
         self.stored.send_replace(self.saved);

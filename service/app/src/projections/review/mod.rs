@@ -214,7 +214,10 @@ impl ReviewProjection {
             }
         }
         self.stored = self.by_partition(&positions);
-        self.next.clone_from(&self.stored);
+        let journal = &self.journal;
+        // What was never filled, or is to be filled again, begins where the journal does.
+        let next = |(partition, &n): (Partition, &u64)| if n == 0 { journal.first(partition) } else { n };
+        self.next = (0..).zip(&self.stored).map(next).collect();
         self.positioned = true;
         self.reflecting.stand_at(&self.next);
         Ok(())

@@ -75,6 +75,8 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
     AlertStreams { open: 2 }.emit(&metrics);
     AlertStreamCutOff.emit(&metrics);
     RecordSkipped.emit(&metrics);
+    JournalTrimmed { records: 21 }.emit(&metrics);
+    JournalStart { partition: 3, first: 21 }.emit(&metrics);
     metrics.run_upkeep();
     let text = metrics.clone().render();
     for line in [
@@ -118,6 +120,8 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
         "verdict_alert_streams 2",
         "verdict_alert_streams_cut_off_total 1",
         "verdict_skipped_total 1",
+        "verdict_journal_trimmed_records_total 21",
+        "verdict_journal_first_record{partition=\"3\"} 21",
         "verdict_source_lag_records{topic=\"transactions\",partition=\"3\"} 8",
         "verdict_source_age_seconds{topic=\"transactions\",partition=\"3\"} 1.5",
         "verdict_source_records_total{topic=\"transactions\",partition=\"3\"} 90",
@@ -144,6 +148,7 @@ fn every_metric_shown_is_described() {
     DeadLettered { reason: "TOO_OLD" }.emit(&metrics);
     Degraded { reason: "MODEL_TIMEOUT" }.emit(&metrics);
     levels(&metrics);
+    JournalStart { partition: 3, first: 8 }.emit(&metrics);
     let text = metrics.render();
     let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert_eq!(names.len(), METRICS, "{text}");

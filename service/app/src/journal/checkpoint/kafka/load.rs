@@ -38,6 +38,26 @@ pub(super) async fn small(
     try_join_all(partitions.into_iter().map(read)).await
 }
 
+/// The small records of one partition.
+pub(super) async fn one(profiles: &Arc<Compacted>, partition: Partition) -> Result<Small, JournalError> {
+    let small = small(Arc::clone(profiles), vec![partition]).await?;
+    Ok(small.into_iter().map(|(_, records)| records).next().unwrap_or_default())
+}
+
+/// The same of several as far as they are committed for certain, whatever is under way there: before a take-over nobody
+/// ends what a former owner has left.
+pub(super) async fn so_far(
+    profiles: Arc<Compacted>,
+    partitions: Vec<Partition>,
+) -> Result<Vec<(Partition, Small)>, JournalError> {
+    let read = move || {
+        let small = |partition: Partition| profiles.small_so_far(partition).map(|small| (partition, small));
+        partitions.into_iter().map(small).collect::<Result<_, _>>().map_err(|error| failed(&error))
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| JournalError::Store(format!("the reader was stopped: {error}").into()))?
+}
+
 /// The newest of every profile of these partitions, of all of them at a time.
 pub(super) fn profiles(
     profiles: Arc<Compacted>,

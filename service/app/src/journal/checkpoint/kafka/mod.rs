@@ -14,6 +14,10 @@ mod load;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod trim;
+mod trimmed;
+
+pub use trim::{TrimmedTo, Trimmer};
 
 use super::marker::SourceOffset;
 use super::{Checkpoints, ListSnapshot, Marker, ProfileSnapshot};
@@ -25,6 +29,7 @@ use futures_util::future::{BoxFuture, LocalBoxFuture, try_join_all};
 use futures_util::stream::{BoxStream, LocalBoxStream};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use trimmed::Trimmed;
 
 /// Bytes of profiles in one job (PROTOCOL).
 const SLICE_BYTES: usize = 1 << 20;
@@ -143,7 +148,10 @@ impl KafkaCheckpoints {
         let small = load::small(Arc::clone(&self.profiles), partitions).await?;
         let mut marker = Marker::default();
         let mut positions: Vec<(Partition, Position)> = Vec::new();
+        let mut starts: Vec<(Partition, Position)> = Vec::new();
         for (partition, records) in small {
+            let trimmed = Trimmed::read(partition, &records).map_err(|what| self.damaged(what))?;
+            starts.extend(trimmed.first.map(|first| (partition, first)));
             let Some(value) = records.get(shape::mark_key(partition).as_bytes()) else { continue };
             let shape::Marked { mark, position, sources } =
                 shape::read_mark(partition, value).map_err(|what| self.damaged(what))?;
@@ -157,6 +165,7 @@ impl KafkaCheckpoints {
             marker.sources.extend(named);
             self.sources().insert(partition, sources);
         }
+        self.journal.begin_at(&starts);
         self.journal.locate(&positions);
         marker.sources.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         Ok((!marker.marks.is_empty()).then_some(marker))
@@ -242,6 +251,23 @@ impl Slice {
         }
         scribe.queue(messages).await.map(Some).map_err(|error| failed(&error))
     }
+}
+
+/// Where these partitions begin, which were trimmed, as far as it is committed. Asks nobody to end what is under way.
+///
+/// # Errors
+/// The brokers do not answer, or a record is damaged.
+pub async fn starts(
+    profiles: &Arc<Compacted>,
+    partitions: Vec<Partition>,
+) -> Result<Vec<(Partition, Position)>, JournalError> {
+    let mut starts = Vec::new();
+    for (partition, records) in load::so_far(Arc::clone(profiles), partitions).await? {
+        let trimmed = Trimmed::read(partition, &records)
+            .map_err(|what| JournalError::DamagedSnapshot { topic: Arc::clone(profiles.topic()), what: what.into() })?;
+        starts.extend(trimmed.first.map(|first| (partition, first)));
+    }
+    Ok(starts)
 }
 
 /// The journal partition whose owner reads a partition of a source (PROTOCOL, "Sources").

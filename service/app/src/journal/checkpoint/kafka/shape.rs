@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `u/` and the user id | version 1, n 8, checksum 4, the profile |
 //! | `lists/P` | version 1, checksum 4, the entries as `lists` has them |
+//! | `trimmed/P` | version 1, checksum 4 over the key as well, where the journal begins, as `trimmed` has it |
 //! | `mark/P` | version 1, checksum 4, the mark as `marker` has it, its position, its sources |
 //!
 //! Numbers are little endian. The checksums are those of `profiles.db`, of the mark over all of the value; they cover the
@@ -126,6 +127,23 @@ pub(super) fn read_mark(partition: Partition, value: &[u8]) -> Result<Marked, St
         position: stored.position.map(|(offset, epoch, n)| Position { offset, epoch, n }),
         sources: sources.collect(),
     })
+}
+
+/// A record whose checksum covers its key as well.
+pub(super) fn checked_message(topic: &Arc<str>, partition: Partition, key: &str, body: &[u8]) -> Message {
+    message(topic, partition, key.as_bytes().to_vec(), checked(keyed_checksum(key, body), body))
+}
+
+/// What is in such a record.
+pub(super) fn checked_body<'v>(key: &str, value: &'v [u8]) -> Result<&'v [u8], String> {
+    verified(value, |body| keyed_checksum(key, body))
+}
+
+fn keyed_checksum(key: &str, body: &[u8]) -> u32 {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(key.as_bytes());
+    hash.update(body);
+    hash.finalize()
 }
 
 fn mark_checksum(partition: Partition, body: &[u8]) -> u32 {

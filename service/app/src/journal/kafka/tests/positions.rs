@@ -3,17 +3,11 @@
 use super::*;
 use crate::kafka::Inspector;
 use futures_util::future::join_all;
-use rdkafka::admin::AdminOptions;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 /// Deletes the records of partition 0 before this offset.
 async fn trim(settings: &KafkaSettings, offset: u64) {
     let inspector = Inspector::new(settings.clone(), LIMIT).expect("a client");
-    let mut list = TopicPartitionList::new();
-    let topic = settings.topic(Topic::Journal);
-    list.add_partition_offset(&topic, 0, Offset::Offset(offset as i64)).expect("an offset");
-    let trimmed = inspector.admin().delete_records(&list, &AdminOptions::new()).await.expect("trims");
-    assert_eq!(trimmed.elements()[0].error(), Ok(()));
+    inspector.delete_before(&settings.topic(Topic::Journal), 0, offset as i64).await.expect("trims");
 }
 
 #[tokio::test]
@@ -55,6 +49,18 @@ async fn owners_and_readers_start_where_they_are_told() {
     assert_eq!(second.read(0, RECORDS + 1).await.expect("reads"), None);
     let error = second.read(0, 299).await.expect_err("refused").to_string();
     assert!(error.starts_with(&expected), "{error}");
+
+    // Who knows where it begins, knows that it was trimmed, and where to take it over.
+    let third = open(&settings, 1).await;
+    third.begin_at(&[(0, saved), (7, saved)]);
+    assert_eq!((third.first(0), third.first(7)), (300, 0));
+    let expected = format!("partition 0 of {topic} was trimmed: expected record 299, found none before 300");
+    for error in [third.read(0, 299).await.map(drop), replayed(&third, 0, 299).await.map(drop)] {
+        let error = error.expect_err("refused").to_string();
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    assert_eq!(replayed(&third, 0, 300).await.expect("replays").len() as u64, RECORDS + 1 - 300);
+    assert_eq!(take_over(&third, 0).await.expect("takes over").next_n, RECORDS + 1);
 }
 
 #[tokio::test]
