@@ -3,7 +3,7 @@
 //!
 //! `VERDICT_ROUNDS` sets how many rounds of all faults (`make chaos`: 20), `VERDICT_SEED` repeats their order.
 
-use super::{PARTITIONS, assert_consumed, committed, consuming, ends, metric, replayed, settings, until_no_lag};
+use super::{PARTITIONS, assert_consumed, committed, consuming, metric, replayed, settings, until_no_lag};
 use fastrand::Rng;
 use redis::Commands;
 use rustix::process::{Pid, Signal, kill_process};
@@ -214,7 +214,7 @@ impl Stack {
         settled.unwrap_or_else(|| {
             let [published, rows] = self.alerts().map(|ids| ids.into_iter().collect::<BTreeSet<_>>());
             let (hidden, missing) = (rows.difference(&published).count(), published.difference(&rows).count());
-            let ends = ends(&self.kafka, &self.topics.name("fraud-alerts"));
+            let ends = super::ends(&self.kafka, &self.topics.name("fraud-alerts"));
             panic!(
                 "of {} alerts in the table {hidden} are not in the topic, of {} there {missing} are not in the table; \
                  the topic's partitions end at {ends:?}",
