@@ -53,11 +53,11 @@ test: setup-servers ## Build and run all tests
 
 chaos: setup-servers ## Kill, hold and empty the service and its servers under load, again and again (about 20 min)
 	$(CARGO) build --locked --workspace --lib --bins --tests
-	VERDICT_ROUNDS=$(CHAOS_ROUNDS) $(CARGO) test --locked -p verdict-tests --test stream -- faults:: --nocapture
+	VERDICT_ROUNDS=$(CHAOS_ROUNDS) $(CARGO) test --locked --workspace --test stream -- faults:: --nocapture
 
-books: setup-servers ## Hold a million payments of a noisy stream against an oracle, PostgreSQL and all (about 10 min, 4 GiB)
+books: setup-servers ## Hold a million payments of a noisy stream against an oracle, PostgreSQL and all (about 10 min)
 	$(CARGO) build --locked --workspace --lib --bins --tests
-	VERDICT_BOOKS=$(BOOKS_PAYMENTS) $(CARGO) test --locked -p verdict-tests --test stream -- books::they --nocapture
+	VERDICT_BOOKS=$(BOOKS_PAYMENTS) $(CARGO) test --locked --workspace --test stream -- books::they --nocapture
 
 up: setup-servers ## Start Kafka, PostgreSQL and Redis under .servers/, with a verdict.toml that names them
 	@python3 tests/scripts/servers.py up

@@ -25,7 +25,7 @@ def rounds(options, scratch, kafka):
         sides = ["service", "baseline"] if number % 2 == 0 else ["baseline", "service"]
         run = {}
         for side in sides:
-            run[side] = service(scratch, kafka) if side == "service" else baseline(address)
+            run[side] = service(scratch, kafka) if side == "service" else baseline(kafka)
         found.append(run)
         print(f"round {number + 1}: " + ", ".join(f"{side} {per_cpu_s(run[side]):,.0f} events per CPU second" for side in sides), flush=True)
     return {"sent": sent, "rounds": found}
@@ -34,13 +34,14 @@ def rounds(options, scratch, kafka):
 def service(scratch, kafka):
     """Counts from when the service is ready until all is consumed and published."""
     stack.empty_but_sources(kafka)
-    started = time.monotonic()
+    started, watch = time.monotonic(), stack.Watch(kafka)
     with stack.service(scratch, kafka.details()["bootstrap_servers"]) as server:
         ready = time.monotonic()
         stack.until_drained(server)
         ended, cpu_s = time.monotonic(), server.cpu_s()
+        foreign = watch.foreign_share(cpu_s)
         books = counted(server.text("/metrics"))
-    return books | {"seconds": ended - ready, "start_s": ready - started, "cpu_s": cpu_s}
+    return books | {"seconds": ended - ready, "start_s": ready - started, "cpu_s": cpu_s, "foreign_share": foreign}
 
 
 def counted(metrics):
@@ -54,12 +55,13 @@ def counted(metrics):
     return found | {"events": sum(decisions.values()) + found["duplicates"] + found["dead_letters"]}
 
 
-def baseline(address):
+def baseline(kafka):
     """One process over the topic from its start to its end, not pinned either."""
     command = ["taskset", "-c", f"0-{os.cpu_count() - 1}", machine.RELEASE / "baseline", "--alerts", BASELINE_ALERTS]
-    environment = machine.environment() | stack.settings(address)
+    environment, watch = machine.environment() | stack.settings(kafka.details()["bootstrap_servers"]), stack.Watch(kafka)
     done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=True, cwd=machine.ROOT)
-    return json.loads(done.stdout)
+    found = json.loads(done.stdout)
+    return found | {"foreign_share": watch.foreign_share(found["cpu_s"])}
 
 
 def per_cpu_s(run):

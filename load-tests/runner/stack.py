@@ -103,3 +103,19 @@ def plain(metrics, name):
     """The value of a metric without labels."""
     found = re.search(rf"^{name} (\S+)$", metrics, re.MULTILINE)
     return float(found.group(1)) if found else 0.0
+
+
+class Watch:
+    """What the machine does from now on, beside the broker and what is measured."""
+
+    def __init__(self, kafka):
+        self.pid = kafka.known["pid"]
+        self.before = self.books()
+
+    def books(self):
+        return time.monotonic(), machine.busy_s(), machine.process_s(self.pid)
+
+    def foreign_share(self, ours_s):
+        """Other processes' share of the machine; `ours_s` is the CPU time of what is measured."""
+        wall, busy, broker_s = (late - early for early, late in zip(self.before, self.books()))
+        return max(0.0, busy - broker_s - ours_s) / (wall * os.cpu_count())

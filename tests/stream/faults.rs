@@ -30,6 +30,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Longest that a payment is not taken, in any of this.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Beyond the minute that a transaction may take, and the 10 s between two looks of the brokers for those that took longer.
+const LOST_TRANSACTION: Duration = Duration::from_secs(150);
+
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     KillService,
@@ -204,6 +207,27 @@ impl Stack {
         [shown, self.connect().keys::<_, Vec<String>>("verdict:block:*").unwrap().into_iter().collect()]
     }
 
+    /// The same, once topic and table have as many. A transaction whose end the brokers were not told hides what came after it
+    /// from readers of what is committed, until they end it.
+    #[track_caller]
+    fn settled_alerts(&self) -> [Vec<String>; 2] {
+        let settled = within(LOST_TRANSACTION, || {
+            let both = self.alerts();
+            (both[0].len() >= both[1].len() && self.count("fraud_alerts") == both[0].len() as u64).then_some(both)
+        });
+        settled.unwrap_or_else(|| {
+            let [published, rows] = self.alerts().map(|ids| ids.into_iter().collect::<BTreeSet<_>>());
+            let (hidden, missing) = (rows.difference(&published).count(), published.difference(&rows).count());
+            let ends = super::ends(&self.kafka, &self.topics.name("fraud-alerts"));
+            panic!(
+                "of {} alerts in the table {hidden} are not in the topic, of {} there {missing} are not in the table; \
+                 the topic's partitions end at {ends:?}",
+                rows.len(),
+                published.len(),
+            )
+        })
+    }
+
     /// Ends the service once all has caught up, and holds what is there against what was sent and answered.
     #[expect(clippy::print_stdout, reason = "whoever runs many rounds sees how they go")]
     fn settle(&self, service: Service, answers: &BTreeMap<String, Value>) -> TempDir {
@@ -213,10 +237,7 @@ impl Stack {
             let projections = ready["components"]["projections"].as_object().unwrap();
             (projections.len() >= 3 && projections.values().all(|one| one["lag_records"] == 0)).then_some(())
         });
-        let [published, rows] = until("each alert in topic and table", || {
-            let both = self.alerts();
-            (both[0].len() >= both[1].len() && self.count("fraud_alerts") == both[0].len() as u64).then_some(both)
-        });
+        let [published, rows] = self.settled_alerts();
         assert!(published.windows(2).all(|two| two[0] != two[1]), "an alert was published twice");
         assert_eq!(published, rows);
         until("the mirror of the lists", || {
