@@ -189,3 +189,6 @@ impl Compacted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! It deletes what is older than it is told to keep, lies before the last mark of a checkpoint, and is not held by whoever
 //! else reads the journal, as the caller says. What it is about to delete is committed first, through the scribe of the
 //! partition: a former owner deletes nothing. A node that dies in between has deleted less than it said, which the next
-//! round makes good.
+//! one to trim the partition makes good.
 
 use super::load;
 use super::shape;
@@ -84,7 +84,7 @@ impl Trimmer {
     /// nothing.
     ///
     /// # Errors
-    /// The brokers do not say what they hold, or do not delete; what was not deleted is tried again.
+    /// The brokers do not say what they hold, or do not delete; what was not deleted goes with the next that is.
     pub async fn trim(&mut self, partition: Partition, held_n: u64) -> Result<Option<TrimmedTo>, JournalError> {
         let Some((scribe, mut trimmed)) = self.known(partition).await? else { return Ok(None) };
         let Some(marked_n) = self.marked(partition).await? else { return Ok(None) };
