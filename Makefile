@@ -14,8 +14,11 @@ DEMO_RATE ?= 200
 # Rounds of `make chaos`, each with every fault in another order; VERDICT_SEED repeats a run's orders.
 CHAOS_ROUNDS ?= 20
 
+# Payments of `make books`, with a tenth of it in logins.
+BOOKS_PAYMENTS ?= 1000000
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-servers demo picture train bench test chaos up down verify fmt lint deny docs
+.PHONY: help setup setup-servers demo picture train bench test chaos books up down verify fmt lint deny docs
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -51,6 +54,10 @@ test: setup-servers ## Build and run all tests
 chaos: setup-servers ## Kill, hold and empty the service and its servers under load, again and again (about 20 min)
 	$(CARGO) build --locked --workspace --lib --bins --tests
 	VERDICT_ROUNDS=$(CHAOS_ROUNDS) $(CARGO) test --locked -p verdict-tests --test stream -- faults:: --nocapture
+
+books: setup-servers ## Hold a million payments of a noisy stream against an oracle, PostgreSQL and all (about 10 min, 4 GiB)
+	$(CARGO) build --locked --workspace --lib --bins --tests
+	VERDICT_BOOKS=$(BOOKS_PAYMENTS) $(CARGO) test --locked -p verdict-tests --test stream -- books::they --nocapture
 
 up: setup-servers ## Start Kafka, PostgreSQL and Redis under .servers/, with a verdict.toml that names them
 	@python3 tests/scripts/servers.py up

@@ -76,6 +76,11 @@ class Server:
         except (urllib.error.URLError, OSError):
             return ""
 
+    def kill(self):
+        """Ends it without warning (SIGKILL)."""
+        self.process.kill()
+        self.process.wait()
+
     def stop(self):
         """Asks it to end, waits, and kills it only if it does not."""
         if self.process.poll() is None:

@@ -7,5 +7,6 @@ pub mod clock;
 pub mod connection;
 pub mod latencies;
 pub mod requests;
+pub mod single;
 pub mod tally;
 pub mod zipf;

@@ -3,7 +3,9 @@
 //!
 //! `VERDICT_ROUNDS` sets how many rounds of all faults (`make chaos`: 20), `VERDICT_SEED` repeats their order.
 
-use super::{PARTITIONS, assert_consumed, committed, consuming, decision, replayed, settings, until_no_lag};
+use super::{
+    PARTITIONS, assert_consumed_but, committed, consuming, decision, metric, replayed, settings, until_no_lag,
+};
 use fastrand::Rng;
 use redis::Commands;
 use rustix::process::{Pid, Signal, kill_process};
@@ -74,6 +76,8 @@ impl Stack {
     fn serve(&self, folder: TempDir) -> Service {
         let builder = consuming(&self.kafka, self.topics.prefix(), folder).env("VERDICT__POSTGRES__MIGRATE", "true");
         let builder = builder.env("VERDICT__POSTGRES__URL", self.postgres.url());
+        // They are in nobody's books, whatever happens on their way.
+        let builder = builder.env("VERDICT__KAFKA__HEARTBEAT_SECS", "1");
         let service = builder.env("VERDICT__REDIS__URL", self.redis.url()).start();
         *self.client.lock().unwrap() = Some(service.client());
         service
@@ -226,7 +230,7 @@ impl Stack {
         }
         let folder = service.terminate().folder;
         let verified = replayed(&self.kafka, self.topics.prefix(), folder.path());
-        let consumed = assert_consumed(&self.kafka, &self.topics, &verified);
+        let consumed = assert_consumed_but(&self.kafka, &self.topics, &verified, 1);
         let book = |kind: &str| verified["books"][kind].as_u64().unwrap();
         let kinds = ["decisions", "logins", "labels", "duplicates", "dead_letters", "skipped"];
         assert_eq!(kinds.map(book).iter().sum::<u64>(), consumed + answers.len() as u64, "{verified}");
@@ -304,4 +308,52 @@ fn nothing_is_lost_or_doubled_whatever_becomes_of_whom() {
         });
         folder = stack.settle(service, &answers);
     }
+}
+
+/// Without the two, `/v1/decide` and the topics alike go on, and the service says that it is ready: nothing of a decision is
+/// there. What they missed they get afterwards, each once (I4).
+#[test]
+fn with_postgres_and_redis_stopped_all_is_decided_and_they_catch_up() {
+    let stack = Stack::start();
+    let service = stack.serve(TempDir::new().unwrap());
+    let (mut answers, numbers) = (BTreeMap::new(), 0..30);
+    for killed in [false, true] {
+        if killed {
+            stack.redis.kill();
+            stack.postgres.kill();
+        } else {
+            stack.redis.pause();
+            stack.postgres.pause();
+        }
+        let before = metric(&service, "verdict_journal_records_total");
+        let simulator = stack.simulate(1 + u64::from(killed));
+        for number in numbers.clone() {
+            let amount = if number % 4 == 0 { "5000.01" } else { "1.00" };
+            let payment = Payment::new(&format!("caller-{killed}-{number}"), "t-1", amount).with("deadline_ms", 2_000);
+            let answer = service.post("/v1/decide", &payment.text());
+            assert_eq!((answer.status, &answer.json()["durable"]), (200, &json!(true)), "{}", answer.body);
+            answers.insert(payment.text(), decision(answer.json()));
+        }
+        let entry = service.request("PUT", &format!("/v1/lists/block/merchant/v-{killed}"), &[], r#"{"reason": "x"}"#);
+        assert!(matches!(entry.status, 200 | 201), "{}", entry.body);
+        let sent = numbers.len() as f64;
+        until("events of topics in the journal", || {
+            (metric(&service, "verdict_journal_records_total") >= before + 2.0 * sent).then_some(())
+        });
+        drop(simulator);
+        until("both to fall behind", || {
+            let ready = service.get("/readyz");
+            assert_eq!(ready.status, 200, "{}", ready.body);
+            let lag = |name: &str| ready.json()["components"]["projections"][name]["lag_records"].as_u64();
+            (lag("review") > Some(0) && lag("lists") > Some(0)).then_some(())
+        });
+        if killed {
+            stack.redis.restart();
+            stack.postgres.restart();
+        } else {
+            stack.redis.resume();
+            stack.postgres.resume();
+        }
+    }
+    let _ = stack.settle(service, &answers);
 }

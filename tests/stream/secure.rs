@@ -34,7 +34,7 @@ fn config(kafka: &Kafka, folder: &Path, password: &str) -> PathBuf {
         }
     }
     let text = format!(
-        "[data]\npartitions = {PARTITIONS}\n[kafka]\nbootstrap_servers = {servers:?}\n[kafka.properties]\n{properties}"
+        "[data]\npartitions = {PARTITIONS}\n[kafka]\nbootstrap_servers = {servers:?}\nheartbeat_secs = 0\n[kafka.properties]\n{properties}"
     );
     let file = folder.join("verdict.toml");
     fs::write(&file, text).unwrap();
@@ -99,6 +99,7 @@ fn a_wrong_password_is_refused_and_not_shown() {
     let error = stopped.stderr.trim_end().lines().last().unwrap();
     let servers = kafka.secured().into_iter().find_map(|(name, value)| (name == "bootstrap.servers").then_some(value));
     assert!(error.starts_with("error: the brokers did not say ") && error.contains(&servers.unwrap()), "{error}");
+    assert!(error.to_lowercase().contains("authentication"), "brokers that can be reached, and refuse: {error}");
     let stdout = fs::read_to_string(stopped.folder.path().join("stdout")).unwrap();
     for said in [&stopped.stderr, &stdout] {
         assert!(!said.contains(WRONG_PASSWORD) && !said.contains(&password(&kafka)), "{said}");

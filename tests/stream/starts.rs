@@ -1,11 +1,10 @@
 //! What a start refuses, and what stops a source.
 
-use super::{PARTITIONS, consuming, produce, until_journaled, until_no_lag};
-use std::path::Path;
+use super::{PARTITIONS, consuming, produce, tool, until_journaled, until_no_lag};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use verdict_tests::servers::Kafka;
-use verdict_tests::{Payment, finish, until};
+use verdict_tests::{Payment, finish, login, now_ms, until};
 
 #[test]
 fn topics_that_are_missing_or_too_small_are_refused() {
@@ -23,10 +22,8 @@ fn topics_that_are_missing_or_too_small_are_refused() {
 
 /// Removes a topic, and waits until nobody knows it any more.
 fn remove(kafka: &Kafka, topic: &str) {
-    let libs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/kafka-4.3.1/libs/*");
-    let mut java = Command::new("java");
-    java.args(["-Xmx128m", "-cp"]).arg(libs).arg("org.apache.kafka.tools.TopicCommand");
-    java.args(["--bootstrap-server", kafka.bootstrap_servers(), "--delete", "--topic", topic]).stdin(Stdio::null());
+    let mut java = tool("org.apache.kafka.tools.TopicCommand");
+    java.args(["--bootstrap-server", kafka.bootstrap_servers(), "--delete", "--topic", topic]);
     let _ = finish(&mut java).success();
     until("the topic to be gone", || {
         let mut listing = Command::new("kcat");
@@ -60,4 +57,29 @@ fn an_offset_that_is_gone_stops_its_source_and_says_so() {
     // What comes over HTTP is decided all the same.
     let answer = service.post("/v1/decide", &Payment::new("u-1", "t-9", "1.00").text());
     assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[test]
+fn a_topic_that_is_deleted_holds_readiness_up_until_it_is_back() {
+    let kafka = Kafka::shared();
+    let topics = kafka.fresh_topics("deleted", PARTITIONS);
+    let name = topics.name("logins");
+    // How long the client takes a topic that is missing for one that is not known everywhere yet; 30 s otherwise.
+    let soon = "{topic.metadata.propagation.max.ms = 500, topic.metadata.refresh.interval.ms = 1000}";
+    let builder = consuming(kafka, topics.prefix(), TempDir::new().unwrap());
+    let service = builder.env("VERDICT__KAFKA__PROPERTIES", soon).start();
+    until_no_lag(&service);
+    remove(kafka, &name);
+    let told = until("a source that cannot be read", || {
+        let answer = service.get("/readyz");
+        (answer.status == 503).then_some(answer.body)
+    });
+    assert!(told.contains(&format!("{name}/")), "{told}");
+    // Payments go on.
+    produce(kafka, &topics.name("transactions"), 0, "", &Payment::new("u-1", "t-1", "1.00").text());
+    until_journaled(&service, 1.0);
+    kafka.create_topic(&name, PARTITIONS, &[]);
+    until("all of it to be read again", || (service.get("/readyz").status == 200).then_some(()));
+    produce(kafka, &name, 0, "", &login("u-1", "l-1", now_ms(), (48.9, 2.3)).to_string());
+    until("the login", || (service.get("/v1/users/u-1/profile").json()["last_login"].is_object()).then_some(()));
 }

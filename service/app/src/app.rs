@@ -7,6 +7,7 @@ mod alerts;
 mod base_currency;
 mod brokers;
 mod consuming;
+mod freshness;
 pub(crate) mod lists;
 mod open_files;
 mod publishing;
@@ -22,12 +23,14 @@ use crate::actors::context::Judge;
 use crate::actors::gateway::Gateway;
 use crate::actors::replica::ListReplica;
 use crate::actors::shard::Begun;
-use crate::config::{Config, DataConfig};
+use crate::config::{Config, DataConfig, KafkaConfig};
 use crate::ingress::http::streams::{MAX_STREAMS, Streams};
 use crate::ingress::http::{self, HttpState, KeyRing, Limits};
+use crate::ingress::kafka::Consumption;
 use crate::journal::record::{Generation, ModelRef};
 use crate::journal::{DirLock, Journal, MemoryJournal};
 use crate::model::{ModelHost, Score, Search};
+use crate::projections::Follower;
 use crate::projections::alert_feed::AlertFeed;
 use crate::projections::review::ReviewProjection;
 use crate::projections::review_labels::ReviewLabels;
@@ -35,16 +38,17 @@ use crate::projections::review_store::ReviewStore;
 use crate::rulebook::Rulebook;
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
-use crate::telemetry::events::{AlertStreamCutOff, AlertStreams, InFlight, ListEntries, ProjectionLag, Rejected};
+use crate::telemetry::events::{AlertStreamCutOff, AlertStreams, InFlight, ListEntries, Ready, Rejected};
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use actix::Arbiter;
 use actix_web::web::Data;
 use alerts::Desk;
 use anyhow::{Context as _, bail};
+use freshness::Freshness;
 use futures_util::future::join_all;
 use lists::Mirror;
-use publishing::Publishing;
+use publishing::{Outboxes, Publishing};
 use reload::{RatesInForce, Reloader};
 use shards::{Shards, seat};
 use std::net::TcpListener;
@@ -80,7 +84,8 @@ pub struct Deciding {
     pub rulebook: Rulebook,
     /// The model, if one is configured.
     pub model: Option<ModelHost>,
-    generation: Arc<Generation>,
+    /// How records name both.
+    pub generation: Arc<Generation>,
 }
 
 impl Deciding {
@@ -135,9 +140,6 @@ impl Deciding {
 pub fn retention(data: &DataConfig) -> Retention {
     Retention { dedupe_ms: i64::from(data.dedupe_days) * DAY_MS, ..Retention::default() }
 }
-
-/// Durable records that a projection does not reflect yet.
-type Behind = Box<dyn Fn() -> u64>;
 
 /// A gateway over a journal that keeps nothing: a backtest.
 ///
@@ -262,21 +264,16 @@ impl Service {
         let (workers, wanted) = (self.config.http.workers, self.config.http.max_connections);
         let own_files = open_files::own_files(self.config.actors.shards, workers);
         let connections = open_files::make_room(wanted, own_files);
-        let consumption = match self.topics.take() {
-            Some(topics) => {
-                let (rates, heard) = (rates.clone(), (self.metrics.clone(), self.readiness.clone()));
-                let rates = move || rates.get();
-                Some(topics.consume(&self.config, gateway.clone(), rates, self.age_bounds(), heard)?)
-            }
-            None => None,
-        };
+        let outboxes = publishing.as_ref().map(Publishing::outboxes);
+        let consumption = self.consume(&gateway, &rates, outboxes.clone())?;
         let state = self.http_state(&gateway, rates.clone(), desk, streams.clone());
         let server = http::serve(self.listener.try_clone()?, workers, connections, state, seat(starts, workers))?;
         let handle = server.handle();
-        let mut lags: Vec<(&'static str, Behind)> = vec![("review", Box::new(move || lag.records()))];
-        lags.extend(publishing.as_ref().map(|publishing| ("outbox", Box::new(publishing.lag()) as Behind)));
-        lags.extend(mirror.as_ref().map(|mirror| ("lists", Box::new(mirror.lag()) as Behind)));
-        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lists, lags, streams.clone()));
+        let mut followers: Vec<(&'static str, Box<dyn Follower>)> = vec![("review", Box::new(lag))];
+        followers.extend(outboxes.map(|outboxes| ("outbox", Box::new(outboxes) as _)));
+        followers.extend(mirror.as_ref().map(|mirror| ("lists", Box::new(mirror.lag.clone()) as _)));
+        let freshness = Freshness::new(self.storage.journal.durable(), followers);
+        let upkeep = actix::spawn(self.upkeep(gateway.clone(), lists, freshness, streams.clone()));
         let reloader = Reloader {
             config: self.config.clone(),
             in_force: self.deciding,
@@ -328,6 +325,22 @@ impl Service {
         Ok(())
     }
 
+    /// Starts to consume topics, if any are named; heartbeats go through these outboxes.
+    fn consume(
+        &mut self,
+        gateway: &Gateway,
+        rates: &RatesInForce,
+        outboxes: Option<Outboxes>,
+    ) -> anyhow::Result<Option<Consumption>> {
+        let Some(mut topics) = self.topics.take() else { return Ok(None) };
+        let every = self.config.kafka.as_ref().and_then(KafkaConfig::heartbeat);
+        if let (Some(every), Some(outboxes)) = (every, outboxes) {
+            topics = topics.beating(every, outboxes, self.storage.journal.durable());
+        }
+        let (rates, heard) = (rates.clone(), (self.metrics.clone(), self.readiness.clone()));
+        topics.consume(&self.config, gateway.clone(), move || rates.get(), self.age_bounds(), heard).map(Some)
+    }
+
     fn age_bounds(&self) -> AgeBounds {
         AgeBounds {
             max_age_ms: Some(i64::from(self.config.data.max_age_days) * DAY_MS),
@@ -361,7 +374,7 @@ impl Service {
         &self,
         gateway: Gateway,
         lists: Arc<ListReplica>,
-        lags: Vec<(&'static str, Behind)>,
+        mut freshness: Freshness,
         streams: Streams,
     ) -> impl Future<Output = ()> + 'static {
         let (metrics, readiness, kafka) = (self.metrics.clone(), self.readiness.clone(), self.storage.kafka.clone());
@@ -372,14 +385,14 @@ impl Service {
                 InFlight { requests: gateway.in_flight() }.emit(&metrics);
                 ListEntries { entries: lists.sweep(Clock::System.now()) }.emit(&metrics);
                 AlertStreams { open: streams.open() }.emit(&metrics);
-                for (projection, behind) in &lags {
-                    let records = behind();
-                    ProjectionLag { projection, records }.emit(&metrics);
-                    readiness.set_projection_lag(projection, records);
+                for lag in freshness.look(Clock::System.instant()) {
+                    readiness.set_projection_lag(lag.projection, lag.records);
+                    lag.emit(&metrics);
                 }
                 if let Some(kafka) = &kafka {
                     kafka.look(&readiness, &metrics);
                 }
+                Ready { ready: readiness.is_ready(), components: &readiness.components() }.emit(&metrics);
             }
         }
     }

@@ -48,10 +48,16 @@ SETTINGS = {
     "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
 }
 
+# Compiled once and not for speed: a test's broker lives for seconds.
+QUICK_JVM = [f"-Xmx{HEAP_MIB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+# What `bin/kafka-server-start.sh` of Kafka asks for.
+LASTING_JVM = ["-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"]
+
 
 class Kafka(Server):
     """`options`: `properties` (more settings of the broker), `partitions` (of Verdict's topics; 0 makes none),
-    `secured` (a second listener, with TLS and SCRAM)."""
+    `secured` (a second listener, with TLS and SCRAM), `lasting` (a JVM set up for a long run, as brokers' own scripts do it,
+    rather than for a quick start)."""
 
     name = "kafka"
     ports = ("port", "controller_port")
@@ -119,7 +125,7 @@ class Kafka(Server):
         java = provision.java()
         if java is None or not provision.KAFKA_LIBS.is_dir():
             raise Trouble("Kafka is not installed here; `make setup-servers` does that")
-        flags = [f"-Xmx{HEAP_MIB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+        flags = QUICK_JVM if not self.options.get("lasting") else LASTING_JVM
         logging = f"-Dlog4j2.configurationFile={provision.ROOT / 'tests/scripts/servers/kafka-log4j2.properties'}"
         return [str(java), *flags, logging, "-cp", f"{provision.KAFKA_LIBS}/*", *words]
 
@@ -146,6 +152,19 @@ class Kafka(Server):
 
         if not wait_until(are_there, TOPICS_SECS):
             raise Trouble(f"Kafka did not make all of {', '.join(name for name, _, _ in wanted)}")
+
+    def delete(self, names):
+        """Deletes topics, and waits until nobody knows them."""
+        wire.delete_topics(self.port(), names)
+
+        def are_gone():
+            with contextlib.suppress(OSError, struct.error):
+                _, found = wire.metadata(self.port())
+                return not any(name in found for name in names)
+            return False
+
+        if not wait_until(are_gone, TOPICS_SECS):
+            raise Trouble(f"Kafka did not delete all of {', '.join(names)}")
 
     def details(self):
         known = {"bootstrap_servers": f"127.0.0.1:{self.port()}"}

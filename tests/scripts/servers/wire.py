@@ -1,6 +1,6 @@
-"""The two requests of Kafka's protocol that set-up needs: what is there, and make these topics. No JVM has to start.
+"""The requests of Kafka's protocol that set-up needs: what is there, make these topics, delete these. No JVM has to start.
 
-Old versions of both, without tagged fields; Kafka 4 still speaks them.
+Old versions of all, without tagged fields; Kafka 4 still speaks them.
 """
 
 import contextlib
@@ -11,8 +11,10 @@ from . import Trouble
 
 METADATA, METADATA_VERSION = 3, 0
 CREATE_TOPICS, CREATE_TOPICS_VERSION = 19, 4
+DELETE_TOPICS, DELETE_TOPICS_VERSION = 20, 1
 TIMEOUT_SECS = 30
 TOPIC_EXISTS = 36
+TOPIC_UNKNOWN = 3
 
 
 class Reader:
@@ -103,3 +105,13 @@ def create_topics(port, topics):
     for name, error, message in answer.array(lambda: (answer.text(), answer.take("h"), answer.text())):
         if error not in (0, TOPIC_EXISTS):
             raise Trouble(f"Kafka does not make the topic {name}: error {error}, {message}")
+
+
+def delete_topics(port, names):
+    """Deletes those that are there."""
+    body = array([text(name) for name in names]) + struct.pack(">i", TIMEOUT_SECS * 1000)
+    answer = ask(port, DELETE_TOPICS, DELETE_TOPICS_VERSION, body)
+    answer.take("i")
+    for name, error in answer.array(lambda: (answer.text(), answer.take("h"))):
+        if error not in (0, TOPIC_UNKNOWN):
+            raise Trouble(f"Kafka does not delete the topic {name}: error {error}")

@@ -54,6 +54,10 @@ class UpAndDown(unittest.TestCase):
         query(config["postgres"]["url"], "CREATE TABLE kept AS SELECT 7 AS id")
         port = int(config["kafka"]["bootstrap_servers"].rpartition(":")[2])
         self.assertEqual(wire.metadata(port)[1]["verdict.journal"], topics.PARTITIONS)
+        wire.create_topics(port, [("gone-soon", 1, {})])
+        self.assertTrue(process.wait_until(lambda: "gone-soon" in wire.metadata(port)[1], 30))
+        wire.delete_topics(port, ["gone-soon", "never-there"])
+        self.assertTrue(process.wait_until(lambda: "gone-soon" not in wire.metadata(port)[1], 30))
 
         before = known(self.folder)
         self.assertEqual(quietly(local.up, self.folder), said)

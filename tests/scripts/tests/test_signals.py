@@ -143,14 +143,14 @@ class Runbooks(unittest.TestCase):
                 self.assertTrue((RUNBOOKS / target).exists(), f"{path.name}: {target}")
 
     def test_commands_settings_and_metrics_exist(self):
-        commands = {word.lower() for word in re.findall(r"^    ([A-Z]\w+)\(\w+::\w+Args\),$", COMMANDS.read_text(), re.MULTILINE)}
+        commands = {re.sub("(?<=.)([A-Z])", r"-\1", word).lower() for word in re.findall(r"^    ([A-Z]\w+)\(\w+::\w+Args\),$", COMMANDS.read_text(), re.MULTILINE)}
         self.assertIn("replay", commands)
         settings = (ROOT / "docs" / "verdict.example.toml").read_text()
         tables = {"http", "data", "actors", "decide", "rules", "model", "redis", "kafka", "postgres"}
         families = {re.sub("(_bucket|_sum|_count)$", "", name) for name in shown()} | shown()
         for name, text in self.pages().items() | {("README", (RUNBOOKS / "README.md").read_text())}:
             with self.subTest(name):
-                self.assertEqual(set(re.findall(r"(?:`|^\$ )verdict ([a-z]+)", text, re.MULTILINE)) - commands, set())
+                self.assertEqual(set(re.findall(r"(?:`|^\$ )verdict ([a-z-]+)", text, re.MULTILINE)) - commands, set())
                 # A stem, as in a pattern of grep, stands for whatever begins with it.
                 self.assertEqual({word for word in used(text) if not any(found.startswith(word) for found in families)}, set())
                 for table, key in re.findall(r"`(\w+)\.(\w+)[` ]", text):

@@ -32,6 +32,8 @@ pub enum Completion {
     Skipped(Ticket<Accepted>),
     /// Somebody who has been answered, and counted.
     Nobody,
+    /// A heartbeat, which was decided and counts as nothing.
+    Heartbeat(Ticket<Settled>, Answer),
     /// Somebody inside who only waits: `true` once everything before is durable.
     Durable(oneshot::Sender<bool>),
 }
@@ -43,7 +45,7 @@ impl Completion {
             self.count(metrics, clock);
         }
         match (self, appended) {
-            (Self::Decided(ticket, answer, _), Ok(())) => {
+            (Self::Decided(ticket, answer, _) | Self::Heartbeat(ticket, answer), Ok(())) => {
                 ticket.answer(Ok(Settled::Answer(Answer { durable: true, ..answer })));
             }
             (Self::DeadLetter(ticket, _) | Self::Skipped(ticket), Ok(())) => {
@@ -56,7 +58,10 @@ impl Completion {
             (Self::TransactionRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
             (Self::EventRefused(ticket, refusal), Ok(())) => ticket.answer(Err(refusal)),
             (
-                Self::Decided(ticket, ..) | Self::TransactionRefused(ticket, _) | Self::SeenBefore(ticket),
+                Self::Decided(ticket, ..)
+                | Self::Heartbeat(ticket, _)
+                | Self::TransactionRefused(ticket, _)
+                | Self::SeenBefore(ticket),
                 Err(refusal),
             ) => {
                 ticket.answer(Err(refusal));
@@ -93,7 +98,7 @@ impl Completion {
             }
             Self::DeadLetter(_, reason) => events::DeadLettered { reason }.emit(metrics),
             Self::Skipped(_) => events::RecordSkipped.emit(metrics),
-            Self::Listed(..) | Self::Nobody | Self::Durable(_) => {}
+            Self::Listed(..) | Self::Heartbeat(..) | Self::Nobody | Self::Durable(_) => {}
         }
     }
 }

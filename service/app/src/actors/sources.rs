@@ -73,6 +73,18 @@ impl Gateway {
         self.feed(partition, turn, user_id, split(sent, permit, None), Work::Transaction)
     }
 
+    /// Sends a heartbeat, a transaction that is decided like any other and changes nothing, to a user of this partition.
+    pub fn feed_heartbeat(
+        &self,
+        partition: Partition,
+        turn: Turn,
+        sent: Submission<Transaction>,
+        permit: OwnedSemaphorePermit,
+    ) -> Reply<Settled> {
+        let user_id = sent.event.user_id.clone();
+        self.feed(partition, turn, user_id, split(sent, permit, None), Work::Heartbeat)
+    }
+
     /// Sends a login of a topic, whose user is of this partition.
     pub fn feed_login(
         &self,

@@ -49,6 +49,7 @@ struct Scoring {
     list_hits: Vec<ListHit>,
     rule_hits: Vec<RuleHit>,
     computed: Computed,
+    heartbeat: bool,
 }
 
 /// What is ready before those that its source delivered before it.
@@ -65,6 +66,8 @@ enum Stalled {
 pub enum Work {
     /// To be decided.
     Transaction(Transaction, Ticket<Settled>),
+    /// To be decided, and to change nothing (ADR 0009).
+    Heartbeat(Transaction, Ticket<Settled>),
     /// To be remembered.
     Login(Login, Ticket<Accepted>),
     /// To be remembered.
@@ -77,7 +80,7 @@ impl Work {
     /// Answers without doing anything.
     pub fn refuse(self, refusal: Refusal) {
         match self {
-            Self::Transaction(_, ticket) => ticket.answer(Err(refusal)),
+            Self::Transaction(_, ticket) | Self::Heartbeat(_, ticket) => ticket.answer(Err(refusal)),
             Self::Login(_, ticket) | Self::Label(_, ticket) => ticket.answer(Err(refusal)),
             Self::List(_, ticket) => ticket.answer(Err(refusal)),
         }
@@ -86,7 +89,7 @@ impl Work {
     /// Where it entered.
     pub(super) const fn source(&self) -> &Source {
         match self {
-            Self::Transaction(_, ticket) => &ticket.source,
+            Self::Transaction(_, ticket) | Self::Heartbeat(_, ticket) => &ticket.source,
             Self::Login(_, ticket) | Self::Label(_, ticket) => &ticket.source,
             Self::List(_, ticket) => &ticket.source,
         }
@@ -108,7 +111,9 @@ impl Work {
             return Err(Box::new(self));
         }
         match self {
-            Self::Transaction(_, ticket) => Ok(park(partition, ticket, refusal, Completion::TransactionRefused)),
+            Self::Transaction(_, ticket) | Self::Heartbeat(_, ticket) => {
+                Ok(park(partition, ticket, refusal, Completion::TransactionRefused))
+            }
             Self::Login(_, ticket) | Self::Label(_, ticket) => {
                 Ok(park(partition, ticket, refusal, Completion::EventRefused))
             }
@@ -159,7 +164,8 @@ impl UserActor {
                 let source = work.source().clone();
                 return self.stall(&source, Stalled::Work(Box::new(work)), ctx);
             }
-            Work::Transaction(transaction, ticket) => self.weigh(transaction, ticket, ctx),
+            Work::Transaction(transaction, ticket) => self.weigh(transaction, ticket, false, ctx),
+            Work::Heartbeat(transaction, ticket) => self.weigh(transaction, ticket, true, ctx),
             Work::Login(login, ticket) => self.remember(Event::Login(login), ticket),
             Work::Label(label, ticket) => self.remember(Event::Label(label), ticket),
             Work::List(change, ticket) => self.relist(change, ticket),
@@ -170,9 +176,12 @@ impl UserActor {
     }
 
     /// First half of a decision: features and rules; then the model is asked.
-    fn weigh(&mut self, mut transaction: Transaction, ticket: Ticket<Settled>, ctx: &Context<Self>) {
+    fn weigh(&mut self, mut transaction: Transaction, ticket: Ticket<Settled>, heartbeat: bool, ctx: &Context<Self>) {
         let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
-        let admission = self.memory.profile().admit_transaction(&transaction, &self.shard.retention);
+        let admission = match heartbeat {
+            true => Admission::New,
+            false => self.memory.profile().admit_transaction(&transaction, &self.shard.retention),
+        };
         let judge = self.shard.judge();
         // It was priced when it was parsed, perhaps by the rates of the generation before this one.
         let price = judge.rules.rates().to_base(transaction.amount);
@@ -187,8 +196,8 @@ impl UserActor {
             (Admission::TooOld { floor }, _) => Some(Refusal::TooOld { floor: *floor }),
         };
         if (admission != Admission::New || refusal.is_some()) && !self.is_turn(&ticket.source) {
-            let source = ticket.source.clone();
-            return self.stall(&source, Stalled::Work(Box::new(Work::Transaction(transaction, ticket))), ctx);
+            let (source, work) = (ticket.source.clone(), if heartbeat { Work::Heartbeat } else { Work::Transaction });
+            return self.stall(&source, Stalled::Work(Box::new(work(transaction, ticket))), ctx);
         }
         if let Some(refusal) = refusal {
             return self.refuse(ticket, refusal, Completion::TransactionRefused);
@@ -209,7 +218,8 @@ impl UserActor {
             features: computed.features,
             deadline: ticket.deadline,
         });
-        self.scoring = Some(Box::new(Scoring { judge, transaction, ticket, list_hits, rule_hits, computed }));
+        self.scoring =
+            Some(Box::new(Scoring { judge, transaction, ticket, list_hits, rule_hits, computed, heartbeat }));
         match row {
             Some(row) => self.shard.wait_for_score(row),
             None => self.decide(ModelVerdict::Absent, ctx),
@@ -224,7 +234,7 @@ impl UserActor {
             self.scoring = Some(scoring);
             return self.stall(&source, Stalled::Scored(model), ctx);
         }
-        let Scoring { judge, transaction, ticket, list_hits, rule_hits, computed } = *scoring;
+        let Scoring { judge, transaction, ticket, list_hits, rule_hits, computed, heartbeat } = *scoring;
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
         let decided = {
             let decision = judge.rules.decide(DecideInput {
@@ -247,6 +257,12 @@ impl UserActor {
             })
         };
         let answer = Answer { decided: Arc::clone(&decided), durable: false, duplicate: false };
+        if heartbeat {
+            // Its record is all that it leaves: no profile, list, alert or table hears of it.
+            let body = Body::stays(&decided.transaction.user_id, &source);
+            self.shard.commit(self.partition, source, received_at, body, Completion::Heartbeat(ticket, answer));
+            return;
+        }
         let body = Body::Decision(Arc::clone(&decided));
         let n = self.shard.commit(self.partition, source, received_at, body, Completion::Decided(ticket, answer, None));
         self.changed(Change::Decided(&decided.transaction, &decided.decision), n);

@@ -1,15 +1,18 @@
 //! Topics into the service, where `[kafka]` names the brokers: what is checked before the start, and what runs.
 
 use super::brokers;
+use super::publishing::Outboxes;
 use crate::actors::gateway::Gateway;
 use crate::config::{Config, KafkaConfig};
-use crate::ingress::kafka::{Consumption, Input, Kind, Ports};
+use crate::ingress::kafka::{Beating, Consumption, Input, Kind, Ports, Published};
 use crate::kafka::KafkaSettings;
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 use tracing::{info, warn};
 use verdict_core::money::Rates;
 
@@ -17,6 +20,7 @@ use verdict_core::money::Rates;
 pub(super) struct Topics {
     settings: KafkaSettings,
     inputs: Vec<Input>,
+    beating: Option<Beating>,
 }
 
 impl Topics {
@@ -41,7 +45,16 @@ impl Topics {
             }
             inputs.push(Input::new(kind, facts, out_of_order_ms(kafka, kind), journal)?);
         }
-        Ok(Some(Self { settings, inputs }))
+        Ok(Some(Self { settings, inputs, beating: None }))
+    }
+
+    /// Heartbeats are sent, and seen to be published by these outboxes of a journal with these ends.
+    pub(super) fn beating(self, every: Duration, outboxes: Outboxes, durable: watch::Receiver<Vec<u64>>) -> Self {
+        let published: Published = Box::new(move |partition| {
+            let end = durable.borrow().get(usize::from(partition)).copied().unwrap_or(0);
+            Box::pin(outboxes.clone().published(partition, end))
+        });
+        Self { beating: Some(Beating { every, published }), ..self }
     }
 
     /// Starts to consume.
@@ -57,7 +70,8 @@ impl Topics {
         (metrics, readiness): (Metrics, Readiness),
     ) -> anyhow::Result<Consumption> {
         let ports = Ports::new(&self.settings, gateway, rates, bounds, (Clock::System, metrics, readiness))?;
-        let consumption = Consumption::start(&self.settings, &self.inputs, ports, config.decide.max_in_flight)?;
+        let consumption =
+            Consumption::start(&self.settings, &self.inputs, ports, config.decide.max_in_flight, self.beating)?;
         let topics: Vec<&str> = self.inputs.iter().map(|input| &*input.topic).collect();
         info!(brokers = &*self.settings.bootstrap_servers, ?topics, "consuming");
         Ok(consumption)

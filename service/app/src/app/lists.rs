@@ -45,7 +45,7 @@ impl SavedLists for AtCheckpoint {
 
 /// The mirror of a service.
 pub(super) struct Mirror {
-    lag: Lag,
+    pub(super) lag: Lag,
     /// Lets go of the journal when it is aborted.
     pub(super) task: JoinHandle<()>,
 }
@@ -66,12 +66,6 @@ impl Mirror {
             }
         });
         Ok(Some(Self { lag, task }))
-    }
-
-    /// Durable records that the mirror does not reflect yet.
-    pub(super) fn lag(&self) -> impl Fn() -> u64 + 'static {
-        let lag = self.lag.clone();
-        move || lag.records()
     }
 }
 

@@ -4,6 +4,7 @@ use super::storage::OnKafka;
 use crate::actors::shard::Begun;
 use crate::journal::Partition;
 use crate::projections::outbox::{self, OutboxLag};
+use crate::projections::{Follower, Reflections};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,12 +15,56 @@ use tracing::{error, warn};
 const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
 const LAST_BACK_OFF: Duration = Duration::from_secs(10);
 
-type Lags = Arc<Mutex<BTreeMap<Partition, OutboxLag>>>;
+/// How far the outboxes are; cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Outboxes {
+    lags: Arc<Mutex<BTreeMap<Partition, OutboxLag>>>,
+    counted: Reflections,
+}
+
+impl Outboxes {
+    fn insert(&self, partition: Partition, lag: OutboxLag) {
+        self.lags.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, lag);
+    }
+
+    fn of(&self, partition: Partition) -> Option<OutboxLag> {
+        self.lags.lock().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned()
+    }
+
+    /// Waits until everything of a partition that is durable now has been published, whatever outboxes that takes.
+    pub(super) async fn published(self, partition: Partition, durable: u64) {
+        loop {
+            if let Some(outbox) = self.of(partition)
+                && outbox.published(durable).await
+            {
+                return;
+            }
+            // That one has ended, and another takes its place.
+            tokio::time::sleep(FIRST_BACK_OFF).await;
+        }
+    }
+}
+
+impl Follower for Outboxes {
+    fn records(&self) -> u64 {
+        self.lags.lock().unwrap_or_else(PoisonError::into_inner).values().map(OutboxLag::records).sum()
+    }
+
+    fn has_reflected(&self, ends: &[u64]) -> bool {
+        let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where there is no outbox yet, a shard recovers, and readiness says so.
+        lags.iter().all(|(partition, lag)| ends.get(usize::from(*partition)).is_none_or(|end| lag.has_reflected(*end)))
+    }
+
+    fn reflected(&self) -> u64 {
+        self.counted.total()
+    }
+}
 
 /// See the module. Dropped, it publishes nothing more.
 pub(super) struct Publishing {
     begun: mpsc::UnboundedSender<Vec<Partition>>,
-    lags: Lags,
+    outboxes: Outboxes,
     _terms: Term,
 }
 
@@ -37,9 +82,9 @@ impl Publishing {
     pub(super) fn start(kafka: OnKafka) -> Self {
         // As many messages as recoveries.
         let (begun, terms) = mpsc::unbounded_channel();
-        let lags = Lags::default();
-        let all = follow(kafka, terms, Arc::clone(&lags));
-        Self { begun, lags, _terms: Term(actix::spawn(all)) }
+        let outboxes = Outboxes::default();
+        let all = follow(kafka, terms, outboxes.clone());
+        Self { begun, outboxes, _terms: Term(actix::spawn(all)) }
     }
 
     /// What shards call when a term begins.
@@ -49,35 +94,35 @@ impl Publishing {
         Arc::new(move |partitions| drop(begun.send(partitions.to_vec())))
     }
 
-    /// Durable records that are not published yet, over all partitions.
-    pub(super) fn lag(&self) -> impl Fn() -> u64 + 'static {
-        let lags = Arc::clone(&self.lags);
-        move || lags.lock().unwrap_or_else(PoisonError::into_inner).values().map(OutboxLag::records).sum()
+    /// How far they are.
+    pub(super) fn outboxes(&self) -> Outboxes {
+        self.outboxes.clone()
     }
 }
 
 /// Gives every term an outbox, which takes the place of the one before.
-async fn follow(kafka: OnKafka, mut terms: mpsc::UnboundedReceiver<Vec<Partition>>, lags: Lags) {
+async fn follow(kafka: OnKafka, mut terms: mpsc::UnboundedReceiver<Vec<Partition>>, outboxes: Outboxes) {
     let mut running: BTreeMap<Partition, Term> = BTreeMap::new();
     while let Some(partitions) = terms.recv().await {
         for partition in partitions {
             running.remove(&partition);
-            let term = publish(kafka.clone(), partition, Arc::clone(&lags));
+            let term = publish(kafka.clone(), partition, outboxes.clone());
             running.insert(partition, Term(actix::spawn(term)));
         }
     }
 }
 
 /// Publishes what a partition of the journal holds, as long as the term lasts.
-async fn publish(kafka: OnKafka, partition: Partition, lags: Lags) {
+async fn publish(kafka: OnKafka, partition: Partition, outboxes: Outboxes) {
     let OnKafka { settings, journal, scribes, profiles, .. } = &kafka;
     let mut back_off = FIRST_BACK_OFF;
     loop {
         match outbox::kafka::open(settings, journal.clone(), scribes, Arc::clone(profiles), partition) {
             Ok(outbox) => {
+                let outbox = outbox.counted_by(outboxes.counted.clone());
                 let lag = outbox.lag();
                 let reflected = lag.reflected();
-                lags.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, lag);
+                outboxes.insert(partition, lag);
                 let began = *reflected.borrow();
                 let ended = outbox.run().await;
                 if *reflected.borrow() > began {

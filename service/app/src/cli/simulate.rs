@@ -2,11 +2,11 @@
 
 use super::UsageError;
 use crate::config::Config;
-use crate::kafka::{KafkaSettings, Topic};
+use crate::kafka::{KafkaSettings, SendError, Topic};
 use crate::telemetry::clock;
 use crate::traffic::target::Target;
 use crate::traffic::topics::Topics;
-use crate::traffic::{Event, Generator, Kind, LineWriter, Noise, Shape};
+use crate::traffic::{Event, Generator, Kind, LineWriter, Noise, Quota, Selected, Shape};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -53,6 +53,15 @@ pub struct SimulateArgs {
     /// Number of events to write [default: 10000; for a service, endless]
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+    /// Number of transactions, with which the events end; noise comes on top
+    #[arg(long, value_name = "N")]
+    transactions: Option<u64>,
+    /// Number of logins, spread over the transactions [default: as they come]
+    #[arg(long, value_name = "N")]
+    logins: Option<u64>,
+    /// Number of labels at most [default: as they come]
+    #[arg(long, value_name = "N")]
+    labels: Option<u64>,
     /// Events a second, in real time [default: as fast as they are taken]
     #[arg(long, value_name = "R")]
     rate: Option<f64>,
@@ -118,9 +127,15 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
 }
 
 fn shape(args: &SimulateArgs, users: u32, start_ms: i64) -> Shape {
-    let natural = Shape::natural(users, args.count.unwrap_or(DEFAULT_COUNT), args.seed, start_ms);
+    let count = args.count.or(args.transactions).unwrap_or(DEFAULT_COUNT);
+    let natural = Shape::natural(users, count, args.seed, start_ms);
     let shape = Shape { fraud_share: args.fraud / 100.0, ..natural };
     args.days.map_or(shape, |days| shape.over_days(days))
+}
+
+/// The events that are wanted.
+fn selected(args: &SimulateArgs, generator: Generator) -> Selected<Generator> {
+    Quota { transactions: args.transactions, logins: args.logins, labels: args.labels }.of(generator)
 }
 
 fn noise(args: &SimulateArgs) -> anyhow::Result<Noise> {
@@ -133,37 +148,54 @@ fn write_history(args: &SimulateArgs) -> anyhow::Result<()> {
         Some(start) => start,
         None => DEFAULT_START.parse().context("the default start")?,
     };
-    let count = args.count.unwrap_or(DEFAULT_COUNT);
+    let count = args.count.unwrap_or(if args.transactions.is_some() { u64::MAX } else { DEFAULT_COUNT });
     let shape = shape(args, args.users.unwrap_or(DEFAULT_USERS), start.as_millisecond());
     let writer = LineWriter::new(&shape, args.with_truth);
     let mut noise = noise(args)?;
-    let mut generator = Generator::new(shape);
+    let mut events = selected(args, Generator::new(shape));
     let mut pace = Pace::new(args.rate);
-    let progress = progress(Some(count), !io::stdout().is_terminal());
-    let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
-    let (mut written, mut line, mut failure) = (0_u64, Vec::with_capacity(512), None);
-    while written < count && failure.is_none() {
-        let Some(event) = generator.next() else { break };
-        pace.wait(|| out.flush())?;
+    let progress = progress((count < u64::MAX).then_some(count), !io::stdout().is_terminal());
+    let out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
+    let (mut history, mut line) = (History { out, count, written: 0, failure: None }, Vec::with_capacity(512));
+    while history.wants_more() {
+        let Some(event) = events.next() else { break };
+        pace.wait(|| history.out.flush())?;
         line.clear();
         writer.write(&event, event.at_ms, &mut line)?;
-        noise.pass(&line, |line| {
-            if written < count && failure.is_none() {
-                failure = out.write_all(line).err();
-                written += 1;
-            }
-        });
-        if written % 4_096 == 0 {
-            progress.set_position(written);
+        noise.pass(&line, |line| history.put(line));
+        if history.written % 4_096 == 0 {
+            progress.set_position(history.written);
         }
     }
+    noise.finish(|line| history.put(line));
     progress.finish_and_clear();
-    failure.map_or_else(|| out.flush(), Err).context("writing events to stdout")
+    history.failure.map_or_else(|| history.out.flush(), Err).context("writing events to stdout")
+}
+
+/// Lines on their way to stdout, as many as are wanted.
+struct History<W> {
+    out: W,
+    count: u64,
+    written: u64,
+    failure: Option<io::Error>,
+}
+
+impl<W: Write> History<W> {
+    fn wants_more(&self) -> bool {
+        self.written < self.count && self.failure.is_none()
+    }
+
+    fn put(&mut self, line: &[u8]) {
+        if self.wants_more() {
+            self.failure = self.out.write_all(line).err();
+            self.written += 1;
+        }
+    }
 }
 
 /// Traffic that happens now.
 struct Live {
-    generator: Generator,
+    events: Selected<Generator>,
     writer: LineWriter,
     pace: Pace,
 }
@@ -179,7 +211,11 @@ fn live(args: &SimulateArgs) -> anyhow::Result<Live> {
     let shape = Shape { label_delay_scale: LIVE_LABEL_DELAY_SCALE, ..shape };
     let mut generator = Generator::new(shape);
     generator.run_until(shape.start_ms + WARM_UP_MS);
-    Ok(Live { generator, writer: LineWriter::new(&shape, args.with_truth), pace: Pace::new(args.rate) })
+    Ok(Live {
+        events: selected(args, generator),
+        writer: LineWriter::new(&shape, args.with_truth),
+        pace: Pace::new(args.rate),
+    })
 }
 
 fn send_to_topics(args: &SimulateArgs) -> anyhow::Result<()> {
@@ -188,52 +224,72 @@ fn send_to_topics(args: &SimulateArgs) -> anyhow::Result<()> {
         let what = "--target kafka: expected [kafka] with bootstrap_servers in the configuration, found none";
         return Err(UsageError(what.to_owned()).into());
     };
-    let Live { generator, writer, mut pace } = live(args)?;
+    let Live { events, writer, mut pace } = live(args)?;
     let topics = Topics::new(&KafkaSettings::from(kafka), std::thread::sleep)?;
+    let mut sending = Sending { topics, count: args.count, sent: [0; 3], failure: None };
     let (mut transactions, mut logins) = (noise(args)?, noise(args)?);
-    let (mut sent, mut line) = ([0_u64; 3], Vec::with_capacity(512));
-    for event in generator {
-        if args.count.is_some_and(|count| sent.iter().sum::<u64>() >= count) {
+    let mut line = Vec::with_capacity(512);
+    for event in events {
+        if !sending.wants_more() {
             break;
         }
         pace.wait(|| Ok(()))?;
         line.clear();
         writer.write(&event, clock::now().as_millis(), &mut line)?;
-        let (topic, noise, of_topic) = match event.kind {
-            Kind::Purchase(_) => (Topic::Transactions, Some(&mut transactions), 0),
-            Kind::Login(_) => (Topic::Logins, Some(&mut logins), 1),
-            Kind::Label(_) => (Topic::Labels, None, 2),
-        };
-        let (user_id, mut failure) = (format!("u-{}", event.user), None);
-        let mut send = |line: &[u8]| {
-            if args.count.is_none_or(|count| sent.iter().sum::<u64>() < count) && failure.is_none() {
-                failure = topics.send(topic, line, &user_id).err();
-                sent[of_topic] += 1;
-            }
-        };
-        match noise {
-            Some(noise) => noise.pass(&line, send),
-            None => send(&line),
-        }
-        if let Some(failure) = failure {
-            return Err(failure.into());
+        let user_id = format!("u-{}", event.user);
+        match event.kind {
+            Kind::Purchase(_) => transactions.pass(&line, |line| sending.send(Topic::Transactions, line, &user_id)),
+            Kind::Login(_) => logins.pass(&line, |line| sending.send(Topic::Logins, line, &user_id)),
+            Kind::Label(_) => sending.send(Topic::Labels, &line, &user_id),
         }
     }
+    // What is on hold is whole, and names its user.
+    transactions.finish(|line| sending.send(Topic::Transactions, line, ""));
+    logins.finish(|line| sending.send(Topic::Logins, line, ""));
+    let Sending { topics, sent, failure, .. } = sending;
+    failure.map_or(Ok(()), Err)?;
     topics.finish()?;
     let [transactions, logins, labels] = sent;
     let told = serde_json::json!({"sent": {"transactions": transactions, "logins": logins, "labels": labels}});
     writeln!(io::stdout(), "{told}").context("writing what was sent to stdout")
 }
 
+/// Lines on their way to topics, as many as are wanted.
+struct Sending {
+    topics: Topics,
+    count: Option<u64>,
+    /// Transactions, logins and labels.
+    sent: [u64; 3],
+    failure: Option<SendError>,
+}
+
+impl Sending {
+    fn wants_more(&self) -> bool {
+        self.count.is_none_or(|count| self.sent.iter().sum::<u64>() < count) && self.failure.is_none()
+    }
+
+    fn send(&mut self, topic: Topic, line: &[u8], user_id: &str) {
+        if !self.wants_more() {
+            return;
+        }
+        self.failure = self.topics.send(topic, line, user_id).err();
+        self.sent[match topic {
+            Topic::Transactions => 0,
+            Topic::Logins => 1,
+            _ => 2,
+        }] += 1;
+    }
+}
+
 fn send_live(args: &SimulateArgs) -> anyhow::Result<()> {
-    let Live { generator, writer, mut pace } = live(args)?;
+    let Live { events, writer, mut pace } = live(args)?;
     let key = args.api_key_file.as_deref().map(read_key).transpose()?;
     let target =
         Target::new(&args.target, key.as_deref(), std::thread::sleep).map_err(|error| UsageError(error.to_string()))?;
     let mut courier = Courier::new(target, args.rate, progress(args.count, !io::stdout().is_terminal()));
     let mut noise = noise(args)?;
     let mut line = Vec::with_capacity(512);
-    for event in generator {
+    for event in events {
         if args.count.is_some_and(|count| courier.taken + courier.pending.len() as u64 >= count) {
             break;
         }

@@ -7,6 +7,7 @@ use super::layers::Setting;
 use super::secret::{Secret, read_file};
 use super::section::Section;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -22,6 +23,8 @@ const LEAST_SPILL_BYTES: i64 = 64 << 10;
 /// Most that it takes, and what it takes unless told otherwise: what it holds is on its way to the brokers as well, and the
 /// journal takes 96 MiB of that.
 const MOST_SPILL_BYTES: i64 = 64 << 20;
+/// Longest time between two heartbeats: the alert that none comes back waits for a minute.
+const MOST_HEARTBEAT_SECS: i64 = 30;
 
 /// The brokers, and who this node is to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct KafkaConfig {
     pub logins_out_of_order_ms: i64,
     /// Bytes of answers that are given before they are durable, at most.
     pub spill_max_bytes: usize,
+    /// Seconds between two heartbeats of a partition; 0 sends none.
+    pub heartbeat_secs: u32,
     /// Properties of librdkafka, by name.
     pub properties: BTreeMap<Box<str>, Secret>,
 }
@@ -56,8 +61,15 @@ impl KafkaConfig {
             transactions_out_of_order_ms: 5_000,
             logins_out_of_order_ms: 10_000,
             spill_max_bytes: MOST_SPILL_BYTES as usize,
+            heartbeat_secs: 5,
             properties: BTreeMap::new(),
         }
+    }
+
+    /// Time between two heartbeats of a partition, if any are sent.
+    #[must_use]
+    pub fn heartbeat(&self) -> Option<Duration> {
+        (self.heartbeat_secs > 0).then(|| Duration::from_secs(self.heartbeat_secs.into()))
     }
 
     /// `None` when no layer has the section: everything is embedded then.
@@ -87,6 +99,7 @@ impl KafkaConfig {
                 default.spill_max_bytes,
                 LEAST_SPILL_BYTES..=MOST_SPILL_BYTES,
             ),
+            heartbeat_secs: section.integer("heartbeat_secs", default.heartbeat_secs, 0..=MOST_HEARTBEAT_SECS),
             properties: properties(&mut section),
         };
         let place = place?;
@@ -296,7 +309,7 @@ mod tests {
         std::fs::write(&path, "hunter2\n").unwrap();
         let text = format!(
             "[kafka]\nbootstrap_servers = \"a:9092, [::1]:9093\"\ngroup_id = \"g\"\ninstance_id = \"n\"\n\
-             topic_prefix = \"t1.\"\ntransactions_out_of_order_ms = 0\nlogins_out_of_order_ms = 7\n\
+             topic_prefix = \"t1.\"\ntransactions_out_of_order_ms = 0\nlogins_out_of_order_ms = 7\nheartbeat_secs = 0\n\
              [kafka.properties]\nsecurity.protocol = \"SASL_SSL\"\n\"sasl.username\" = \"u\"\n\
              sasl.password_file = {path:?}\nsocket.keepalive.enable = true\nreconnect.backoff.ms = 50\n"
         );
@@ -304,6 +317,7 @@ mod tests {
         let names = (&*config.bootstrap_servers, &*config.group_id, &*config.instance_id, &*config.topic_prefix);
         assert_eq!(names, ("a:9092, [::1]:9093", "g", "n", "t1."));
         assert_eq!((config.transactions_out_of_order_ms, config.logins_out_of_order_ms), (0, 7));
+        assert_eq!((config.heartbeat(), KafkaConfig::at("b:1").heartbeat()), (None, Some(Duration::from_secs(5))));
         let properties: Vec<(&str, &str)> = config.properties.iter().map(|(k, v)| (&**k, v.expose())).collect();
         assert_eq!(
             properties,

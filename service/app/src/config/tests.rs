@@ -371,7 +371,7 @@ fn the_example_in_the_docs_shows_every_default() {
     assert_eq!((config.http.api_keys.len(), config.model.runtime_library.is_some()), (1, true));
     assert_eq!(config.http.api_keys[0].rate, Some(RateConfig { per_sec: 100, burst: 500 }));
     let kafka = example.replace("# [kafka", "[kafka").replace("# bootstrap", "bootstrap").replace("# topic_", "topic_");
-    let kafka = ["group_id", "instance_id", "transactions_out", "logins_out", "security.p", "sasl.u"]
+    let kafka = ["group_id", "instance_id", "transactions_out", "logins_out", "heartbeat", "security.p", "sasl.u"]
         .iter()
         .fold(kafka, |text, key| text.replace(&format!("# {key}"), key));
     let config = accepts(&kafka, &[]).kafka.expect("[kafka] is in it");

@@ -63,7 +63,8 @@ pub enum Body {
         /// What they were as a whole, if they were cut.
         cut: Option<Cut>,
     },
-    /// A record of a topic whose user belongs to another partition, where it was sent.
+    /// A record of a topic that nothing follows from here: its user belongs to another partition, where it was sent; or it
+    /// is a heartbeat (ADR 0009), which stays where it is.
     Skipped {
         /// Whose.
         user_id: Box<str>,
@@ -82,6 +83,17 @@ pub struct Cut {
 }
 
 impl Body {
+    /// What a heartbeat leaves; it is skipped, and stays in its partition.
+    #[must_use]
+    pub fn stays(user_id: &str, source: &Source) -> Self {
+        let moved_to = match source {
+            Source::Topic { partition, .. } => *partition,
+            // Nothing else brings one.
+            Source::Http | Source::File { .. } => -1,
+        };
+        Self::Skipped { user_id: user_id.into(), moved_to }
+    }
+
     /// Whose profile this changes, and how; `None` if it changes none.
     #[must_use]
     pub fn change(&self) -> Option<(&str, Change<'_>)> {

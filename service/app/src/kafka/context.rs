@@ -1,10 +1,11 @@
 //! What a client says: into the service's log, without property values and without statistics.
 
 use crate::config::Secret;
+use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use rdkafka::statistics::Statistics;
@@ -61,7 +62,14 @@ impl ClientContext for ClientLog {
     }
 }
 
-impl ConsumerContext for ClientLog {}
+impl ConsumerContext for ClientLog {
+    /// Offsets are committed for tools alone: the next commit tells them.
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            info!(client = self.client, %error, "the group was not told how far the topics are consumed");
+        }
+    }
+}
 
 impl ProducerContext for ClientLog {
     type DeliveryOpaque = ();

@@ -1,6 +1,6 @@
 //! What the brokers know of a topic. Calls block, some for as long as their time-out: never on an arbiter.
 
-use super::{ClientLog, KafkaError, KafkaSettings};
+use super::{ClientLog, KafkaError, KafkaSettings, hearing};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::bindings::{rd_kafka_get_watermark_offsets, rd_kafka_resp_err_t};
 use rdkafka::client::{Client, ClientContext};
@@ -63,7 +63,13 @@ impl Inspector {
     pub fn topics(&self, names: &[&str]) -> Result<Vec<TopicFacts>, KafkaError> {
         // All of them: asking for one by name may create it.
         let metadata = self.client.inner().fetch_metadata(None, self.timeout);
-        let metadata = metadata.map_err(|error| self.settings.not_said("which topics there are".to_owned(), &error))?;
+        let metadata = metadata.map_err(|error| {
+            let what = "which topics there are".to_owned();
+            match hearing::refusal(&self.settings) {
+                Some(why) => KafkaError::Brokers { what: what.into(), why },
+                None => self.settings.not_said(what, &error),
+            }
+        })?;
         names.iter().map(|name| facts(&metadata, name).ok_or_else(|| KafkaError::NoTopic((*name).into()))).collect()
     }
 

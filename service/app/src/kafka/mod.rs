@@ -7,6 +7,7 @@
 
 mod compacted;
 mod context;
+mod hearing;
 mod inspect;
 mod scan;
 mod scribe;

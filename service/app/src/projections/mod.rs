@@ -12,3 +12,5 @@ pub mod outbox;
 pub mod review;
 pub mod review_labels;
 pub mod review_store;
+
+pub use lag::{Follower, Reflections};

@@ -1,6 +1,7 @@
 //! What happens that is worth counting: one struct an event, each knowing the metrics that it moves. Logging is up to
 //! the boundary that handles the event; nothing here decides anything.
 
+mod levels;
 mod reloads;
 mod sources;
 mod spill;
@@ -8,8 +9,9 @@ mod spill;
 mod tests;
 
 use super::metrics::{Metrics, Mode};
+pub use levels::{ProjectionLag, Ready};
 pub use reloads::{ReloadOutcome, Reloaded};
-pub use sources::{RecordSkipped, SourceLag};
+pub use sources::{HeartbeatAge, HeartbeatSeen, HeartbeatStage, RecordSkipped, SourceAge, SourceLag, SourceRead};
 pub use spill::{AnswerConflicted, AnswerSpilled, SpillLevel, SpillRefused};
 use verdict_core::decision::Outcome;
 
@@ -266,22 +268,6 @@ impl ListEntries {
     /// Records the level.
     pub fn emit(self, metrics: &Metrics) {
         metrics.handles().list_entries.set(approximate(self.entries as u64));
-    }
-}
-
-/// How far a projection is behind the journal, sampled.
-#[derive(Clone, Copy, Debug)]
-pub struct ProjectionLag {
-    /// Its name, such as `review`.
-    pub projection: &'static str,
-    /// Durable records that it has not read.
-    pub records: u64,
-}
-
-impl ProjectionLag {
-    /// Records the level.
-    pub fn emit(self, metrics: &Metrics) {
-        metrics.gauge("verdict_projection_lag_records", "projection", self.projection).set(approximate(self.records));
     }
 }
 

@@ -169,6 +169,16 @@ impl Readiness {
         self.lock().is_ready() && self.lost.borrow().is_none()
     }
 
+    /// Whether each component is ready, by its name in the report.
+    #[must_use]
+    pub fn components(&self) -> Vec<(&'static str, bool)> {
+        let state = self.lock();
+        let shards = state.shards.iter().all(|recovered| *recovered) && self.lost.borrow().is_none();
+        let mut components = vec![("shards", shards), ("journal", state.journal_failure.is_none())];
+        components.extend(state.sources.as_ref().map(|failures| ("sources", failures.is_empty())));
+        components
+    }
+
     /// The answer of `/readyz`.
     #[must_use]
     pub fn report(&self, audience: Audience) -> ReadinessReport {
@@ -299,9 +309,11 @@ mod tests {
         readiness.set_source("kafka", None);
         assert!(readiness.is_ready());
         assert!(readiness.report(Audience::Anyone).detail.contains(r#""sources":{"failures":[],"ready":true}"#));
+        assert_eq!(readiness.components(), [("shards", true), ("journal", true), ("sources", true)]);
         readiness.set_source("transactions/3", Some("the offset is gone".into()));
         let report = readiness.report(Audience::Operator);
         assert!(!report.ready && report.waiting_for == "transactions/3: the offset is gone", "{}", report.waiting_for);
+        assert_eq!(readiness.components()[2], ("sources", false));
         let told = readiness.report(Audience::Anyone).waiting_for;
         assert_eq!(told, "transactions/3 is not consumed; the log says why");
         readiness.set_source("transactions/3", None);
@@ -334,6 +346,7 @@ mod tests {
         assert!(!report.ready);
         let detail: Value = serde_json::from_str(&report.detail).unwrap();
         assert_eq!(detail["components"]["shards"], json!({"ready": false, "recovered": 1, "of": 2}));
+        assert_eq!(readiness.components(), [("shards", false), ("journal", true)]);
         readiness.set_shard(1, true);
         readiness.set_shard(9, false);
         assert!(readiness.is_ready() && readiness.report(Audience::Operator).ready);

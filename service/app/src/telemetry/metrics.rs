@@ -20,6 +20,9 @@ const LATENCY_BUCKETS: [f64; 16] =
 /// Bounds of a shard's recovery in seconds: from an empty journal to a long replay.
 const RECOVERY_BUCKETS: [f64; 8] = [0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
 
+/// Bounds of the way of a heartbeat in seconds: from milliseconds to a wait behind a backlog.
+const HEARTBEAT_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
+
 /// How complete an answer is; the label `mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -49,6 +52,8 @@ const COUNTERS: &[(&str, &str)] = &[
     ("verdict_rejected_total", "Events refused over HTTP, by reason code"),
     ("verdict_dead_letters_total", "Events of a topic or a file that were refused, by reason code"),
     ("verdict_skipped_total", "Records of topics that were moved to their user's partition"),
+    ("verdict_source_records_total", "Records read from a topic, by topic and partition"),
+    ("verdict_projection_records_total", "Journal records that a projection has come to reflect, by projection"),
     ("verdict_alerts_total", "Alerts raised"),
     ("verdict_model_runs_total", "Runs of the model over the rows that waited, whatever came of them"),
     ("verdict_model_rows_total", "Rows given to the model, over all runs"),
@@ -76,7 +81,21 @@ const GAUGES: &[(&str, &str)] = &[
     ("verdict_reload_failed", "1 while the rules or the model in the files are refused and older ones decide, else 0"),
     ("verdict_review_labels_waiting", "Labels that follow from reviews and wait for a profile that can take them"),
     ("verdict_projection_lag_records", "Durable records that a projection has not read yet, by projection"),
+    (
+        "verdict_projection_age_seconds",
+        "How long the oldest of them has waited since this start, by projection; 0 if none waits",
+    ),
     ("verdict_source_lag_records", "Records of a topic that are not in the journal yet, by topic and partition"),
+    (
+        "verdict_source_age_seconds",
+        "Time since the newest event that was decided, in event time, by topic and partition",
+    ),
+    (
+        "verdict_heartbeat_age_seconds",
+        "Time since the last heartbeat came to a stage of the path, by partition and stage",
+    ),
+    ("verdict_ready", "1 while the service can take traffic, as /readyz says, else 0"),
+    ("verdict_component_ready", "The same of each component that /readyz names"),
     ("verdict_hot_users", "Users in memory as actors"),
     ("verdict_dormant_users", "Users in memory as bytes"),
 ];
@@ -86,6 +105,11 @@ const HISTOGRAMS: &[(&str, &[f64], &str)] = &[
         "verdict_end_to_end_seconds",
         &LATENCY_BUCKETS,
         "From the receipt of an event (on a topic its timestamp) to its durable answer, in seconds",
+    ),
+    (
+        "verdict_heartbeat_seconds",
+        &HEARTBEAT_BUCKETS,
+        "From the making of a heartbeat until it has come to a stage of the path, in seconds",
     ),
     ("verdict_journal_commit_seconds", &LATENCY_BUCKETS, "One write of the journal until it is durable, in seconds"),
     ("verdict_checkpoint_seconds", &LATENCY_BUCKETS, "One checkpoint, in seconds"),
@@ -126,6 +150,7 @@ pub(super) struct Handles {
     pub(super) shard_recovery_seconds: Histogram,
     pub(super) in_flight: Gauge,
     pub(super) list_entries: Gauge,
+    pub(super) ready: Gauge,
     reloads: [Counter; ReloadOutcome::ALL.len()],
     pub(super) reload_failed: Gauge,
     pub(super) user_passivations: Counter,
@@ -205,11 +230,29 @@ impl Metrics {
         self.inner.recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
     }
 
+    /// Looks a histogram with one label up, or makes it.
+    pub(super) fn histogram(&self, name: &'static str, label: &'static str, value: &'static str) -> Histogram {
+        let labels = vec![Label::from_static_parts(label, value)];
+        self.inner.recorder.register_histogram(&Key::from_parts(name, labels), &METADATA)
+    }
+
     /// Looks a gauge with labels of a bounded number of values up, or makes it.
     pub(super) fn gauge_of<const N: usize>(&self, name: &'static str, labels: [(&'static str, String); N]) -> Gauge {
-        let labels: Vec<Label> = labels.into_iter().map(|(label, value)| Label::new(label, value)).collect();
-        self.inner.recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
+        self.inner.recorder.register_gauge(&Key::from_parts(name, labels_of(labels)), &METADATA)
     }
+
+    /// The same of a counter.
+    pub(super) fn counter_of<const N: usize>(
+        &self,
+        name: &'static str,
+        labels: [(&'static str, String); N],
+    ) -> Counter {
+        self.inner.recorder.register_counter(&Key::from_parts(name, labels_of(labels)), &METADATA)
+    }
+}
+
+fn labels_of<const N: usize>(labels: [(&'static str, String); N]) -> Vec<Label> {
+    labels.into_iter().map(|(label, value)| Label::new(label, value)).collect()
 }
 
 impl fmt::Debug for Metrics {
@@ -252,6 +295,7 @@ impl Handles {
             shard_recovery_seconds: histogram("verdict_shard_recovery_seconds"),
             in_flight: gauge("verdict_in_flight_requests"),
             list_entries: gauge("verdict_list_entries"),
+            ready: gauge("verdict_ready"),
             reloads,
             reload_failed: gauge("verdict_reload_failed"),
             user_passivations: counter("verdict_user_passivations_total"),

@@ -13,6 +13,7 @@ mod honest;
 mod line;
 mod noise;
 mod population;
+mod quota;
 pub mod target;
 pub mod topics;
 mod world;
@@ -20,6 +21,7 @@ mod world;
 pub use generator::Generator;
 pub use line::LineWriter;
 pub use noise::{Noise, NoiseError};
+pub use quota::{Quota, Selected};
 
 /// Purposes of randomness; each has draws of its own, so that one more draw here changes nothing there.
 const STREAM_MERCHANTS: u64 = 1;

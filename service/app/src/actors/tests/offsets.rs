@@ -44,6 +44,13 @@ impl Sender {
         self.gateway.feed_transaction(self.partition, turn, self.submission(event, offset), permit)
     }
 
+    async fn beat(&mut self, user: &str, id: &str, offset: i64) -> Reply<Settled> {
+        let mut event = payment(id, 1).event;
+        event.user_id = user.into();
+        let (turn, permit) = (self.next(), self.gateway.turn().await.expect("a permit"));
+        self.gateway.feed_heartbeat(self.partition, turn, self.submission(event, offset), permit)
+    }
+
     async fn log_in(&mut self, user: &str, id: &str, offset: i64) -> Reply<Accepted> {
         let event = Login {
             login_id: id.into(),
@@ -210,5 +217,39 @@ fn after_a_failed_append_everything_is_refused_until_the_source_is_opened_again(
         }
         let offsets: Vec<i64> = left(&journal, "t").await.into_iter().map(|left| left.0).collect();
         assert_eq!(offsets, [5, 6, 7]);
+    });
+}
+
+#[test]
+fn a_heartbeat_is_decided_in_its_turn_and_leaves_a_record_and_nothing_else() {
+    actix::System::new().block_on(async {
+        let (journal, metrics) = (Moody::new(), Metrics::new());
+        // Whatever it scores, and though the rules would have the user blocked for it.
+        let scorer = Box::new(Fake(|rows: &[&FeatureVector], _| Ok(vec![0.99; rows.len()])));
+        let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(scorer));
+        let (gateway, start) = prepare(Arc::clone(&journal), 64, judge, &metrics);
+        start();
+        let (users, mut topic) = (users(1, 2), Sender::open(&gateway, 1, "t").await);
+        let beats = [topic.beat(&users[0], "b-1", 0).await, topic.beat(&users[0], "b-2", 1).await];
+        let paid = topic.pay(&users[1], "t-1", 2).await;
+        let again = topic.beat(&users[0], "b-1", 3).await;
+        for beat in beats.into_iter().chain([again]) {
+            let settled = beat.await.expect("answered").expect("settled");
+            let Settled::Answer(answer) = settled else { panic!("expected an answer") };
+            assert!(answer.durable && answer.decided.decision.score.is_some(), "by rules and model: {answer:?}");
+        }
+        paid.await.expect("answered").expect("settled");
+        let expected = [(0, "skipped"), (1, "skipped"), (2, "decision"), (3, "skipped")];
+        assert_eq!(left(&journal, "t").await, expected);
+        assert!(gateway.profile(&users[0]).await.expect("serving").is_none(), "nobody was ever seen");
+        let found = records(&journal).await.into_iter().find(|record| record.n == 0 && record.partition == 1);
+        let stays = Body::Skipped { user_id: users[0].as_str().into(), moved_to: 1 };
+        assert_eq!(found.map(|record| record.body), Some(stays));
+        let text = metrics.render();
+        let decided = text.lines().filter(|line| line.starts_with("verdict_decisions_total{") && !line.ends_with(" 0"));
+        assert_eq!(decided.count(), 1, "the payment alone: {text}");
+        for line in ["verdict_skipped_total 0", "verdict_duplicates_total 0", "verdict_decide_seconds_count 1"] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
     });
 }

@@ -5,6 +5,7 @@ use crate::actors::messages::Event;
 use crate::journal::record::Cut;
 use crate::wire::{AgeBounds, ParseContext, ParseError, label, login, transaction};
 use sha2::{Digest, Sha256};
+use verdict_core::event::Transaction;
 use verdict_core::money::Rates;
 use verdict_core::time::Timestamp;
 
@@ -96,6 +97,14 @@ impl Decoded {
             Meaning::Event(Event::Login(login)) => Some(login.at),
             Meaning::Event(Event::Label(label)) => Some(label.at),
             Meaning::Refused { .. } => None,
+        }
+    }
+
+    /// The transaction, if it is one.
+    pub(super) fn transaction(&self) -> Option<&Transaction> {
+        match &self.meaning {
+            Meaning::Event(Event::Transaction(transaction)) => Some(transaction),
+            Meaning::Event(_) | Meaning::Refused { .. } => None,
         }
     }
 

@@ -3,15 +3,19 @@
 //! One thread reads (`reader`); for each journal partition a task merges what its source partitions brought in event time
 //! (`merge`), has it parsed by the parsers of requests (`decode`) and sends it to the shard (`pump`). Where to begin is
 //! asked of the shard, which knows it from the journal; the consumer group is told, and never asked. A record whose user
-//! belongs to another partition is sent there first (`moving`). This node owns all partitions.
+//! belongs to another partition is sent there first (`moving`). Heartbeats go the same way (`heartbeats`). This node owns
+//! all partitions.
 
 mod decode;
+mod heartbeats;
+mod level;
 mod merge;
 mod moving;
 mod pump;
 mod reader;
 
 pub use decode::Kind;
+pub use heartbeats::Published;
 
 use crate::actors::gateway::Gateway;
 use crate::actors::partition::partition_of;
@@ -20,12 +24,15 @@ use crate::journal::Partition;
 use crate::kafka::{KafkaError, KafkaSettings, Topic, TopicFacts};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
-use crate::telemetry::events::SourceLag;
+use crate::telemetry::events::{SourceAge, SourceLag, SourceRead};
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
+use heartbeats::{Heart, Heartbeats};
+use level::Level;
 use moving::Mover;
 use pump::Pump;
-use reader::{Level, Place, Reader};
+use reader::{Place, Reader};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -138,19 +145,30 @@ pub struct Consumption {
     pumps: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     watching: JoinHandle<()>,
+    beating: Option<JoinHandle<()>>,
+}
+
+/// How often this service sends itself a heartbeat, and how it learns that one was published.
+pub struct Beating {
+    /// Time between two of a partition.
+    pub every: Duration,
+    /// Waits for the outboxes.
+    pub published: Published,
 }
 
 /// What is looked at now and then.
 struct Watched {
     pulse: reader::Pulse,
     levels: Vec<(Place, Arc<Level>)>,
+    heartbeats: Option<Heartbeats>,
+    clock: Clock,
     metrics: Metrics,
     readiness: Readiness,
 }
 
 impl Consumption {
     /// Starts to consume, on a thread of its own and tasks of this one; `permits` is how many events may be in flight in the
-    /// whole service.
+    /// whole service. Without `beating` no heartbeat is sent.
     ///
     /// # Errors
     /// When librdkafka does not take the settings.
@@ -159,11 +177,19 @@ impl Consumption {
         inputs: &[Input],
         ports: Ports,
         permits: usize,
+        beating: Option<Beating>,
     ) -> Result<Self, SourceError> {
         let journal = ports.gateway.partitions();
         let in_flight = (permits / SHARE_OF_PERMITS).min(MOST_IN_FLIGHT);
         let window = (in_flight / usize::from(journal)).max(LEAST_IN_FLIGHT);
         let (ports, stop) = (Arc::new(ports), watch::Sender::new(false));
+        let topic = inputs.iter().find(|input| input.kind == Kind::Transactions);
+        let (heartbeats, heart) = beating
+            .zip(topic)
+            .map(|(Beating { every, published }, input)| {
+                Heart::new(every, Arc::clone(&ports), (Arc::clone(&input.topic), input.partitions), published)
+            })
+            .unzip();
         let (mut levels, mut all, mut groups) = (Vec::new(), Vec::new(), Vec::new());
         for partition in 0..journal {
             let (told, news) = mpsc::unbounded_channel();
@@ -187,17 +213,34 @@ impl Consumption {
         let reader = Reader::start(settings, all, ports.clock.clone())?;
         let pumps = groups.into_iter().map(|(partition, sources, news)| {
             let (ports, orders, stop) = (Arc::clone(&ports), reader.orders(), stop.subscribe());
-            let pump = Pump { partition, sources, ports, orders, news, stop, window, reading: 0 };
+            let heartbeats = heartbeats.clone();
+            let pump = Pump {
+                partition,
+                sources,
+                ports,
+                orders,
+                news,
+                stop,
+                window,
+                heartbeats,
+                troubled: BTreeSet::new(),
+                reading: 0,
+            };
             actix::spawn(pump.run())
         });
         let pumps = pumps.collect();
-        let (metrics, readiness) = (ports.metrics.clone(), ports.readiness.clone());
-        let watching = actix::spawn(Watched { pulse: reader.pulse(), levels, metrics, readiness }.watch());
-        Ok(Self { reader, pumps, stop, watching })
+        let beating = heart.map(|heart| actix::spawn(heart.beat()));
+        let (clock, metrics, readiness) = (ports.clock.clone(), ports.metrics.clone(), ports.readiness.clone());
+        let watched = Watched { pulse: reader.pulse(), levels, heartbeats, clock, metrics, readiness };
+        let watching = actix::spawn(watched.watch());
+        Ok(Self { reader, pumps, stop, watching, beating })
     }
 
     /// Sends nothing more, waits until what was sent is in the journal, and ends.
     pub async fn stop(self) {
+        if let Some(beating) = &self.beating {
+            beating.abort();
+        }
         self.stop.send_replace(true);
         for pump in self.pumps {
             // A pump that panicked has logged it.
@@ -215,9 +258,18 @@ impl Watched {
     async fn watch(self) {
         loop {
             for (Place { topic, partition }, level) in &self.levels {
+                let partition = *partition;
                 if let Some(records) = level.lag() {
-                    SourceLag { topic, partition: *partition, records }.emit(&self.metrics);
+                    SourceLag { topic, partition, records }.emit(&self.metrics);
                 }
+                if let Some(ms) = level.age_ms(self.clock.now()) {
+                    // Milliseconds of any age are exact in a float.
+                    SourceAge { topic, partition, seconds: ms as f64 / 1e3 }.emit(&self.metrics);
+                }
+                SourceRead { topic, partition, records: level.read() }.emit(&self.metrics);
+            }
+            if let Some(heartbeats) = &self.heartbeats {
+                heartbeats.show();
             }
             let silence = self.pulse.silence();
             let secs = silence.as_secs();

@@ -5,8 +5,10 @@
 //! where the journal says then. So every record leaves one journal record, in the order of offsets (I6).
 
 use super::decode::{Decoded, Decoding, Kind, Meaning};
+use super::heartbeats::{Heartbeats, is_heartbeat};
+use super::level::Level;
 use super::merge::Merge;
-use super::reader::{Level, News, Order, Orders, Place, Raw, Told};
+use super::reader::{News, Order, Orders, Place, Raw, Told};
 use super::{Ports, home_of};
 use crate::actors::gateway::Reply;
 use crate::actors::messages::{Accepted, Event, Refusal, Settled, Submission};
@@ -15,7 +17,7 @@ use crate::actors::sources::{Left, Opening};
 use crate::actors::turns::{Session, Turn};
 use crate::journal::Partition;
 use crate::telemetry::events::Answered;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -50,6 +52,10 @@ pub(super) struct Pump {
     pub(super) stop: watch::Receiver<bool>,
     /// Most records in flight.
     pub(super) window: usize,
+    /// If any are sent.
+    pub(super) heartbeats: Option<Heartbeats>,
+    /// Sources that cannot be read now.
+    pub(super) troubled: BTreeSet<usize>,
     /// Number of the last session: what was read under another is of no use.
     pub(super) reading: u64,
 }
@@ -60,6 +66,7 @@ struct Read {
     decoded: Decoded,
     produced_at: Timestamp,
     bytes: usize,
+    heartbeat: bool,
 }
 
 /// A record whose answer is on its way.
@@ -67,11 +74,17 @@ struct InFlight {
     source: usize,
     offset: i64,
     produced_at: Timestamp,
+    /// Event time; what is no event, or of nobody, has none.
+    at: Option<Timestamp>,
+    /// The transaction id of a heartbeat.
+    heartbeat: Option<Box<str>>,
     reply: Answer,
 }
 
 enum Answer {
     Transaction(Reply<Settled>),
+    /// A heartbeat counts as nothing.
+    Heartbeat(Reply<Settled>),
     Other(Reply<Accepted>),
     /// What leaves a dead letter or is skipped answers nobody.
     Left(Reply<Accepted>),
@@ -114,7 +127,9 @@ impl Pump {
                 }
             };
             let mut open = self.begin(&opening);
+            self.listen(true);
             let ended = self.go_on(&mut open).await;
+            self.listen(false);
             // All are answered once their epoch has ended; only then does the journal say where to go on.
             for mut in_flight in open.in_flight {
                 drop(answer_of(Some(&mut in_flight.reply)).await);
@@ -128,6 +143,12 @@ impl Pump {
                     warn!(partition = self.partition, %refusal, "topics are read again from where the journal ends");
                 }
             }
+        }
+    }
+
+    fn listen(&self, listening: bool) {
+        if let Some(heartbeats) = &self.heartbeats {
+            heartbeats.listen(self.partition, listening);
         }
     }
 
@@ -190,7 +211,7 @@ impl Pump {
     }
 
     /// Takes what the thread says.
-    fn take(&self, open: &mut Open, Told { source, reading, news }: Told) {
+    fn take(&mut self, open: &mut Open, Told { source, reading, news }: Told) {
         let known = &self.sources[source];
         match news {
             News::Record(raw, is_last) => {
@@ -200,26 +221,46 @@ impl Pump {
                     return;
                 }
                 open.next[source] = raw.offset + 1;
+                self.trouble(source, None);
+                let known = &self.sources[source];
                 let now = self.ports.clock.now();
                 let produced_at = raw.produced_at_ms.map_or(now, Timestamp::from_millis);
                 let rates = (self.ports.rates)();
                 let decoding = Decoding { rates: &rates, bounds: self.ports.bounds, produced_at };
                 let mut raw = *raw;
                 let decoded = decoding.decode(known.kind, &raw.value);
+                let heartbeat = is_heartbeat(&raw, &decoded);
                 // What is sent on has the bytes; they are needed as they came only where they are moved.
                 if self.is_own(&decoded) {
                     raw.value = Box::default();
                 }
-                open.merge.push(source, decoded.at(), Read { raw, decoded, produced_at, bytes }, is_last);
+                open.merge.push(source, decoded.at(), Read { raw, decoded, produced_at, bytes, heartbeat }, is_last);
             }
-            News::End if reading == self.reading => open.merge.end(source),
+            News::End if reading == self.reading => {
+                self.trouble(source, None);
+                open.merge.end(source);
+            }
+            News::Troubled(why) if reading == self.reading => {
+                self.trouble(source, Some(why));
+                // What it holds back would wait for as long.
+                open.merge.end(source);
+            }
             News::Failed(why) if reading == self.reading => {
                 let Place { topic, partition } = &known.place;
                 error!(topic = &**topic, partition, %why, "a source stands still; nothing of it is decided until the service is started again");
                 self.ports.readiness.set_source(&format!("{topic}/{partition}"), Some(Arc::from(why)));
                 open.merge.end(source);
             }
-            News::End | News::Failed(_) => {}
+            News::End | News::Failed(_) | News::Troubled(_) => {}
+        }
+    }
+
+    /// A source cannot be read now, or can be again.
+    fn trouble(&mut self, source: usize, why: Option<Box<str>>) {
+        let changed = if why.is_some() { self.troubled.insert(source) } else { self.troubled.remove(&source) };
+        if changed {
+            let Place { topic, partition } = &self.sources[source].place;
+            self.ports.readiness.set_source(&format!("{topic}/{partition}, reading"), why.map(Arc::from));
         }
     }
 
@@ -231,11 +272,13 @@ impl Pump {
     /// Sends a record to the shard.
     async fn send(&self, open: &mut Open, source: usize, read: Read) -> Result<(), Ended> {
         let known = &self.sources[source];
-        let Read { raw, decoded, produced_at, bytes } = read;
+        let Read { raw, decoded, produced_at, bytes, heartbeat } = read;
         if known.level.take(bytes) {
             self.orders.wake();
         }
         let own = self.is_own(&decoded);
+        let at = decoded.at().filter(|_| !heartbeat);
+        let heartbeat = decoded.transaction().filter(|_| heartbeat).map(|event| event.transaction_id.clone());
         let Decoded { meaning, original, cut } = decoded;
         let moved = match &meaning {
             Meaning::Event(event) if !own => Some(self.move_home(known, &raw, event).await?),
@@ -252,9 +295,13 @@ impl Pump {
                 let left = Left::DeadLetter { reason, detail, cut };
                 Answer::Left(self.leave(left, turn, origin, original, permit))
             }
+            (Meaning::Event(Event::Transaction(event)), None) if heartbeat.is_some() => {
+                let sent = self.submission(event, origin, Some(original));
+                Answer::Heartbeat(self.ports.gateway.feed_heartbeat(self.partition, turn, sent, permit))
+            }
             (Meaning::Event(event), None) => self.feed(event, turn, origin, original, permit),
         };
-        open.in_flight.push_back(InFlight { source, offset: raw.offset, produced_at, reply });
+        open.in_flight.push_back(InFlight { source, offset: raw.offset, produced_at, at, heartbeat, reply });
         Ok(())
     }
 
@@ -349,7 +396,15 @@ impl Pump {
                 return Err(refusal);
             }
         }
-        self.sources[settled.source].level.settle(settled.offset + 1);
+        let level = &self.sources[settled.source].level;
+        level.settle(settled.offset + 1);
+        if let Some(at) = settled.at {
+            // A clock that is ahead would hide for as long that nothing comes any more.
+            level.decided(at.min(settled.produced_at));
+        }
+        if let (Some(heartbeats), Some(transaction_id)) = (&self.heartbeats, &settled.heartbeat) {
+            heartbeats.decided(self.partition, transaction_id);
+        }
         Ok(())
     }
 }
@@ -360,6 +415,7 @@ async fn answer_of(reply: Option<&mut Answer>) -> Result<bool, Refusal> {
     match reply {
         None => std::future::pending().await,
         Some(Answer::Transaction(reply)) => reply.await.unwrap_or(Err(Refusal::Recovering)).map(|_| true),
+        Some(Answer::Heartbeat(reply)) => reply.await.unwrap_or(Err(Refusal::Recovering)).map(|_| false),
         Some(Answer::Other(reply)) => reply.await.unwrap_or(Err(Refusal::Recovering)).map(|_| true),
         Some(Answer::Left(reply)) => reply.await.unwrap_or(Err(Refusal::Recovering)).map(|_| false),
     }

@@ -5,6 +5,7 @@
 //! fetches no more once its few MiB are full. Broker outages are librdkafka's to survive. The loop takes a turn at least
 //! every [`LONGEST_PAUSE`], and says when: one that falls silent is found by whoever looks (STACK).
 
+use super::level::Level;
 use crate::kafka::{ClientLog, KafkaError, KafkaSettings, fetched_watermarks};
 use crate::telemetry::clock::Clock;
 use rdkafka::TopicPartitionList;
@@ -13,9 +14,10 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message, OwnedHeaders};
 use rdkafka::topic_partition_list::Offset;
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -24,17 +26,19 @@ use tracing::{debug, error, warn};
 
 /// Longest sleep when there is nothing to read; whatever comes ends it before.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-/// Records and bytes of a partition that were read and wait to be sent on, beyond which it is not read.
-const MOST_WAITING: usize = 512;
-const MOST_WAITING_BYTES: usize = 2 << 20;
 /// Records of a partition that are read before the others have their turn.
 const RECORDS_A_TURN: usize = 64;
 /// What librdkafka may hold of all partitions together, and at least of each, in KiB.
 const HELD_KIB: usize = 64 * 1024;
 const LEAST_HELD_KIB: usize = 256;
 const MOST_HELD_KIB: usize = 4096;
+/// How long a partition that the broker refused is left alone.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// How often offsets are committed to the group, as a hint for tools, and levels are looked up.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
+/// Of so many commits one tells all offsets again: what was not heard, and what brokers forget of a topic on which nothing
+/// comes.
+const COMMITS_A_ROUND: u32 = 12;
 const LEVELS_EVERY: Duration = Duration::from_millis(500);
 
 /// A partition of a topic.
@@ -62,6 +66,8 @@ pub(super) enum News {
     End,
     /// It cannot be read on.
     Failed(Box<str>),
+    /// It cannot be read now; a record or the end says that it can.
+    Troubled(Box<str>),
 }
 
 /// News of the source at this place in its group, as of this reading: older ones are of no use.
@@ -69,58 +75,6 @@ pub(super) struct Told {
     pub(super) source: usize,
     pub(super) reading: u64,
     pub(super) news: News,
-}
-
-/// What both sides know of a partition.
-pub(super) struct Level {
-    /// Records handed over and not sent on yet, and their bytes.
-    waiting: AtomicUsize,
-    waiting_bytes: AtomicUsize,
-    /// Behind the last record that is in the journal; 0 while that is not known.
-    settled: AtomicI64,
-    /// Behind the last record of the topic; below 0 while that is not known.
-    end: AtomicI64,
-}
-
-impl Default for Level {
-    fn default() -> Self {
-        Self {
-            waiting: AtomicUsize::new(0),
-            waiting_bytes: AtomicUsize::new(0),
-            settled: AtomicI64::new(0),
-            end: AtomicI64::new(-1),
-        }
-    }
-}
-
-impl Level {
-    fn has_room(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < MOST_WAITING
-            && self.waiting_bytes.load(Ordering::Relaxed) < MOST_WAITING_BYTES
-    }
-
-    fn hand_over(&self, bytes: usize) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// A record was sent on, or dropped; whether it is time that the partition is looked at again.
-    pub(super) fn take(&self, bytes: usize) -> bool {
-        let held_bytes = self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        let held = self.waiting.fetch_sub(1, Ordering::Relaxed);
-        held_bytes >= MOST_WAITING_BYTES || held == MOST_WAITING / 2
-    }
-
-    /// Everything before this offset is in the journal.
-    pub(super) fn settle(&self, next: i64) {
-        self.settled.store(next, Ordering::Relaxed);
-    }
-
-    /// Records that are there and not in the journal; `None` before the first fetch.
-    pub(super) fn lag(&self) -> Option<u64> {
-        let (end, settled) = (self.end.load(Ordering::Relaxed), self.settled.load(Ordering::Relaxed));
-        (end >= 0).then(|| (end - settled).max(0).cast_unsigned())
-    }
 }
 
 /// What the thread is told.
@@ -201,7 +155,8 @@ impl Reader {
         let ended = std::thread::Builder::new().name("kafka-reader".to_owned()).spawn(move || {
             let sources = sources.into_iter().map(Reading::of).collect();
             let commit_at = own.started + COMMIT_EVERY;
-            Loop { consumer, sources, orders: given, levels_at: own.started, commit_at, control: own }.run();
+            Loop { consumer, sources, orders: given, levels_at: own.started, commit_at, commits: 0, control: own }
+                .run();
         });
         let ended = ended.map_err(|error| KafkaError::Client(error.to_string().into()))?;
         Ok(Self { orders, control, thread: ended.thread().clone(), ended })
@@ -231,6 +186,10 @@ struct Reading {
     /// Its queue, while it is read.
     queue: Option<PartitionQueue<ClientLog>>,
     reading: u64,
+    /// The next offset to read, `None` for its beginning.
+    next: Option<i64>,
+    /// When it is begun anew, after the broker has refused it.
+    again_at: Option<Instant>,
     /// The last offset that was committed as a hint.
     committed: i64,
 }
@@ -239,7 +198,7 @@ impl Reading {
     fn of(source: Source) -> Self {
         // invariant: a topic's name has no zero byte.
         let topic = CString::new(&*source.place.topic).unwrap_or_default();
-        Self { source, topic, queue: None, reading: 0, committed: 0 }
+        Self { source, topic, queue: None, reading: 0, next: None, again_at: None, committed: 0 }
     }
 
     fn tell(&self, news: News) {
@@ -255,6 +214,7 @@ struct Loop {
     control: Arc<Control>,
     levels_at: Instant,
     commit_at: Instant,
+    commits: u32,
 }
 
 impl Loop {
@@ -263,7 +223,7 @@ impl Loop {
             let now = self.control.clock.instant();
             let turn = now.saturating_duration_since(self.control.started).as_millis();
             self.control.last_turn_ms.store(u64::try_from(turn).unwrap_or(u64::MAX), Ordering::Relaxed);
-            self.take_orders();
+            self.take_orders(now);
             // Callbacks, and errors of the client as a whole, which it has logged.
             while let Some(event) = self.consumer.poll(Duration::ZERO) {
                 if let Err(error) = event {
@@ -291,24 +251,39 @@ impl Loop {
         self.sources.clear();
     }
 
-    fn take_orders(&mut self) {
-        let (mut from, mut again) = (TopicPartitionList::new(), TopicPartitionList::new());
+    /// Begins what is to be read, and what was refused, anew.
+    fn take_orders(&mut self, now: Instant) {
         let mut told = Vec::new();
-        while let Ok(Order::Read { source, reading, from: offset }) = self.orders.try_recv() {
+        while let Ok(Order::Read { source, reading, from }) = self.orders.try_recv() {
             let Some(known) = self.sources.get_mut(source) else { continue };
+            (known.reading, known.next) = (reading, from);
+            known.source.level.rewind(from);
+            told.push(source);
+        }
+        for (at, known) in self.sources.iter().enumerate() {
+            if known.again_at.is_some_and(|again_at| now >= again_at) && !told.contains(&at) {
+                told.push(at);
+            }
+        }
+        if !told.is_empty() {
+            self.assign(&told);
+        }
+    }
+
+    /// Has these read from where they stand, though they may be read already.
+    fn assign(&mut self, told: &[usize]) {
+        let (mut from, mut again) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for source in told {
+            let known = &mut self.sources[*source];
+            known.again_at = None;
             let Place { topic, partition } = &known.source.place;
             if known.queue.take().is_some() {
                 again.add_partition(topic, *partition);
             }
-            known.reading = reading;
-            let start = offset.map_or(Offset::Beginning, Offset::Offset);
+            let start = known.next.map_or(Offset::Beginning, Offset::Offset);
             if let Err(error) = from.add_partition_offset(topic, *partition, start) {
                 known.tell(News::Failed(error.to_string().into()));
             }
-            told.push(source);
-        }
-        if told.is_empty() {
-            return;
         }
         if again.count() > 0
             && let Err(error) = self.consumer.incremental_unassign(&again)
@@ -316,7 +291,7 @@ impl Loop {
             warn!(%error, "cannot stop reading partitions that are to be read anew");
         }
         // Before they are assigned, so that nothing goes to the common queue.
-        for source in &told {
+        for source in told {
             let known = &mut self.sources[*source];
             let (topic, partition) = (&known.source.place.topic, known.source.place.partition);
             known.queue = self.consumer.split_partition_queue(topic, partition);
@@ -328,8 +303,8 @@ impl Loop {
         if let Err(error) = self.consumer.incremental_assign(&from) {
             for source in told {
                 // It is not assigned: the next order must not have it taken off first.
-                self.sources[source].queue = None;
-                self.sources[source].tell(News::Failed(format!("cannot be assigned: {error}").into()));
+                self.sources[*source].queue = None;
+                self.sources[*source].tell(News::Failed(format!("cannot be assigned: {error}").into()));
             }
         }
     }
@@ -338,17 +313,18 @@ impl Loop {
     fn read(&mut self, at: usize) -> bool {
         let known = &mut self.sources[at];
         let Some(queue) = &known.queue else { return false };
-        let (mut records, mut end, mut failure) = (Vec::new(), false, None);
+        let (mut records, mut end, mut failure, mut trouble) = (Vec::new(), false, None, None);
         while records.len() < RECORDS_A_TURN && known.source.level.has_room() {
             match queue.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
                     let raw = raw(&message);
-                    known.source.level.hand_over(raw.value.len());
+                    known.source.level.hand_over(raw.offset, raw.value.len());
+                    known.next = Some(raw.offset + 1);
                     records.push(Box::new(raw));
-                    end = false;
+                    (end, trouble) = (false, None);
                 }
-                Some(Err(ClientError::PartitionEOF(_))) => end = true,
+                Some(Err(ClientError::PartitionEOF(_))) => (end, trouble) = (true, None),
                 Some(Err(error)) => {
                     if is_lost(&error) {
                         failure = Some(format!("the next offset to read is not in the topic any more: {error}"));
@@ -356,6 +332,9 @@ impl Loop {
                     }
                     let Place { topic, partition } = &known.source.place;
                     warn!(%error, topic = &**topic, partition, "reading goes on when the broker allows it");
+                    if is_refused(&error) {
+                        trouble = Some(error.to_string());
+                    }
                 }
             }
         }
@@ -368,6 +347,11 @@ impl Loop {
         }
         if end {
             known.tell(News::End);
+        }
+        if let Some(trouble) = trouble {
+            known.tell(News::Troubled(trouble.into()));
+            // The client says it once, and says nothing when it is over: whoever begins anew is told again, or reads.
+            known.again_at = Some(self.control.clock.instant() + REFUSED_FOR);
         }
         if let Some(failure) = failure {
             known.tell(News::Failed(failure.into()));
@@ -383,9 +367,18 @@ impl Loop {
     }
 
     fn look_up_levels(&self) {
+        // What the client knows by itself: it asks nobody.
+        let list = self.consumer.position().unwrap_or_default();
+        let elements = list.elements();
+        let positions: HashMap<(&str, i32), Offset> =
+            elements.iter().map(|element| ((element.topic(), element.partition()), element.offset())).collect();
         for known in &self.sources {
             if let Some(end) = fetched_end(&self.consumer, known) {
-                known.source.level.end.store(end, Ordering::Relaxed);
+                known.source.level.ends_at(end);
+            }
+            let Place { topic, partition } = &known.source.place;
+            if let (Some(Offset::Offset(position)), Some(_)) = (positions.get(&(&**topic, *partition)), &known.queue) {
+                known.source.level.stand_at(*position);
             }
         }
     }
@@ -393,13 +386,13 @@ impl Loop {
     /// Tells the group how far the sources are, for tools that show lag: nobody resumes from it.
     fn commit(&mut self) {
         let mut offsets = TopicPartitionList::new();
+        self.commits = (self.commits + 1) % COMMITS_A_ROUND;
         for known in &mut self.sources {
-            let settled = known.source.level.settled.load(Ordering::Relaxed);
+            let told = if self.commits == 0 { 0 } else { known.committed };
+            let reached = known.source.level.reached();
             let Place { topic, partition } = &known.source.place;
-            if settled > known.committed
-                && offsets.add_partition_offset(topic, *partition, Offset::Offset(settled)).is_ok()
-            {
-                known.committed = settled;
+            if reached > told && offsets.add_partition_offset(topic, *partition, Offset::Offset(reached)).is_ok() {
+                known.committed = reached;
             }
         }
         if offsets.count() > 0
@@ -418,6 +411,21 @@ fn fetched_end(consumer: &BaseConsumer<ClientLog>, known: &Reading) -> Option<i6
 fn is_lost(error: &ClientError) -> bool {
     let code = error.rdkafka_error_code();
     matches!(code, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))
+}
+
+/// Whether the broker will not have it read until somebody changes that.
+fn is_refused(error: &ClientError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(
+        code,
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
 }
 
 fn raw(message: &BorrowedMessage<'_>) -> Raw {

@@ -13,6 +13,8 @@ mod names;
 mod tests;
 
 pub use super::lag::Lag;
+
+use super::lag::Reflecting;
 pub use mirror::{ListMirror, MirrorError};
 
 use super::back_off::BackOff;
@@ -26,7 +28,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use verdict_core::lists::{List, ListEntry, ListKey, ListKind};
 
@@ -105,7 +106,7 @@ pub struct ListProjection {
     places: Vec<Place>,
     /// Changes in `places`.
     unwritten: usize,
-    reflected: watch::Sender<Vec<u64>>,
+    reflecting: Reflecting,
 }
 
 impl ListProjection {
@@ -113,15 +114,26 @@ impl ListProjection {
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>, saved: Arc<dyn SavedLists>, mirror: ListMirror, seed: u64) -> Self {
         let places = vec![Place::default(); usize::from(journal.partitions())];
-        let reflected = watch::Sender::new(vec![0; places.len()]);
+        let reflecting = Reflecting::new(places.len());
         let back_off = BackOff::new(seed);
-        Self { journal, saved, mirror, back_off, seed, rewrites: 0, positioned: false, places, unwritten: 0, reflected }
+        Self {
+            journal,
+            saved,
+            mirror,
+            back_off,
+            seed,
+            rewrites: 0,
+            positioned: false,
+            places,
+            unwritten: 0,
+            reflecting,
+        }
     }
 
     /// How far it is behind.
     #[must_use]
     pub fn lag(&self) -> Lag {
-        Lag::new(self.journal.durable(), self.reflected.subscribe())
+        self.reflecting.lag(self.journal.durable())
     }
 
     /// Follows the journal until it is dropped. Failures that may pass are tried again with back-off; what it returns
@@ -185,7 +197,7 @@ impl ListProjection {
             place.next = end.max(place.next);
         }
         self.write().await?;
-        self.publish();
+        self.reflecting.come_to(&self.next());
         Ok(())
     }
 
@@ -224,7 +236,7 @@ impl ListProjection {
             self.write_again(&strangers).await?;
         }
         self.positioned = true;
-        self.publish();
+        self.reflecting.stand_at(&self.next());
         Ok(())
     }
 
@@ -345,11 +357,9 @@ impl ListProjection {
         Ok(())
     }
 
-    fn publish(&self) {
-        self.reflected.send_modify(|reflected| {
-            reflected.clear();
-            reflected.extend(self.places.iter().map(|place| place.next));
-        });
+    /// The first record of each partition that was not looked at.
+    fn next(&self) -> Vec<u64> {
+        self.places.iter().map(|place| place.next).collect()
     }
 }
 

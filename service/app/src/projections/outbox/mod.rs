@@ -7,7 +7,8 @@
 //! it over and opens another. Decisions go on either way, and dropping [`Outbox::run`] at any point is safe.
 //!
 //! Alerts and dead letters have a position each, so that one of the topics can be written anew by taking its position off.
-//! Records that go nowhere cost no write; they are looked at again after a restart, a bounded number of them.
+//! Records that go nowhere cost no write; they are looked at again after a restart, a bounded number of them. Who wants to
+//! know that the way is open asks for a write all the same ([`OutboxLag::published`]).
 
 pub mod kafka;
 mod letter;
@@ -20,6 +21,7 @@ pub use letter::{Letter, LetterOrigin};
 pub use messages::{Channel, Outgoing};
 pub use publisher::{PublishError, Publisher, Reached, Reflected};
 
+use super::lag::Reflections;
 use crate::journal::{Journal, JournalError, Partition, Wanted};
 use futures_util::TryStreamExt;
 use std::sync::Arc;
@@ -103,6 +105,8 @@ pub struct OutboxLag {
     partition: Partition,
     durable: watch::Receiver<Vec<u64>>,
     reflected: watch::Receiver<u64>,
+    saved: watch::Receiver<u64>,
+    asked: Arc<watch::Sender<u64>>,
 }
 
 impl OutboxLag {
@@ -117,6 +121,19 @@ impl OutboxLag {
     pub fn records(&self) -> u64 {
         let end = self.durable.borrow().get(usize::from(self.partition)).copied().unwrap_or(0);
         end.saturating_sub(*self.reflected.borrow())
+    }
+
+    /// Whether everything before record `n` is reflected.
+    #[must_use]
+    pub fn has_reflected(&self, n: u64) -> bool {
+        *self.reflected.borrow() >= n
+    }
+
+    /// Has a position stored that everything before record `n`, which is durable, is reflected, and waits for that; `false`
+    /// if the outbox ends first.
+    pub async fn published(&self, n: u64) -> bool {
+        self.asked.send_if_modified(|asked| std::mem::replace(asked, n.max(*asked)) < n);
+        self.saved.clone().wait_for(|saved| *saved >= n).await.is_ok()
     }
 
     /// The first record that is not reflected; changes as the outbox advances.
@@ -141,6 +158,11 @@ pub struct Outbox {
     /// The first record behind the last stored position.
     saved: u64,
     reflected: watch::Sender<u64>,
+    /// The same as `saved`, for those who wait for it.
+    stored: watch::Sender<u64>,
+    /// A position behind it is to be stored, whether or not anything is published.
+    asked: Arc<watch::Sender<u64>>,
+    counted: Reflections,
 }
 
 impl Outbox {
@@ -158,28 +180,42 @@ impl Outbox {
             unpublished_bytes: 0,
             saved: 0,
             reflected: watch::Sender::new(0),
+            stored: watch::Sender::new(0),
+            asked: Arc::new(watch::Sender::new(0)),
+            counted: Reflections::default(),
         }
+    }
+
+    /// Has what it comes to reflect counted here, with what others do.
+    #[must_use]
+    pub fn counted_by(self, counted: Reflections) -> Self {
+        Self { counted, ..self }
     }
 
     /// How far it is behind.
     #[must_use]
     pub fn lag(&self) -> OutboxLag {
         let reflected = self.reflected.subscribe();
-        OutboxLag { partition: self.partition, durable: self.journal.durable(), reflected }
+        let (saved, asked) = (self.stored.subscribe(), Arc::clone(&self.asked));
+        OutboxLag { partition: self.partition, durable: self.journal.durable(), reflected, saved, asked }
     }
 
     /// Follows the journal until it is dropped. Failures that may pass are tried again with back-off; what it returns is the
     /// end of its term, or what somebody must see to.
     pub async fn run(mut self) -> OutboxError {
-        let mut durable = self.journal.durable();
+        let (mut durable, mut asked) = (self.journal.durable(), self.asked.subscribe());
         let mut back_off = FIRST_BACK_OFF;
         loop {
             durable.mark_unchanged();
+            asked.mark_unchanged();
             match self.catch_up().await {
                 Ok(()) => {
                     back_off = FIRST_BACK_OFF;
-                    // Of all partitions, and the sender lives in the journal, which this holds.
-                    let _ = durable.changed().await;
+                    tokio::select! {
+                        // Of all partitions, and the sender lives in the journal, which this holds.
+                        _ = durable.changed() => {}
+                        _ = asked.changed() => {}
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) if error.is_transient() => {
@@ -203,12 +239,22 @@ impl Outbox {
             None => self.position().await?,
         };
         let partition = self.partition;
-        let journal = Arc::clone(&self.journal);
-        let end = journal.durable().borrow().get(usize::from(partition)).copied().unwrap_or(0);
-        if end <= self.next {
-            return Ok(());
+        let end = self.journal.durable().borrow().get(usize::from(partition)).copied().unwrap_or(0);
+        if end > self.next {
+            self.read(published, end).await?;
         }
-        let mut records = journal.replay(vec![(partition, self.next)], Wanted::Published);
+        let asked = *self.asked.borrow();
+        if !self.unpublished.is_empty() || self.next - self.saved >= MAX_UNSAVED || self.saved < asked.min(self.next) {
+            self.publish().await?;
+        }
+        self.come_to_next();
+        Ok(())
+    }
+
+    /// Looks at everything before `end`, which is durable.
+    async fn read(&mut self, published: Reflected, end: u64) -> Result<(), OutboxError> {
+        let journal = Arc::clone(&self.journal);
+        let mut records = journal.replay(vec![(self.partition, self.next)], Wanted::Published);
         loop {
             let record = match records.try_next().await {
                 Ok(Some(record)) => record,
@@ -229,11 +275,13 @@ impl Outbox {
         drop(records);
         // The end of a replay stands for the records that it left out.
         self.next = self.next.max(end);
-        if !self.unpublished.is_empty() || self.next - self.saved >= MAX_UNSAVED {
-            self.publish().await?;
-        }
-        self.reflected.send_replace(self.next);
         Ok(())
+    }
+
+    /// Everything before the first record that was not looked at is reflected.
+    fn come_to_next(&self) {
+        let before = self.reflected.send_replace(self.next);
+        self.counted.add(self.next.saturating_sub(before));
     }
 
     /// Reads what was published; refuses what the journal has not reached.
@@ -250,6 +298,7 @@ impl Outbox {
         (self.next, self.saved) = (first.n, first.n);
         self.published = Some(published);
         self.reflected.send_replace(self.next);
+        self.stored.send_replace(self.saved);
         Ok(published)
     }
 
@@ -270,7 +319,8 @@ impl Outbox {
             return Err(OutboxError::Publish { partition: self.partition, error });
         }
         self.saved = self.next;
-        self.reflected.send_replace(self.next);
+        self.come_to_next();
+        self.stored.send_replace(self.saved);
         Ok(())
     }
 

@@ -12,6 +12,8 @@ mod tests;
 
 pub use super::lag::Lag;
 
+use super::lag::Reflecting;
+
 use super::back_off::BackOff;
 use super::review_store::{DecidedAt, Move, ProjectionStore, ReviewError, Stretch};
 use crate::journal::record::{Body, Record};
@@ -21,7 +23,6 @@ use futures_util::TryStreamExt;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 /// Rows in one transaction: enough that its round trips do not matter, and some tens of milliseconds of work.
@@ -90,7 +91,7 @@ pub struct ReviewProjection {
     unwritten: Stretch,
     /// Records looked at since the position was stored.
     unsaved: u64,
-    reflected: watch::Sender<Vec<u64>>,
+    reflecting: Reflecting,
 }
 
 impl ReviewProjection {
@@ -98,7 +99,7 @@ impl ReviewProjection {
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>, store: Arc<dyn ProjectionStore>, seed: u64) -> Self {
         let next = vec![0; usize::from(journal.partitions())];
-        let reflected = watch::Sender::new(next.clone());
+        let reflecting = Reflecting::new(next.len());
         Self {
             journal,
             wanted: store.wanted(),
@@ -109,14 +110,14 @@ impl ReviewProjection {
             next,
             unwritten: Stretch::default(),
             unsaved: 0,
-            reflected,
+            reflecting,
         }
     }
 
     /// How far it is behind.
     #[must_use]
     pub fn lag(&self) -> Lag {
-        Lag::new(self.journal.durable(), self.reflected.subscribe())
+        self.reflecting.lag(self.journal.durable())
     }
 
     /// Follows the journal until it is dropped. Failures that may pass are tried again with back-off; what it returns
@@ -185,7 +186,7 @@ impl ReviewProjection {
         if self.unwritten.rows() > 0 || self.unsaved >= MAX_UNSAVED {
             self.write().await?;
         }
-        self.publish();
+        self.reflecting.come_to(&self.next);
         Ok(())
     }
 
@@ -215,7 +216,7 @@ impl ReviewProjection {
         self.stored = self.by_partition(&positions);
         self.next.clone_from(&self.stored);
         self.positioned = true;
-        self.publish();
+        self.reflecting.stand_at(&self.next);
         Ok(())
     }
 
@@ -269,15 +270,7 @@ impl ReviewProjection {
         self.unwritten = Stretch::default();
         self.stored.clone_from(&self.next);
         self.unsaved = 0;
-        self.publish();
+        self.reflecting.come_to(&self.next);
         Ok(())
-    }
-
-    fn publish(&self) {
-        self.reflected.send_if_modified(|reflected| {
-            let advanced = *reflected != self.next;
-            reflected.clone_from(&self.next);
-            advanced
-        });
     }
 }

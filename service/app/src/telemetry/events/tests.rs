@@ -26,6 +26,19 @@ fn every_outcome_and_mode_has_a_series_from_the_start() {
     }
 }
 
+/// What is sampled, once.
+fn levels(metrics: &Metrics) {
+    ProjectionLag { projection: "review", records: 3, seconds: 2.5, reflected: 40 }.emit(metrics);
+    let (topic, partition) = ("transactions", 3);
+    SourceLag { topic, partition, records: 8 }.emit(metrics);
+    SourceAge { topic, partition, seconds: 1.5 }.emit(metrics);
+    SourceRead { topic, partition, records: 90 }.emit(metrics);
+    HeartbeatSeen { stage: HeartbeatStage::Decided, seconds: 0.03 }.emit(metrics);
+    HeartbeatSeen { stage: HeartbeatStage::Published, seconds: 0.2 }.emit(metrics);
+    HeartbeatAge { partition: 7, stage: HeartbeatStage::Decided, seconds: 4.5 }.emit(metrics);
+    Ready { ready: false, components: &[("shards", true), ("sources", false)] }.emit(metrics);
+}
+
 #[test]
 fn every_event_moves_its_metrics_and_no_other_registry() {
     let (metrics, other) = (Metrics::new(), Metrics::new());
@@ -56,13 +69,12 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
     ModelLeftAlone.emit(&metrics);
     InFlight { requests: 5 }.emit(&metrics);
     ListEntries { entries: 6 }.emit(&metrics);
-    ProjectionLag { projection: "review", records: 3 }.emit(&metrics);
+    levels(&metrics);
     ReviewLabelled { labels: 3 }.emit(&metrics);
     ReviewLabelsWaiting { labels: 4 }.emit(&metrics);
     AlertStreams { open: 2 }.emit(&metrics);
     AlertStreamCutOff.emit(&metrics);
     RecordSkipped.emit(&metrics);
-    SourceLag { topic: "transactions", partition: 3, records: 8 }.emit(&metrics);
     metrics.run_upkeep();
     let text = metrics.clone().render();
     for line in [
@@ -107,7 +119,18 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
         "verdict_alert_streams_cut_off_total 1",
         "verdict_skipped_total 1",
         "verdict_source_lag_records{topic=\"transactions\",partition=\"3\"} 8",
+        "verdict_source_age_seconds{topic=\"transactions\",partition=\"3\"} 1.5",
+        "verdict_source_records_total{topic=\"transactions\",partition=\"3\"} 90",
         "verdict_projection_lag_records{projection=\"review\"} 3",
+        "verdict_projection_age_seconds{projection=\"review\"} 2.5",
+        "verdict_projection_records_total{projection=\"review\"} 40",
+        "verdict_heartbeat_seconds_bucket{stage=\"decided\",le=\"0.025\"} 0",
+        "verdict_heartbeat_seconds_bucket{stage=\"decided\",le=\"0.05\"} 1",
+        "verdict_heartbeat_seconds_count{stage=\"published\"} 1",
+        "verdict_heartbeat_age_seconds{partition=\"7\",stage=\"decided\"} 4.5",
+        "verdict_ready 0",
+        "verdict_component_ready{component=\"shards\"} 1",
+        "verdict_component_ready{component=\"sources\"} 0",
     ] {
         assert_line(&text, line);
     }
@@ -120,8 +143,7 @@ fn every_metric_shown_is_described() {
     Rejected { reason: "SCHEMA" }.emit(&metrics);
     DeadLettered { reason: "TOO_OLD" }.emit(&metrics);
     Degraded { reason: "MODEL_TIMEOUT" }.emit(&metrics);
-    ProjectionLag { projection: "review", records: 3 }.emit(&metrics);
-    SourceLag { topic: "transactions", partition: 3, records: 8 }.emit(&metrics);
+    levels(&metrics);
     let text = metrics.render();
     let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert_eq!(names.len(), METRICS, "{text}");

@@ -189,3 +189,35 @@ async fn topics_ahead_of_their_journal_are_refused_and_brokers_that_are_away_are
     let error = running.await.expect("it ends");
     assert!(error.is_fenced(), "{error}");
 }
+
+#[tokio::test]
+async fn who_asks_hears_that_all_before_was_published_in_a_write_that_was_made_for_it() {
+    let (journal, epoch) = journal().await;
+    let topics = Arc::new(Topics::default());
+    journal.append(vec![samples::login(0, epoch, 0), samples::decision(0, epoch, 1)]).await.expect("durable");
+    let counted = Reflections::default();
+    let running = outbox(&journal, &topics).counted_by(counted.clone());
+    let (lag, mut reflected) = (running.lag(), running.lag().reflected());
+    let running = tokio::spawn(running.run());
+    reflected.wait_for(|next| *next == 2).await.expect("catches up");
+    assert_eq!((topics.state().batches.len(), counted.total()), (0, 2), "nothing to say");
+    assert!(lag.has_reflected(2) && !lag.has_reflected(3));
+    assert!(lag.published(2).await);
+    assert_eq!(topics.state().batches, [vec![]]);
+    assert_eq!(topics.state().reflected.first().n, 2);
+    assert!(lag.published(2).await && lag.published(1).await);
+    assert_eq!(topics.state().batches.len(), 1, "it was stored");
+    // What is asked for before it is durable is heard of when it is.
+    let later = tokio::spawn({
+        let lag = lag.clone();
+        async move { lag.published(3).await }
+    });
+    journal.append(vec![samples::login(0, epoch, 2)]).await.expect("durable");
+    assert!(later.await.expect("no panic"));
+    topics.state().fails = Some(PublishError::Fenced);
+    let (asked, error) = tokio::join!(lag.published(4), async {
+        journal.append(vec![samples::alert(0, epoch, 3, "u-1")]).await.expect("durable");
+        running.await.expect("it ends")
+    });
+    assert!(!asked && error.is_fenced(), "{error}");
+}
