@@ -159,5 +159,24 @@ fn books_count_by_kind() {
     }
     (expected.dead_letters, expected.skipped) = (2, 1);
     assert_eq!((totals, totals.records()), (expected, 13));
-    assert_eq!([totals, totals].into_iter().sum::<Totals>().records(), 26);
+    for record in samples::answered() {
+        totals.count(&record);
+    }
+    (expected.decisions, expected.answered) = (4, 1);
+    assert_eq!((totals, totals.records()), (expected, 15));
+    assert_eq!([totals, totals].into_iter().sum::<Totals>().records(), 30);
+}
+
+/// An older release reads a mark until there is something to count that it does not know.
+#[test]
+fn a_mark_is_of_the_oldest_version_that_can_hold_it() {
+    let totals = [(0, 0, 0), (4, 0, 0), (4, 2, 0), (0, 2, 0), (0, 0, 1), (4, 2, 1)];
+    let versions = totals.map(|(list_changes, skipped, answered)| {
+        let totals = Totals { decisions: 3, list_changes, skipped, answered, ..Totals::default() };
+        let mark = Mark { partition: 5, next_n: totals.records(), totals };
+        let bytes = super::marker::encode(&mark).expect("encodes");
+        assert_eq!(super::marker::decode(5, super::marker::mark_checksum(5, &bytes), &bytes), Ok(mark));
+        bytes[0]
+    });
+    assert_eq!(versions, [1, 2, 3, 3, 4, 4]);
 }
