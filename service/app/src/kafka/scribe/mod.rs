@@ -6,11 +6,12 @@
 //!   reader of what is committed sees each of its messages once. Several jobs may share a transaction.
 //! - `take_over` initialises the transactional id, which ends whatever the former holder had not committed and fences it: a
 //!   scribe that finds itself fenced fails every job with `Fenced`, now and later, and writes nothing more.
-//! - What may pass by itself (a broker that is away, a topic that is not there yet) is tried again with back-off, for as long
-//!   as the scribe lives: what waits is bounded by its room, and whoever asks for more waits for room. A job that fails does
-//!   not hold up those behind it.
-//! - What does not pass ends the scribe (`Broken`). The fate of its last jobs may then be unknown: only after a new
-//!   `take_over`, which its owner must ask for, is what can be read all that there is.
+//! - What may pass by itself (a topic that is not there yet, records that are not taken) is tried again with back-off, for as
+//!   long as the scribe lives: what waits is bounded by its room, and whoever asks for more waits for room. A job that fails
+//!   does not hold up those behind it.
+//! - What does not pass ends the scribe (`Broken`), and so does a broker that is lost. The fate of its last jobs may then be
+//!   unknown: only after a new `take_over`, which its owner must ask for, is what can be read all that there is. What that
+//!   owner finds not done it writes again, in the same order: the first of it is written once and aborted before.
 //!
 //! Its calls to librdkafka block, so that each scribe has a thread of its own.
 
@@ -30,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use worker::Worker;
 
 /// KiB of jobs that may wait or be on their way (I7); a larger job takes all of it.
@@ -124,6 +125,8 @@ struct Shared {
     clock: Clock,
     /// Why nothing more is taken.
     over: OnceLock<ScribeError>,
+    /// Told once it is known.
+    is_over: Notify,
     /// When it must have ended.
     until: Mutex<Option<Instant>>,
 }
@@ -140,6 +143,13 @@ impl Shared {
 
     fn closed(&self) -> ScribeError {
         ScribeError::Closed { partition: self.partition }
+    }
+
+    /// Nothing more is taken; the first reason stays.
+    fn end(&self, why: ScribeError) {
+        // A later reason is none.
+        let _ = self.over.set(why);
+        self.is_over.notify_waiters();
     }
 }
 
@@ -175,7 +185,14 @@ impl Scribe {
         let (orders, received) = mpsc::channel();
         let (ends, ended) = mpsc::channel::<()>();
         let (ready, is_ready) = oneshot::channel();
-        let shared = Arc::new(Shared { partition, settings, clock, over: OnceLock::new(), until: Mutex::new(None) });
+        let shared = Arc::new(Shared {
+            partition,
+            settings,
+            clock,
+            over: OnceLock::new(),
+            is_over: Notify::new(),
+            until: Mutex::new(None),
+        });
         let of_thread = Arc::clone(&shared);
         let work = move || {
             match Worker::start(of_thread, received, within) {
@@ -235,6 +252,18 @@ impl Scribe {
         self.shared.over.get().cloned()
     }
 
+    /// Waits until nothing more is taken.
+    pub async fn until_ended(&self) -> ScribeError {
+        loop {
+            let mut told = std::pin::pin!(self.shared.is_over.notified());
+            told.as_mut().enable();
+            if let Some(over) = self.ended() {
+                return over;
+            }
+            told.await;
+        }
+    }
+
     fn over(&self) -> ScribeError {
         self.ended().unwrap_or_else(|| self.shared.closed())
     }
@@ -243,7 +272,7 @@ impl Scribe {
     /// committed by then fails with `Closed`; the fate of the last may be unknown.
     pub fn retire(&self, within: Duration) {
         let until = self.shared.clock.instant() + within;
-        let _ = self.shared.over.set(self.shared.closed());
+        self.shared.end(self.shared.closed());
         let mut known = self.shared.until();
         *known = Some(known.map_or(until, |earlier| earlier.min(until)));
         drop(known);

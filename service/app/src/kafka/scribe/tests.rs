@@ -135,3 +135,25 @@ async fn what_was_under_way_when_a_scribe_was_abandoned_is_not_seen() {
     let expected: &[&str] = if outcome.is_ok() { &["1", "2", "3"] } else { &["1", "3"] };
     assert_eq!(values(&settings, "fraud-alerts"), expected);
 }
+
+#[tokio::test]
+async fn what_goes_out_first_is_written_once_and_aborted_before() {
+    let settings = fresh(Kafka::shared(), "rehearsed", 1);
+    let alerts = format!("{}fraud-alerts", settings.topic_prefix);
+    for term in ["1", "2"] {
+        let scribe = scribe(&settings).await;
+        // Nobody outside reads this, and there is nothing to be rehearsed.
+        let mark = Message { key: Some(term.as_bytes().into()), ..message(&settings, "verdict.profiles", "a mark") };
+        in_time(scribe.write(vec![mark])).await.expect("commits");
+        for number in ["first", "second"] {
+            let value = format!("{number} of {term}");
+            in_time(scribe.write(vec![message(&settings, "fraud-alerts", &value)])).await.expect("commits");
+        }
+    }
+    let all: Vec<String> =
+        read(&settings, &alerts, 1, "read_uncommitted").into_iter().map(|found| found.value).collect();
+    let twice = ["first of 1", "first of 1", "second of 1", "first of 2", "first of 2", "second of 2"];
+    assert_eq!(all, twice);
+    assert_eq!(values(&settings, "fraud-alerts"), ["first of 1", "second of 1", "first of 2", "second of 2"]);
+    assert_eq!(values(&settings, "verdict.profiles").len(), 2);
+}

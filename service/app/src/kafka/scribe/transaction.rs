@@ -4,13 +4,16 @@
 //! looks, and a commit is asked for when none is on its way.
 
 use super::{Message, ScribeError, Shared};
-use crate::kafka::ClientLog;
-use rdkafka::config::FromClientConfigAndContext;
+use crate::kafka::{ClientLog, Topic};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::statistics::Statistics;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// How long a call may block before it is looked up whether the scribe must end.
 const STEP: Duration = Duration::from_millis(500);
@@ -25,10 +28,40 @@ pub(super) enum Failure {
     Over(ScribeError),
 }
 
+/// Hears of brokers that are lost.
+struct Line {
+    log: ClientLog,
+    is_lost: AtomicBool,
+}
+
+impl ClientContext for Line {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.log.log(level, facility, message);
+    }
+
+    fn stats(&self, _: Statistics) {}
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: ClientError, reason: &str) {
+        let lost = [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::AllBrokersDown];
+        if error.rdkafka_error_code().is_some_and(|code| lost.contains(&code)) {
+            self.is_lost.store(true, Ordering::Relaxed);
+        }
+        self.log.error(error, reason);
+    }
+}
+
+impl ProducerContext for Line {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
 /// The producer of a partition's transactions.
 pub(super) struct Ledger {
     shared: Arc<Shared>,
-    producer: BaseProducer<ClientLog>,
+    producer: BaseProducer<Line>,
 }
 
 impl Ledger {
@@ -37,12 +70,20 @@ impl Ledger {
         let Shared { partition, settings, clock, .. } = &**shared;
         let (partition, until) = (*partition, clock.instant() + within);
         let config = settings.transactional_producer(&format!("{}-{partition}", settings.group_id));
-        let producer: BaseProducer<ClientLog> =
-            BaseProducer::from_config_and_context(&config, settings.log("transactions"))
-                .map_err(|error| ScribeError::NotReady { partition, error: settings.explain(&error) })?;
+        let line = Line { log: settings.log("transactions"), is_lost: AtomicBool::new(false) };
+        let producer: BaseProducer<Line> = BaseProducer::from_config_and_context(&config, line)
+            .map_err(|error| ScribeError::NotReady { partition, error: settings.explain(&error) })?;
         let ledger = Self { shared: Arc::clone(shared), producer };
+        ledger.initialise(until)?;
+        ledger.abort_what_hangs(until)?;
+        Ok(ledger)
+    }
+
+    fn initialise(&self, until: Instant) -> Result<(), ScribeError> {
+        let Shared { partition, clock, .. } = &*self.shared;
+        let partition = *partition;
         loop {
-            let Err(error) = ledger.producer.init_transactions(STEP) else { return Ok(ledger) };
+            let Err(error) = self.producer.init_transactions(STEP) else { return Ok(()) };
             let again = match &error {
                 ClientError::Transaction(error) => !error.is_fatal() && is_late(error),
                 _ => false,
@@ -50,14 +91,49 @@ impl Ledger {
             if let ClientError::Transaction(error) = &error
                 && error.is_fatal()
             {
-                return Err(ledger.over(error));
+                return Err(self.over(error));
             }
-            if !again || shared.clock.instant() >= until {
+            if !again || clock.instant() >= until {
                 let what = format!("that the transactions of partition {partition} begin");
-                return Err(ScribeError::NotReady { partition, error: shared.settings.not_said(what, &error) });
+                return Err(ScribeError::NotReady { partition, error: self.shared.settings.not_said(what, &error) });
             }
-            ledger.look(Duration::ZERO);
+            self.look(Duration::ZERO);
         }
+    }
+
+    /// Aborts a transaction in the partition's own topic, and with it what hangs there. A broker without replicas that dies
+    /// when a transaction is decided takes the partitions for deleted when it comes back (Kafka 4.3.1), and never writes
+    /// their ends; the next end of this producer is then theirs as well.
+    fn abort_what_hangs(&self, until: Instant) -> Result<(), ScribeError> {
+        let Shared { partition, settings, clock, .. } = &*self.shared;
+        let over = |failure| match failure {
+            Failure::Over(over) => over,
+            Failure::Passing(why) => self.broken(&why),
+        };
+        let trace = Message {
+            topic: settings.topic(Topic::Profiles),
+            partition: Some(*partition),
+            key: Some(format!("opened/{partition}").into_bytes().into()),
+            value: None,
+            headers: Vec::new(),
+        };
+        self.begin().map_err(over)?;
+        self.send(&trace).map_err(over)?;
+        while self.on_the_way() > 0 && clock.instant() < until {
+            self.look(PURGE_LOOK);
+            self.check(false).map_err(over)?;
+        }
+        self.abort()?;
+        // What was lost before was settled by this.
+        self.producer.context().is_lost.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Why nothing more may be committed once a broker was lost: what was committed last may hang there, and would share the
+    /// end of whatever is committed next, in the partitions that it touches and no others.
+    pub(super) fn lost(&self) -> Option<ScribeError> {
+        let is_lost = self.producer.context().is_lost.load(Ordering::Relaxed);
+        is_lost.then(|| self.broken("a broker was lost, and with it perhaps the end of the last transaction"))
     }
 
     /// Hears what the client has to say, for this time.
@@ -118,6 +194,9 @@ impl Ledger {
 
     /// Commits what was sent; nothing may be on its way. Blocks until that is done or fails.
     pub(super) fn commit(&self) -> Result<(), Failure> {
+        if let Some(lost) = self.lost() {
+            return Err(Failure::Over(lost));
+        }
         loop {
             match self.producer.commit_transaction(STEP) {
                 Ok(()) => return Ok(()),

@@ -3,6 +3,7 @@
 use super::jobs::{Job, Order, Waiting};
 use super::transaction::{Failure, Ledger};
 use super::{ScribeError, Shared};
+use crate::kafka::Topic;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -29,26 +30,27 @@ pub(super) struct Worker {
     waiting: Waiting,
     /// Nobody can send orders any more.
     is_left: bool,
+    /// Whether what a former owner published last may hang yet: see `rehearse`.
+    may_hang: bool,
 }
 
 impl Worker {
     /// Makes the producer and initialises its transactions, within this time.
     pub(super) fn start(shared: Arc<Shared>, orders: Receiver<Order>, within: Duration) -> Result<Self, ScribeError> {
         let ledger = Ledger::open(&shared, within)?;
-        Ok(Self { shared, orders, ledger, waiting: Waiting::default(), is_left: false })
+        Ok(Self { shared, orders, ledger, waiting: Waiting::default(), is_left: false, may_hang: true })
     }
 
     pub(super) fn run(mut self) {
         let over = loop {
-            let Some(job) = self.next() else { break self.shared.closed() };
-            if let Err(over) = self.transact(job) {
+            if let Err(over) = self.next().and_then(|job| self.transact(job)) {
                 break over;
             }
         };
         if !matches!(over, ScribeError::Closed { .. }) {
             error!(error = %over, "checkpoints and alerts of a partition stand still until it is taken over; decisions go on");
         }
-        let _ = self.shared.over.set(over.clone());
+        self.shared.end(over.clone());
         self.waiting.fail_all(&over);
         // Until nobody can ask any more, so that everybody hears why.
         let refused = self.orders.try_iter().filter_map(|order| match order {
@@ -58,19 +60,22 @@ impl Worker {
         refused.for_each(|job| job.answer(Err(over.clone())));
     }
 
-    /// The next job; `None` at the end.
-    fn next(&mut self) -> Option<Job> {
+    /// The next job, or why there is none.
+    fn next(&mut self) -> Result<Job, ScribeError> {
         loop {
             self.take_orders();
             if self.shared.is_due() {
-                return None;
+                return Err(self.shared.closed());
+            }
+            if let Some(lost) = self.ledger.lost() {
+                return Err(lost);
             }
             let now = self.shared.clock.instant();
             if let Some(job) = self.waiting.next(now) {
-                return Some(job);
+                return Ok(job);
             }
             if self.waiting.is_empty() && (self.is_left || self.shared.until().is_some()) {
-                return None;
+                return Err(self.shared.closed());
             }
             let wait = self.waiting.until_next(now).unwrap_or(IDLE).min(IDLE);
             if self.is_left {
@@ -102,7 +107,7 @@ impl Worker {
     /// One transaction, with this job and others that came. An error ends the scribe.
     fn transact(&mut self, first: Job) -> Result<(), ScribeError> {
         let mut jobs = vec![first];
-        let written = self.write(&mut jobs).and_then(|()| self.ledger.commit());
+        let written = self.rehearse(&mut jobs).and_then(|()| self.write(&mut jobs)).and_then(|()| self.ledger.commit());
         let failed = match written {
             Ok(()) => {
                 jobs.into_iter().for_each(|job| job.answer(Ok(())));
@@ -127,6 +132,21 @@ impl Worker {
                 Err(over)
             }
         }
+    }
+
+    /// Writes what goes out first, and aborts it, before it is written for good. What the former owner published last and what
+    /// says so were to be committed together. If neither was, the second was aborted as this scribe began, and the first may
+    /// hang where this comes to lie, since the same is published again: it must not be committed with it.
+    fn rehearse(&mut self, jobs: &mut Vec<Job>) -> Result<(), Failure> {
+        let profiles = self.shared.settings.topic(Topic::Profiles);
+        let goes_out = |job: &Job| job.messages.iter().any(|message| message.topic != profiles);
+        if !self.may_hang || !jobs.iter().any(goes_out) {
+            return Ok(());
+        }
+        self.write(jobs)?;
+        self.ledger.abort().map_err(Failure::Over)?;
+        self.may_hang = false;
+        Ok(())
     }
 
     /// Sends the job, and those that come while its transaction is young, until all of it is there.

@@ -104,11 +104,19 @@ impl Publisher for KafkaPublisher {
             let mut job: Vec<Message> = messages.into_iter().map(|outgoing| self.message(outgoing)).collect();
             job.push(self.position(alerts_key(partition), reflected.alerts));
             job.push(self.position(dead_letters_key(partition), reflected.dead_letters));
-            self.scribe.write(job).await.map_err(|error| match error {
-                ScribeError::Fenced { .. } => PublishError::Fenced,
-                other => PublishError::Ended(other.to_string().into()),
-            })
+            self.scribe.write(job).await.map_err(end_of_term)
         })
+    }
+
+    fn ended(&self) -> BoxFuture<'_, PublishError> {
+        Box::pin(async move { end_of_term(self.scribe.until_ended().await) })
+    }
+}
+
+fn end_of_term(error: ScribeError) -> PublishError {
+    match error {
+        ScribeError::Fenced { .. } => PublishError::Fenced,
+        other => PublishError::Ended(other.to_string().into()),
     }
 }
 

@@ -215,6 +215,7 @@ impl Outbox {
                         // Of all partitions, and the sender lives in the journal, which this holds.
                         _ = durable.changed() => {}
                         _ = asked.changed() => {}
+                        error = self.publisher.ended() => return OutboxError::Publish { partition: self.partition, error },
                     }
                     tokio::time::sleep(PAUSE).await;
                 }

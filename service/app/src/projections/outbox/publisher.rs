@@ -66,4 +66,7 @@ pub trait Publisher: Send + Sync {
     /// Publishes these messages and what is reflected with them, all or nothing, in this order. After an error nothing more
     /// may be published in this term.
     fn publish(&self, messages: Vec<Outgoing>, reflected: Reflected) -> BoxFuture<'_, Result<(), PublishError>>;
+
+    /// Waits for the end of this term: what was published last may have to be published again in the next.
+    fn ended(&self) -> BoxFuture<'_, PublishError>;
 }

@@ -59,6 +59,10 @@ impl Publisher for Topics {
         }
         ready(fails.map_or(Ok(()), Err)).boxed()
     }
+
+    fn ended(&self) -> BoxFuture<'_, PublishError> {
+        std::future::pending().boxed()
+    }
 }
 
 /// A journal of two partitions, taken over.
