@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How long a call may block before it is looked up whether the scribe must end.
 const STEP: Duration = Duration::from_millis(500);
-/// How long it waits for records that are given up, and for room among those that are not.
-const PURGE_LOOK: Duration = Duration::from_millis(5);
+/// How long it waits before it asks again: for records that are given up, for room, for a call that some errors end at once.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why a transaction was not committed.
 pub(super) enum Failure {
@@ -97,7 +97,7 @@ impl Ledger {
                 let what = format!("that the transactions of partition {partition} begin");
                 return Err(ScribeError::NotReady { partition, error: self.shared.settings.not_said(what, &error) });
             }
-            self.look(Duration::ZERO);
+            self.look(ASK_AGAIN);
         }
     }
 
@@ -120,7 +120,7 @@ impl Ledger {
         self.begin().map_err(over)?;
         self.send(&trace).map_err(over)?;
         while self.on_the_way() > 0 && clock.instant() < until {
-            self.look(PURGE_LOOK);
+            self.look(ASK_AGAIN);
             self.check(false).map_err(over)?;
         }
         self.abort()?;
@@ -162,7 +162,7 @@ impl Ledger {
                 Ok(()) => return Ok(()),
                 Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
                     self.check(false)?;
-                    self.look(PURGE_LOOK);
+                    self.look(ASK_AGAIN);
                     record = same;
                 }
                 Err((error, _)) => return Err(self.judge(&error)),
@@ -201,7 +201,7 @@ impl Ledger {
             match self.producer.commit_transaction(STEP) {
                 Ok(()) => return Ok(()),
                 // It goes on by itself, and is asked again for what became of it.
-                Err(ClientError::Transaction(error)) if is_late(&error) && !error.is_fatal() => {}
+                Err(ClientError::Transaction(error)) if is_late(&error) && !error.is_fatal() => self.look(ASK_AGAIN),
                 Err(error) => return Err(self.judge(&error)),
             }
             self.check(false)?;
@@ -218,13 +218,13 @@ impl Ledger {
             // What is in a broker's hands is waited for: giving it up would leave a gap.
             while self.on_the_way() > 0 {
                 self.producer.purge(PurgeConfig::default().queue());
-                self.look(PURGE_LOOK);
+                self.look(ASK_AGAIN);
                 self.check(false).map_err(over)?;
             }
             match self.producer.abort_transaction(STEP) {
                 Ok(()) => return Ok(()),
                 Err(ClientError::Transaction(error)) if error.is_fatal() => return Err(self.over(&error)),
-                Err(ClientError::Transaction(error)) if is_late(&error) => {}
+                Err(ClientError::Transaction(error)) if is_late(&error) => self.look(ASK_AGAIN),
                 Err(error) => return Err(self.broken(&error.to_string())),
             }
             self.check(false).map_err(over)?;
