@@ -191,7 +191,8 @@ pub enum JournalError {
     /// A topic with checkpoints is not what was written.
     #[error(
         "topic {topic} is damaged: {what}; restore it from a copy. Where it is emptied instead, profiles are made again from \
-         the journal, and alerts and dead letters are published again"
+         the journal, and alerts and dead letters are published again; a journal that was trimmed \
+         (kafka.journal_retention_days) no longer has all of them"
     )]
     DamagedSnapshot {
         /// The topic.
