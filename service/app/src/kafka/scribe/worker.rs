@@ -78,16 +78,22 @@ impl Worker {
                 return Err(self.shared.closed());
             }
             let wait = self.waiting.until_next(now).unwrap_or(IDLE).min(IDLE);
-            if self.is_left {
-                std::thread::sleep(wait);
-                continue;
-            }
+            self.wait(wait);
+        }
+    }
+
+    /// Waits for an order, no longer than this, and hears what the client has to say.
+    fn wait(&mut self, wait: Duration) {
+        if self.is_left {
+            std::thread::sleep(wait);
+        } else {
             match self.orders.recv_timeout(wait) {
                 Ok(order) => self.take(order),
-                Err(RecvTimeoutError::Timeout) => self.ledger.look(Duration::ZERO),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.is_left = true,
             }
         }
+        self.ledger.hear();
     }
 
     fn take_orders(&mut self) {
@@ -171,8 +177,8 @@ impl Worker {
                 sent?;
                 continue;
             }
-            let waits = !alone && age < LINGER && !self.is_left && self.shared.until().is_none();
-            if !waits && self.ledger.on_the_way() == 0 {
+            let lingers = !alone && age < LINGER && !self.is_left && self.shared.until().is_none();
+            if !lingers && self.ledger.on_the_way() == 0 {
                 return Ok(());
             }
             self.ledger.check(false)?;
@@ -180,7 +186,7 @@ impl Worker {
                 self.ledger.check(self.ledger.is_answered())?;
                 patient_since = clock.instant();
             }
-            self.ledger.look(LOOK);
+            self.wait(if lingers { LINGER.saturating_sub(age) } else { LOOK });
         }
     }
 }
