@@ -14,6 +14,7 @@ mod entry;
 mod flight;
 mod places;
 mod reader;
+mod recent;
 mod tail;
 #[cfg(test)]
 pub(super) mod tests;
@@ -31,6 +32,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::BoxStream;
 use places::Places;
+use recent::Recent;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
@@ -45,6 +47,8 @@ const MAX_QUEUED: usize = 65_536;
 /// Bytes and records that may be on their way (I7), both below what librdkafka may hold.
 const MAX_BYTES: usize = 96 << 20;
 const MAX_RECORDS: usize = 150_000;
+/// Bytes of records that stay in memory once they are read, for readers that follow closely (I7).
+const RECENT_BYTES: usize = 64 << 20;
 /// What the entries of an append start with for each record: most records fit.
 const USUAL_ENTRY_BYTES: usize = 512;
 /// How long a journal that is dropped without a close waits for what is on its way.
@@ -69,6 +73,7 @@ struct Shared {
     opened: Instant,
     flight: Mutex<Flight>,
     places: Vec<Mutex<Places>>,
+    recent: Vec<Mutex<Recent>>,
     durable: watch::Sender<Vec<u64>>,
     waiting_bytes: AtomicUsize,
     waiting_records: AtomicUsize,
@@ -87,6 +92,10 @@ impl Shared {
 
     fn places(&self, partition: Partition) -> MutexGuard<'_, Places> {
         self.places[usize::from(partition)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent(&self, partition: Partition) -> MutexGuard<'_, Recent> {
+        self.recent[usize::from(partition)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells everybody. Nobody may hold the lock of what is under way.
@@ -133,6 +142,7 @@ impl KafkaJournal {
             clock,
             flight: Mutex::new(Flight::new(partitions)),
             places: (0..partitions).map(|_| Mutex::default()).collect(),
+            recent: (0..partitions).map(|_| Mutex::new(Recent::new(RECENT_BYTES / usize::from(partitions)))).collect(),
             durable: watch::Sender::new(vec![0; partitions.into()]),
             waiting_bytes: AtomicUsize::new(0),
             waiting_records: AtomicUsize::new(0),

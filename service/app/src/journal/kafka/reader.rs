@@ -1,14 +1,15 @@
 //! Reads records again, beside the tail: for replays, and single ones. Blocking calls, in threads made for that.
 //!
 //! A partition is read from the nearest known place to where the tail had got when the reader was made; one that the tail
-//! does not follow, to its end. One partition is read after the other.
+//! does not follow, to its end. What the tail has read lately is taken out of memory. One partition is read after the other.
 
 use super::Shared;
 use super::consumer::{Lent, Pool};
 use super::counting::{Counter, Verdict};
 use super::entry::{self, Entry, Refused};
+use super::recent::{Kept, Marks};
 use super::tail::offset_of;
-use crate::journal::codec::{self, Decoder};
+use crate::journal::codec::Decoder;
 use crate::journal::ledger::Key;
 use crate::journal::record::Record;
 use crate::journal::{Cursor, JournalError, Partition, Position, Wanted};
@@ -20,6 +21,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +43,7 @@ pub(super) fn replay(
     let spans: Result<Vec<Span>, JournalError> =
         from.into_iter().rev().map(|(partition, n)| Span::from(&shared, partition, n)).collect();
     let scan =
-        spans.map(|spans| Scan { shared, pool, spans, wanted, open: None, decoder: Decoder::default(), failed: None });
+        spans.map(|spans| Scan { shared, pool, spans, wanted, open: None, kept: VecDeque::new(), decoder: Decoder::default(), failed: None });
     let pages = stream::once(async { scan })
         .map_ok(|scan| stream::try_unfold(scan, |scan| blocking(move || scan.page())))
         .try_flatten();
@@ -63,6 +65,7 @@ pub(super) async fn read(
         spans: vec![span],
         wanted: Wanted::Everything,
         open: None,
+        kept: VecDeque::new(),
         decoder: Decoder::default(),
         failed: None,
     };
@@ -96,6 +99,8 @@ struct Span {
     last_n: u64,
     /// The offset behind the last entry that may be read; `None` for the end of the partition.
     end: Option<i64>,
+    /// The number behind the last record that may be read, where that is known.
+    end_n: Option<u64>,
     start: Option<Position>,
 }
 
@@ -111,8 +116,9 @@ impl Span {
             return Err(JournalError::Trimmed { topic, partition, n, first: first.n });
         }
         let start = places.nearest(n).exact(n);
-        let end = places.reached().map(|reached| offset_of(Some(reached)));
-        Ok(Self { partition, first_n: n, last_n: u64::MAX, end, start })
+        let reached = places.reached();
+        let (end, end_n) = (reached.map(|reached| offset_of(Some(reached))), reached.map(|reached| reached.n));
+        Ok(Self { partition, first_n: n, last_n: u64::MAX, end, end_n, start })
     }
 }
 
@@ -127,6 +133,8 @@ struct Scan {
     spans: Vec<Span>,
     wanted: Wanted,
     open: Option<Open>,
+    /// Of the span that is next, what was found in memory before it.
+    kept: VecDeque<Kept>,
     decoder: Decoder,
     /// Told once what came before it was given; nothing is read behind it.
     failed: Option<JournalError>,
@@ -184,20 +192,46 @@ impl Scan {
     }
 
     fn look(&mut self) -> Result<Option<Look>, JournalError> {
-        let open = match &mut self.open {
-            Some(open) => open,
-            None => match self.spans.pop() {
-                None => return Ok(None),
-                Some(span) => match Open::start(&self.shared, &self.pool, span)? {
-                    None => return Ok(Some(Look::End)),
-                    Some(open) => self.open.insert(open),
-                },
-            },
-        };
         if self.shared.is_closed() {
             return Err(JournalError::Store("the journal is closed".into()));
         }
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => {
+                if let Some(found) = self.look_into_memory()? {
+                    return Ok(Some(found));
+                }
+                match self.spans.pop() {
+                    None => return Ok(None),
+                    Some(span) => match Open::start(&self.shared, &self.pool, span)? {
+                        None => return Ok(Some(Look::End)),
+                        Some(open) => self.open.insert(open),
+                    },
+                }
+            }
+        };
         open.look(&self.shared, self.wanted, &mut self.decoder).map(Some)
+    }
+
+    /// A record of the next span out of memory, `None` where that does not go back so far.
+    fn look_into_memory(&mut self) -> Result<Option<Look>, JournalError> {
+        let Some(span) = self.spans.last_mut() else { return Ok(None) };
+        if let Some(Kept { offset, epoch, n, bytes, .. }) = self.kept.pop_front() {
+            let record = entry::decode(Key { partition: span.partition, epoch, n }, &bytes, &mut self.decoder);
+            let refused = |what| self.shared.refused(span.partition, offset, &Refused::Damaged(what));
+            return Ok(Some(Look::Record(Box::new(record.map_err(refused)?), bytes.len())));
+        }
+        let Some(end) = span.end_n.map(|end| end.min(span.last_n.saturating_add(1))) else { return Ok(None) };
+        if span.first_n >= end {
+            self.spans.pop();
+            return Ok(Some(Look::End));
+        }
+        let Some((found, next)) = self.shared.recent(span.partition).from(span.first_n, end, self.wanted) else {
+            return Ok(None);
+        };
+        span.first_n = next;
+        self.kept = found.into();
+        Ok(Some(Look::Nothing(0)))
     }
 }
 
@@ -285,13 +319,7 @@ fn take(
     let entry = Entry::parse(message.payload().unwrap_or_default(), partition, shared.partitions).map_err(refused)?;
     let Verdict::Counts(_) = counter.feed(offset, &entry) else { return Ok(None) };
     let Entry::Record { epoch, n, alert, dead_letter, bytes } = entry else { return Ok(None) };
-    let is_wanted = match wanted {
-        Wanted::Everything => true,
-        Wanted::Alerts => alert,
-        Wanted::Published => alert || dead_letter,
-        Wanted::Lists => alert || codec::may_be_list_change(bytes),
-    };
-    if n < span.first_n || !is_wanted {
+    if n < span.first_n || !(Marks { alert, dead_letter }).are(wanted, bytes) {
         return Ok(None);
     }
     let found = entry::decode(Key { partition, epoch, n }, bytes, decoder);

@@ -266,7 +266,8 @@ fn take(
         }
     };
     match (counter.feed(offset, &entry), entry) {
-        (Verdict::Counts(position), _) => {
+        (Verdict::Counts(position), entry) => {
+            shared.recent(partition).keep(offset, &entry);
             shared.places(partition).reach(position);
             let next_n = position.n;
             match read.last_mut() {
