@@ -241,28 +241,29 @@ impl ShardContext {
     /// an answer is given from the spill: the recovery that follows journals it, if its record did not land after all.
     pub(super) fn fail(&self, completions: impl IntoIterator<Item = Completion>, refusal: &Refusal) {
         for completion in completions {
-            if let Err(left) = self.rescue(completion) {
+            if let Some(left) = self.rescue(completion) {
                 left.complete(Err(refusal.clone()), &self.metrics, &self.clock);
             }
         }
     }
 
-    fn rescue(&self, completion: Completion) -> Result<(), Completion> {
+    /// Has the spill answer, if it may; gives back whoever is to be told otherwise.
+    fn rescue(&self, completion: Completion) -> Option<Completion> {
         let spill = match &self.spill {
             Some(spill) if !self.is_superseded() => spill,
-            _ => return Err(completion),
+            _ => return Some(completion),
         };
         let (ticket, answer, id) = match completion {
             Completion::Decided(ticket, answer, Some(id)) if ticket.undurable && ticket.deadline.is_some() => {
                 (ticket, answer, id)
             }
-            other => return Err(other),
+            other => return Some(other),
         };
         match spill.put(&record_of(&ticket, &answer, id)) {
             Ok(kept) => answer_undurable(self.metrics.clone(), ticket, answer, kept),
             Err(why) => ticket.answer(Err(keep_refusal(&self.metrics, &why))),
         }
-        Ok(())
+        None
     }
 }
 

@@ -94,7 +94,7 @@ fn lists_and_the_declared_policy_decide_while_the_shard_recovers() {
             "verdict_decisions_total{decision=\"block\",mode=\"fallback\"} 2",
             "verdict_degraded_total{reason=\"RECOVERING\"} 4",
             "verdict_answers_spilled_total 8",
-            "verdict_alerts_total 3",
+            "verdict_alerts_total 4",
         ] {
             stage.assert_counted(line);
         }
