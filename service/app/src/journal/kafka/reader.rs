@@ -42,8 +42,16 @@ pub(super) fn replay(
 ) -> BoxStream<'static, Result<Record, JournalError>> {
     let spans: Result<Vec<Span>, JournalError> =
         from.into_iter().rev().map(|(partition, n)| Span::from(&shared, partition, n)).collect();
-    let scan =
-        spans.map(|spans| Scan { shared, pool, spans, wanted, open: None, kept: VecDeque::new(), decoder: Decoder::default(), failed: None });
+    let scan = spans.map(|spans| Scan {
+        shared,
+        pool,
+        spans,
+        wanted,
+        open: None,
+        kept: VecDeque::new(),
+        decoder: Decoder::default(),
+        failed: None,
+    });
     let pages = stream::once(async { scan })
         .map_ok(|scan| stream::try_unfold(scan, |scan| blocking(move || scan.page())))
         .try_flatten();

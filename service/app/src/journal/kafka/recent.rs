@@ -109,7 +109,11 @@ mod tests {
         assert_eq!(numbers(&recent, 5, 8, Wanted::Everything), Some((vec![5, 6, 7], 8)));
         assert_eq!(numbers(&recent, 5, 100, Wanted::Published), Some((vec![6], 9)));
         assert_eq!(numbers(&recent, 7, 100, Wanted::Alerts), Some((vec![], 9)));
-        assert_eq!(numbers(&recent, 9, 100, Wanted::Everything), None, "nothing is there to say that nothing is wanted");
+        assert_eq!(
+            numbers(&recent, 9, 100, Wanted::Everything),
+            None,
+            "nothing is there to say that nothing is wanted"
+        );
     }
 
     #[test]
