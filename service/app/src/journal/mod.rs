@@ -74,6 +74,17 @@ pub struct Position {
     pub n: u64,
 }
 
+impl Position {
+    /// Whether one partition can have both: epochs and numbers only grow with the offset, and every record takes an offset.
+    #[must_use]
+    pub const fn may_precede(self, later: Self) -> bool {
+        self.offset <= later.offset
+            && self.epoch <= later.epoch
+            && self.n <= later.n
+            && later.n - self.n <= later.offset - self.offset
+    }
+}
+
 /// Why records were not made durable.
 #[derive(Clone, Debug, Error)]
 pub enum AppendError {
@@ -272,8 +283,9 @@ pub trait Journal: Send + Sync + 'static {
     }
 
     /// Learns positions that `position` gave in an earlier life of the journal, so that `take_over`, `replay` and `read`
-    /// need not look for them from the start of the partition. One that is wrong makes reading from it fail
-    /// (`OutOfReach`), or find other records than those of the journal.
+    /// need not look for them from the start of the partition. One that lies before what was trimmed, or cannot be in one
+    /// partition with those that are known, is ignored. Another one that is wrong makes reading from it fail (`OutOfReach`),
+    /// or find other records than those of the journal.
     fn locate(&self, _positions: &[(Partition, Position)]) {}
 
     /// Number of the first record of a partition that is still there; what lies before it was trimmed, and reading it is an
