@@ -93,6 +93,13 @@ impl Places {
         }
     }
 
+    /// Whether it would save a reader much to know this position.
+    pub(super) fn lacks(&self, position: Position) -> bool {
+        let trimmed = self.first.is_some_and(|first| position.offset < first.offset);
+        let known = self.nearest(position.n).position;
+        !trimmed && known.is_none_or(|known| known.n.saturating_add(self.stride) < position.n)
+    }
+
     fn insert(&mut self, position: Position) {
         if let Err(at) = self.sorted.binary_search_by_key(&position.offset, |known| known.offset) {
             self.sorted.insert(at, position);
@@ -150,6 +157,7 @@ mod tests {
         assert_eq!(places.nearest(7), Nearest { position: None, dense: false });
         places.learn(at(90, 5, 40));
         assert_eq!(places.last(), Some(at(90, 5, 40)));
+        assert!(places.lacks(at(50, 5, 39)) && places.lacks(at(200, 5, 105)) && !places.lacks(at(200, 5, 104)));
         assert_eq!(places.nearest(39).position, None);
         assert_eq!(places.nearest(41), Nearest { position: Some(at(90, 5, 40)), dense: false });
     }
@@ -193,6 +201,7 @@ mod tests {
         let mut places = Places::default();
         places.reach(known[1]);
         places.learn(known[0]);
+        assert!(!places.lacks(at(20, 1, 15)) && !places.lacks(at(91, 50, 41)), "there is one nearby");
         places.learn(at(20, 1, 15));
         assert_eq!(places.nearest(16).position, Some(at(20, 1, 15)));
     }

@@ -18,7 +18,7 @@ use super::lag::Reflecting;
 use super::back_off::BackOff;
 use super::review_store::{DecidedAt, Move, ProjectionStore, Reached, ReviewError, Stretch};
 use crate::journal::record::{Body, Record};
-use crate::journal::{Cursor, Journal, JournalError, Partition, Position, Wanted};
+use crate::journal::{Cursor, Journal, JournalError, Partition, Wanted};
 use crate::wire::alert::Alert;
 use futures_util::TryStreamExt;
 use std::sync::Arc;
@@ -214,7 +214,10 @@ impl ReviewProjection {
                 return Err(ProjectionError::Ahead { partition, expected, found, store, remedy });
             }
         }
-        self.locate(&positions);
+        // What is far behind need not be looked for from the start of its partition. A store out of an old copy, or of a topic
+        // that was made anew, may hold any place: the journal looks at each before it takes it up.
+        let place = |reached: &Reached| Some((reached.partition, reached.place?));
+        self.journal.locate_proven(positions.iter().filter_map(place).collect()).await?;
         self.stored = self.by_partition(&positions);
         let journal = &self.journal;
         // What was never filled, or is to be filled again, begins where the journal does.
@@ -223,19 +226,6 @@ impl ReviewProjection {
         self.positioned = true;
         self.reflecting.stand_at(&self.next);
         Ok(())
-    }
-
-    /// Tells the journal the places that were stored, so that what is far behind need not be looked for from the start of
-    /// its partition. One that the end does not follow is of something else, such as a topic that was made anew: whoever
-    /// takes the partition over later would begin there, so that the journal must not hear of it. Those that were trimmed
-    /// meanwhile the journal leaves out itself.
-    fn locate(&self, positions: &[Reached]) {
-        let place = |reached: &Reached| {
-            let (place, end) = (reached.place?, self.journal.position(reached.partition, u64::MAX)?);
-            place.may_precede(end).then_some((reached.partition, place))
-        };
-        let places: Vec<(Partition, Position)> = positions.iter().filter_map(place).collect();
-        self.journal.locate(&places);
     }
 
     fn by_partition(&self, positions: &[Reached]) -> Vec<u64> {

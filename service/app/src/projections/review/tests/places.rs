@@ -108,21 +108,3 @@ async fn a_projection_that_is_behind_says_where_before_it_reads() {
         assert_eq!(journal.heard()[1..], [both, read]);
     }
 }
-
-#[tokio::test]
-async fn a_place_that_the_end_does_not_follow_is_kept_from_the_journal() {
-    for room in rooms().await {
-        room.append(0, 0, 30).await;
-        room.append(1, 0, 3).await;
-        Placed::new(&room).projection(&room).catch_up().await.expect("catches up");
-        // The end lies at 31, in epoch 0: behind it, of a later epoch, with more records than lie before it, too few between.
-        for (offset, epoch, n) in [(32, 0, 30), (20, 9, 19), (20, 0, 31), (20, 0, 18)] {
-            let set = format!("kafka_offset = {offset}, kafka_epoch = {epoch}, kafka_n = {n} WHERE partition = 0");
-            room.execute(&format!("UPDATE positions SET {set}"), &format!("UPDATE projection_positions SET {set}"))
-                .await;
-            let journal = Placed::new(&room);
-            journal.projection(&room).catch_up().await.expect("goes on without");
-            assert_eq!(journal.heard()[0], Heard::Located(vec![(1, place(3))]), "{set}");
-        }
-    }
-}
