@@ -136,3 +136,48 @@ fn a_stop_leaves_to_the_next_start_what_it_cannot_hand_over() {
     let verified = replayed(&kafka, "", service.terminate().folder.path());
     assert_eq!((&verified["decisions"], &verified["as_answered"]), (&json!(1), &json!(1)), "{verified}");
 }
+
+#[test]
+fn what_is_answered_while_partitions_change_hands_is_journaled_as_it_was() {
+    let kafka = Kafka::start(KafkaOptions { partitions: PARTITIONS, ..KafkaOptions::default() });
+    let service = consuming(&kafka, "", TempDir::new().unwrap()).start();
+    let other = consuming(&kafka, "", TempDir::new().unwrap()).start();
+    let (mut answers, mut fallbacks, mut number) = (Answers::new(), 0, 0);
+    until("answers by the declared policy", || {
+        number += 1;
+        let payment = payment(number % 9, &format!("t-{number}")).text();
+        let answer = service.post("/v1/decide", &payment);
+        let told = answer.json();
+        // What had begun when the partition was lost, and was not decided, is the caller's to send again.
+        if answer.status == 503 {
+            assert!(["RECOVERING", "DEADLINE_EXCEEDED"].contains(&told["code"].as_str().unwrap()), "{told}");
+            return None;
+        }
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        if told["mode"] == "fallback" {
+            assert_eq!(
+                (&told["durable"], &told["degraded"]),
+                (&json!(false), &json!([{"code": "RECOVERING"}])),
+                "{told}"
+            );
+            let outcome = if number % 9 % 5 == 0 { "review" } else { "approve" };
+            assert_eq!(told["decision"], outcome, "{told}");
+            fallbacks += 1;
+        }
+        answers.insert(payment, decision(told));
+        (fallbacks == 20).then_some(())
+    });
+    drop(other.kill());
+    let after = payment(3, "after").text();
+    until("a durable answer", || {
+        let told = service.post("/v1/decide", &after).json();
+        (told["durable"] == true).then_some(())
+    });
+    until("readiness", || (service.get("/readyz").status == 200).then_some(()));
+    until("an empty spill", || (spilled(&service) == 0).then_some(()));
+    assert_durable(&service, &answers);
+    assert_eq!(metric(&service, "verdict_answer_conflicts_total"), 0.0);
+    let verified = replayed(&kafka, "", service.terminate().folder.path());
+    let counted = verified["as_answered"].as_u64().unwrap();
+    assert!(counted >= fallbacks, "{verified}");
+}

@@ -65,6 +65,33 @@ impl From<Outcome> for RiskLevel {
     }
 }
 
+/// How complete a decision is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecisionMode {
+    /// Rules and model, as configured.
+    Normal,
+    /// Something was late or failed.
+    Degraded,
+    /// The declared policy alone.
+    Fallback,
+}
+
+impl DecisionMode {
+    /// Every mode, with its name on the wire.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Normal, "normal"), (Self::Degraded, "degraded"), (Self::Fallback, "fallback")];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Degraded => "degraded",
+            Self::Fallback => "fallback",
+        }
+    }
+}
+
 /// Why an answer is less than complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Degradation {
@@ -74,6 +101,8 @@ pub enum Degradation {
     ModelError,
     /// The user has more events than windows keep exactly; hourly buckets stood in for the oldest.
     WindowApproximate,
+    /// The user's profile was being recovered; lists and the fallback policy decided.
+    Recovering,
 }
 
 impl Degradation {
@@ -84,6 +113,7 @@ impl Degradation {
             Self::ModelTimeout => "MODEL_TIMEOUT",
             Self::ModelError => "MODEL_ERROR",
             Self::WindowApproximate => "WINDOW_APPROXIMATE",
+            Self::Recovering => "RECOVERING",
         }
     }
 
@@ -91,7 +121,7 @@ impl Degradation {
     #[must_use]
     pub const fn is_fault(self) -> bool {
         match self {
-            Self::ModelTimeout | Self::ModelError => true,
+            Self::ModelTimeout | Self::ModelError | Self::Recovering => true,
             Self::WindowApproximate => false,
         }
     }
@@ -161,9 +191,21 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Whether everything that could be asked was asked and answered: normal mode, else degraded mode.
+    /// How complete it is.
+    #[must_use]
+    pub fn mode(&self) -> DecisionMode {
+        if self.degraded.contains(&Degradation::Recovering) {
+            DecisionMode::Fallback
+        } else if self.degraded.iter().any(|why| why.is_fault()) {
+            DecisionMode::Degraded
+        } else {
+            DecisionMode::Normal
+        }
+    }
+
+    /// Whether everything that could be asked was asked and answered.
     #[must_use]
     pub fn is_normal(&self) -> bool {
-        !self.degraded.iter().any(|why| why.is_fault())
+        self.mode() == DecisionMode::Normal
     }
 }

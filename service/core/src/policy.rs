@@ -13,7 +13,7 @@ pub struct ModelBand {
     pub code: Box<str>,
 }
 
-/// The answer when no decision can be computed in time (with many nodes).
+/// The answer while the user's profile cannot be had: its shard recovers, or its node is out of reach.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fallback {
     /// Amounts strictly above it, in minor units of the base currency, get `outcome`.

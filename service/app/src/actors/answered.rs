@@ -15,7 +15,7 @@ use crate::journal::{Journal, JournalError, Partition, Tenure, Wanted};
 use crate::telemetry::{Metrics, events};
 use futures_util::TryStreamExt;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use tracing::{error, info, warn};
@@ -29,7 +29,7 @@ const RECORDS_AT_ONCE: usize = 256;
 /// Decisions that are read one by one; more are looked for in the records from the first of them on.
 const SINGLE_READS: usize = 16;
 
-/// Journals what is left of these partitions.
+/// Journals what is left of these partitions; gives what stays there for good.
 ///
 /// # Errors
 /// When the journal cannot be read or written. What was journaled by then is found there the next time.
@@ -39,20 +39,20 @@ pub(super) async fn journal_left(
     journal: &dyn Journal,
     retention: &Retention,
     metrics: &Metrics,
-) -> Result<(), JournalError> {
+) -> Result<BTreeSet<RecordId>, JournalError> {
     let own: Vec<Partition> = recovered.tenures.iter().map(|tenure| tenure.partition).collect();
     let left = spill.left(&own).map_err(|error| JournalError::Store(format!("the spill: {error}").into()))?;
     if left.is_empty() {
-        return Ok(());
+        return Ok(BTreeSet::new());
     }
     let firsts = firsts(&left, recovered, journal, retention).await?;
     let awake = Awake::default();
     let mut books = Books { recovered, retention, awake, firsts, done: Vec::new(), records: Vec::new() };
-    let (mut journaled, mut conflicts, mut kept) = (0_usize, 0_usize, 0_usize);
+    let (mut journaled, mut conflicts, mut kept) = (0_usize, 0_usize, BTreeSet::new());
     for entries in left.chunks(RECORDS_AT_ONCE) {
         for entry in entries {
             if let Err(what) = books.enter(entry) {
-                kept += 1;
+                kept.insert(RecordId::from(entry));
                 let Record { partition, n, .. } = entry;
                 error!(partition, n, %what, "an answer stays in the spill: the profile of its user cannot be read");
             }
@@ -74,9 +74,12 @@ pub(super) async fn journal_left(
     }
     info!(
         entries = left.len(),
-        journaled, conflicts, kept, "answers that were given before they were durable are journaled"
+        journaled,
+        conflicts,
+        kept = kept.len(),
+        "answers that were given before they were durable are journaled"
     );
-    Ok(())
+    Ok(kept)
 }
 
 /// The first decisions of transactions that the journal has, by partition and number.

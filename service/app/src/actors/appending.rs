@@ -10,7 +10,7 @@ use super::messages::{Answer, Refusal, Settled};
 use crate::journal::record::{Body, Record};
 use crate::journal::spill::{Kept, NotKept, RecordId, Spill};
 use crate::journal::{AppendError, Partition};
-use crate::telemetry::events;
+use crate::telemetry::{Metrics, events};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::future::Future;
@@ -68,9 +68,7 @@ pub(super) fn append(context: &Rc<ShardContext>) {
             Err(error) => {
                 events::JournalFailed.emit(metrics);
                 let refusal = Refusal::JournalUnavailable(error.to_string().into());
-                completions
-                    .into_iter()
-                    .for_each(|completion| completion.complete(Err(refusal.clone()), metrics, clock));
+                context.fail(completions, &refusal);
                 if !context.is_closed() {
                     context.close(&refusal);
                     context.wake(Wake::Recover);
@@ -170,8 +168,8 @@ impl Waiting<'_> {
 
     /// Puts a decision into the spill; `None` if there is no need, or no use.
     fn put(&mut self, at: usize, spill: &Spill) -> Option<Result<Kept, NotKept>> {
-        // What is left in the spill is journaled by a recovery, which may have looked already.
-        if self.context.is_closed() {
+        // What is left in the spill is journaled by a recovery, which has looked for the last time.
+        if self.context.is_superseded() {
             return None;
         }
         let Some(Completion::Decided(ticket, answer, Some(id))) = self.completions.get(at) else { return None };
@@ -182,16 +180,7 @@ impl Waiting<'_> {
             durable.complete(Ok(()), &self.context.metrics, &self.context.clock);
             return None;
         }
-        let received_at = if answer.duplicate { answer.decided.evaluated_at } else { ticket.received_at };
-        let record = Record {
-            partition: id.partition,
-            epoch: id.epoch,
-            n: id.n,
-            source: Source::Http,
-            received_at,
-            body: Body::Decision(answer.decided.clone()),
-        };
-        let kept = spill.put(&record);
+        let kept = spill.put(&record_of(ticket, answer, id));
         if kept.is_ok() {
             self.put.push(id);
         }
@@ -208,18 +197,14 @@ impl Waiting<'_> {
         // A first decision is counted when it is durable.
         let left = if *duplicate { Completion::Nobody } else { Completion::AnsweredBefore(decided.clone()) };
         if let Completion::Decided(ticket, answer, _) = mem::replace(completion, left) {
-            self.context.answer_undurable(ticket, answer);
+            tell_undurable(&self.context.metrics, ticket, answer);
         }
     }
 
     /// Tells a caller that there is no answer; the permit stays with what is on its way.
     fn refuse(&mut self, at: usize, why: &NotKept) {
-        let refusal = match why {
-            NotKept::Full { .. } => Refusal::SpillFull,
-            NotKept::Failed(_) => Refusal::SpillFailed,
-        };
         if let Some(Completion::Decided(ticket, ..)) = self.completions.get_mut(at) {
-            events::SpillRefused.emit(&self.context.metrics);
+            let refusal = keep_refusal(&self.context.metrics, why);
             // One who no longer waits is no error.
             let _ = mem::replace(&mut ticket.reply, oneshot::channel().0).send(Err(refusal));
         }
@@ -252,12 +237,66 @@ impl ShardContext {
         }
     }
 
-    /// Answers a decision that is in the spill.
-    pub(super) fn answer_undurable(&self, ticket: Ticket<Settled>, answer: Answer) {
-        if answer.duplicate {
-            events::DuplicateSeen.emit(&self.metrics);
+    /// Tells those whose records did not become durable under this epoch. A decision that was made for somebody who takes such
+    /// an answer is given from the spill: the recovery that follows journals it, if its record did not land after all.
+    pub(super) fn fail(&self, completions: impl IntoIterator<Item = Completion>, refusal: &Refusal) {
+        for completion in completions {
+            if let Err(left) = self.rescue(completion) {
+                left.complete(Err(refusal.clone()), &self.metrics, &self.clock);
+            }
         }
-        events::AnswerSpilled.emit(&self.metrics);
-        ticket.answer(Ok(Settled::Answer(Answer { durable: false, ..answer })));
     }
+
+    fn rescue(&self, completion: Completion) -> Result<(), Completion> {
+        let spill = match &self.spill {
+            Some(spill) if !self.is_superseded() => spill,
+            _ => return Err(completion),
+        };
+        let (ticket, answer, id) = match completion {
+            Completion::Decided(ticket, answer, Some(id)) if ticket.undurable && ticket.deadline.is_some() => {
+                (ticket, answer, id)
+            }
+            other => return Err(other),
+        };
+        match spill.put(&record_of(&ticket, &answer, id)) {
+            Ok(kept) => answer_undurable(self.metrics.clone(), ticket, answer, kept),
+            Err(why) => ticket.answer(Err(keep_refusal(&self.metrics, &why))),
+        }
+        Ok(())
+    }
+}
+
+/// The record of a decision that is on its way, as the spill keeps it.
+fn record_of(ticket: &Ticket<Settled>, answer: &Answer, id: RecordId) -> Record {
+    let RecordId { partition, epoch, n } = id;
+    let received_at = if answer.duplicate { answer.decided.evaluated_at } else { ticket.received_at };
+    Record { partition, epoch, n, source: Source::Http, received_at, body: Body::Decision(answer.decided.clone()) }
+}
+
+/// What a caller hears whose answer the spill does not take.
+pub(super) fn keep_refusal(metrics: &Metrics, why: &NotKept) -> Refusal {
+    events::SpillRefused.emit(metrics);
+    match why {
+        NotKept::Full { .. } => Refusal::SpillFull,
+        NotKept::Failed(_) => Refusal::SpillFailed,
+    }
+}
+
+/// Answers a decision once the spill has it.
+pub(super) fn answer_undurable(metrics: Metrics, ticket: Ticket<Settled>, answer: Answer, kept: Kept) {
+    actix::spawn(async move {
+        match kept.await.unwrap_or_else(|_| Err(NotKept::Failed("the spill is closed".into()))) {
+            Ok(()) => tell_undurable(&metrics, ticket, answer),
+            Err(why) => ticket.answer(Err(keep_refusal(&metrics, &why))),
+        }
+    });
+}
+
+/// Answers a decision that is in the spill.
+pub(super) fn tell_undurable(metrics: &Metrics, ticket: Ticket<Settled>, answer: Answer) {
+    if answer.duplicate {
+        events::DuplicateSeen.emit(metrics);
+    }
+    events::AnswerSpilled.emit(metrics);
+    ticket.answer(Ok(Settled::Answer(Answer { durable: false, ..answer })));
 }

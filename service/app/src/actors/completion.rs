@@ -5,9 +5,10 @@ use super::messages::{Accepted, Answer, JOURNAL_LATE, ListChanged, Refusal, Sett
 use crate::journal::record::Decided;
 use crate::journal::spill::RecordId;
 use crate::telemetry::clock::Clock;
-use crate::telemetry::{Metrics, Mode, events};
+use crate::telemetry::{Metrics, events};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use verdict_core::decision::DecisionMode;
 use verdict_core::event::Source;
 
 /// Who hears of a record, or of everything before it, once that is durable.
@@ -86,7 +87,7 @@ impl Completion {
     fn count(&self, metrics: &Metrics, clock: &Clock) {
         match self {
             Self::Decided(ticket, Answer { decided, duplicate: false, .. }, _) => {
-                count_decision(decided, decided.decision.is_normal(), metrics);
+                count_decision(decided, decided.decision.mode(), metrics);
                 answered(ticket, metrics, clock);
             }
             Self::AnsweredBefore(decided) => count_answered_before(decided, metrics),
@@ -105,13 +106,17 @@ impl Completion {
 
 /// Counts a decision that was answered before it became durable.
 pub(super) fn count_answered_before(decided: &Decided, metrics: &Metrics) {
-    count_decision(decided, false, metrics);
-    events::Degraded { reason: JOURNAL_LATE }.emit(metrics);
+    match decided.decision.mode() {
+        DecisionMode::Fallback => count_decision(decided, DecisionMode::Fallback, metrics),
+        DecisionMode::Normal | DecisionMode::Degraded => {
+            count_decision(decided, DecisionMode::Degraded, metrics);
+            events::Degraded { reason: JOURNAL_LATE }.emit(metrics);
+        }
+    }
 }
 
-fn count_decision(decided: &Decided, normal: bool, metrics: &Metrics) {
+fn count_decision(decided: &Decided, mode: DecisionMode, metrics: &Metrics) {
     let decision = &decided.decision;
-    let mode = if normal { Mode::Normal } else { Mode::Degraded };
     let seconds = f64::from(decided.latency_us) / 1e6;
     events::DecisionMade { outcome: decision.outcome, mode, seconds }.emit(metrics);
     for degradation in &decision.degraded {

@@ -165,6 +165,7 @@ pub struct ShardContext {
     /// Says whether the append before the next one became durable.
     last_append: RefCell<Option<oneshot::Receiver<bool>>>,
     closed: RefCell<Option<Refusal>>,
+    superseded: Cell<bool>,
 }
 
 /// An owned partition: its epoch, its next number, and its books.
@@ -230,6 +231,7 @@ impl ShardContext {
             under_way: RefCell::default(),
             last_append: RefCell::default(),
             closed: RefCell::new(None),
+            superseded: Cell::new(false),
         }
     }
 
@@ -237,9 +239,17 @@ impl ShardContext {
     pub fn close(&self, refusal: &Refusal) {
         *self.closed.borrow_mut() = Some(refusal.clone());
         self.rows.take();
-        for completion in self.outbox.take().completions.into_iter().chain(self.turns.close()) {
-            completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
-        }
+        self.fail(self.outbox.take().completions.into_iter().chain(self.turns.close()), refusal);
+    }
+
+    /// The epochs that follow serve: nothing of this one is journaled any more.
+    pub(super) fn supersede(&self) {
+        self.superseded.set(true);
+    }
+
+    /// Whether the epochs that follow serve.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.superseded.get()
     }
 
     /// Ends the epoch because the actor of a user has gone down. What it was doing may be in the journal and not in the
@@ -369,7 +379,7 @@ impl ShardContext {
 
     fn queue(&self, record: Option<Record>, completion: Completion) {
         if let Some(refusal) = &*self.closed.borrow() {
-            return completion.complete(Err(refusal.clone()), &self.metrics, &self.clock);
+            return self.fail([completion], refusal);
         }
         let mut outbox = self.outbox.borrow_mut();
         let first = outbox.completions.is_empty();

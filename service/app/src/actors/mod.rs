@@ -12,6 +12,7 @@ pub mod claim;
 pub mod completion;
 pub mod context;
 pub mod dormant;
+mod fallback;
 pub mod gateway;
 mod listing;
 pub mod memory;

@@ -1,6 +1,7 @@
 //! The first answer to a transaction that comes again: from memory if it was decided lately, else read back from the
 //! journal. Refuses to give anybody the answer to another transaction, whatever a profile says.
 
+use super::appending::tell_undurable;
 use super::claim::Claim;
 use super::completion::{Completion, answered_again};
 use super::context::{ShardContext, Ticket};
@@ -30,7 +31,7 @@ impl ShardContext {
         match known.map(|decided| first_answer(decided, partition, n, transaction)) {
             Some(Err(refusal)) => ticket.answer(Err(refusal)),
             // Behind the one that is in the spill, no more may wait than permits allow for.
-            Some(Ok(answer)) if spilled.is_some() && ticket.undurable => self.answer_undurable(ticket, answer),
+            Some(Ok(answer)) if spilled.is_some() && ticket.undurable => tell_undurable(&self.metrics, ticket, answer),
             Some(Ok(answer)) => {
                 let id = on_its_way.map(|(_, id)| id);
                 let completion = Completion::Decided(ticket, Answer { durable: false, ..answer }, id);

@@ -64,6 +64,13 @@ impl Recovered {
         lists.load(own, entries.map(|(key, (partition, entry))| (partition, key, entry)));
         lists.complete().await;
     }
+
+    /// Hands over the entries that came after that.
+    pub fn list_more(&mut self, lists: &ListReplica) {
+        for (key, (partition, entry)) in std::mem::take(&mut self.lists) {
+            lists.put(partition, key, entry);
+        }
+    }
 }
 
 /// Starts new epochs, loads the checkpoint and replays what follows it.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use verdict_core::event::{Transaction, id_hash};
-use verdict_core::lists::{Entries, ListEntry, ListHit, ListKey, ListKind, ListSource};
+use verdict_core::lists::{Entries, List, ListEntry, ListHit, ListKey, ListKind, ListSource};
 use verdict_core::time::Timestamp;
 
 /// Slots of a kind. A change copies one slot: with 100,000 entries some 400 of them.
@@ -316,6 +316,15 @@ impl ListReader {
             if let Some(entries) = seen.entries.get(value) {
                 entries.hit((kind, value), now, hits);
             }
+        }
+    }
+
+    /// Adds the entries about a payment's user that bind at `now`, for whoever has no profile to read them off.
+    pub fn hit_user(&self, user_id: &str, now: Timestamp, hits: &mut Vec<ListHit>) {
+        for (list, _) in List::ALL {
+            let key = ListKey { list, kind: ListKind::User, value: user_id.into() };
+            let Some(entry) = self.replica.get(&key).filter(|entry| entry.binds(now)) else { continue };
+            hits.push(ListHit { list, kind: ListKind::User, value: key.value, reason: entry.reason });
         }
     }
 

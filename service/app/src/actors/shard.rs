@@ -4,14 +4,16 @@
 //! It decides nothing itself. When an append fails, memory is ahead of the truth (I2): the shard drops every user,
 //! closes the context of that epoch, and recovers under a new one.
 
-use super::answered;
+mod recovering;
+
 use super::appending;
 use super::checkpointing;
 use super::completion::Completion;
 use super::context::{InForce, Judge, ShardContext, Wake};
+use super::fallback::Fallback;
 use super::listing;
 use super::messages::Refusal;
-use super::recovery::{Recovered, recover};
+use super::recovery::Recovered;
 use super::replica::ListReplica;
 use super::requests::{Adopt, Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, Tick, View};
 use super::scoring;
@@ -19,22 +21,19 @@ use super::users::{HotBounds, STEPS_PER_TURN, Users};
 use crate::journal::checkpoint::{Checkpoints, Marker};
 use crate::journal::record::Body;
 use crate::journal::spill::Spill;
-use crate::journal::{Journal, JournalError, Partition};
+use crate::journal::{Journal, Partition};
+use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
-use crate::telemetry::{Metrics, events};
 use actix::dev::channel::channel;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::error;
 use verdict_core::profile::Retention;
-
-/// Pause before a recovery that failed is tried again.
-const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Time between two ticks of the users' idle time.
 const TICK: Duration = Duration::from_secs(1);
@@ -84,6 +83,12 @@ pub struct ShardActor {
     checkpoint_running: bool,
     /// Told when the shard serves.
     waiting: Vec<oneshot::Sender<()>>,
+    /// Answers while it does not.
+    fallback: Option<Fallback>,
+    /// Payments that wait for a moment, so that the last answers can be journaled before it serves; permits bound them.
+    held: Option<Vec<Submit>>,
+    /// The context of the last epoch.
+    last: Weak<ShardContext>,
 }
 
 /// Starts a shard on the thread that calls it, which must run an arbiter; the shard stays there.
@@ -108,12 +113,17 @@ struct Sweep(usize);
 impl ShardActor {
     /// A shard that recovers as soon as it is started.
     pub fn new(settings: ShardSettings, judge: Judge) -> Self {
+        let judge = Rc::new(RefCell::new(Rc::new(judge)));
+        let fallback = Fallback::new(&settings, Rc::clone(&judge));
         Self {
             settings,
-            judge: Rc::new(RefCell::new(Rc::new(judge))),
+            judge,
             serving: None,
             checkpoint_running: false,
             waiting: Vec::new(),
+            fallback,
+            held: None,
+            last: Weak::new(),
         }
     }
 
@@ -125,44 +135,28 @@ impl ShardActor {
         (Addr::new(sender), Box::new(start))
     }
 
-    /// Loads profiles and replays the journal, again and again until it works.
-    fn recover(&mut self, ctx: &mut Context<Self>) {
-        self.serving = None;
-        self.settings.readiness.set_shard(self.settings.shard, false);
-        let journal = Arc::clone(&self.settings.journal);
-        let checkpoints = self.settings.checkpoints.clone();
-        let (partitions, retention) = (self.settings.partitions.clone(), self.settings.retention);
-        let started = self.settings.clock.instant();
-        let (lists, spill, metrics) =
-            (Arc::clone(&self.settings.lists), self.settings.spill.clone(), self.settings.metrics.clone());
-        let work = async move {
-            let mut recovered = recover(&partitions, &*journal, checkpoints.as_deref(), &retention).await?;
-            if let Some(spill) = &spill {
-                answered::journal_left(&mut recovered, spill, &*journal, &retention, &metrics).await?;
+    /// Goes on with the payments that were held back.
+    fn let_go(&mut self) {
+        for submit in self.held.take().into_iter().flatten() {
+            self.take(submit);
+        }
+    }
+
+    fn take(&mut self, submit: Submit) {
+        let Submit { partition, user_id, work, turn } = submit;
+        match (&self.serving, &self.fallback, &mut self.held) {
+            (Some(Serving { context, .. }), ..)
+                if turn.is_some_and(|turn| !context.turns.enter(partition, work.source(), turn)) =>
+            {
+                work.refuse(Refusal::Recovering);
             }
-            recovered.list(&lists, &partitions).await;
-            Ok::<_, JournalError>(recovered)
-        };
-        let work = work.into_actor(self).map(move |recovered, shard, ctx| match recovered {
-            Ok(recovered) => {
-                let seconds = shard.settings.clock.since(started).as_secs_f64();
-                info!(
-                    shard = shard.settings.shard,
-                    users = recovered.users.len(),
-                    replayed = recovered.replayed,
-                    seconds,
-                    "recovered"
-                );
-                events::ShardRecovered { seconds, replayed: recovered.replayed }.emit(&shard.settings.metrics);
-                shard.serve(recovered, ctx);
+            (Some(serving), ..) => serving.users.borrow_mut().send(&user_id, partition, work),
+            (None, Some(fallback), Some(held)) if fallback.answers(&work) => {
+                held.push(Submit { partition, user_id, work, turn });
             }
-            Err(error) => {
-                error!(shard = shard.settings.shard, %error, "cannot recover; trying again");
-                shard.settings.readiness.set_journal(Some(error.to_string().into()));
-                ctx.run_later(RECOVERY_PAUSE, Self::recover);
-            }
-        });
-        ctx.spawn(work);
+            (None, Some(fallback), _) => fallback.answer(partition, work),
+            (None, None, _) => work.refuse(Refusal::Recovering),
+        }
     }
 
     fn serve(&mut self, recovered: Recovered, ctx: &mut Context<Self>) {
@@ -186,6 +180,10 @@ impl ShardActor {
         let context = Rc::new(context);
         let checkpoints = self.settings.checkpoints.clone();
         let users = Users::new(recovered.users, self.settings.hot, Rc::clone(&context), checkpoints);
+        if let Some(last) = self.last.upgrade() {
+            last.supersede();
+        }
+        self.last = Rc::downgrade(&context);
         self.serving = Some(Serving { context, users: Rc::new(RefCell::new(users)) });
         // Those who no longer wait are no error.
         for waiting in self.waiting.drain(..) {
@@ -197,6 +195,7 @@ impl ShardActor {
         self.settings.readiness.set_journal(None);
         self.settings.readiness.set_shard(self.settings.shard, true);
         (self.settings.begun)(&self.settings.partitions);
+        self.let_go();
     }
 
     /// What those share who serve, while it serves.
@@ -242,16 +241,7 @@ impl Handler<Submit> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, submit: Submit, _: &mut Context<Self>) {
-        let Submit { partition, user_id, work, turn } = submit;
-        match &self.serving {
-            Some(Serving { context, .. })
-                if turn.is_some_and(|turn| !context.turns.enter(partition, work.source(), turn)) =>
-            {
-                work.refuse(Refusal::Recovering);
-            }
-            Some(serving) => serving.users.borrow_mut().send(&user_id, partition, work),
-            None => work.refuse(Refusal::Recovering),
-        }
+        self.take(submit);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod batches;
 mod deadlines;
+mod fallbacks;
 mod generations;
 mod hanging;
 mod lists;
@@ -43,6 +44,7 @@ rules:
   - {id: listed, version: 1, when: block_list_hits > 0, outcome: block, reason: {code: LISTED, message: Listed}}
 policy:
   on_block: {list: user, ttl: 24h}
+  fallback: {above_amount: '500.00', outcome: review, otherwise: approve}
 ";
 
 /// 2026-11-23T12:00:00Z.
@@ -61,6 +63,8 @@ pub(super) struct Moody {
     /// Whether appends fail once they are no longer held, whatever became of their records.
     breaks: AtomicBool,
     pub(super) held: watch::Sender<bool>,
+    /// Whether take-overs wait.
+    recovery_held: watch::Sender<bool>,
     /// Whether single records are read, or wait.
     reads_held: watch::Sender<bool>,
 }
@@ -74,6 +78,7 @@ impl Moody {
             loses: AtomicBool::new(false),
             breaks: AtomicBool::new(false),
             held: watch::Sender::new(false),
+            recovery_held: watch::Sender::new(false),
             reads_held: watch::Sender::new(false),
         })
     }
@@ -85,8 +90,12 @@ impl Journal for Moody {
     }
 
     fn take_over(&self, partitions: Vec<Partition>) -> BoxFuture<'_, Result<Vec<Tenure>, JournalError>> {
-        self.epoch_ended.store(false, Ordering::SeqCst);
-        self.inner.take_over(partitions)
+        let mut held = self.recovery_held.subscribe();
+        Box::pin(async move {
+            let _ = held.wait_for(|held| !held).await;
+            self.epoch_ended.store(false, Ordering::SeqCst);
+            self.inner.take_over(partitions).await
+        })
     }
 
     fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), AppendError>> {

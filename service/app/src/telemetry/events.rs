@@ -9,13 +9,13 @@ mod spill;
 mod tests;
 mod trims;
 
-use super::metrics::{Metrics, Mode};
+use super::metrics::Metrics;
 pub use levels::{ProjectionLag, Ready};
 pub use reloads::{ReloadOutcome, Reloaded};
 pub use sources::{HeartbeatAge, HeartbeatSeen, HeartbeatStage, RecordSkipped, SourceAge, SourceLag, SourceRead};
 pub use spill::{AnswerConflicted, AnswerSpilled, SpillLevel, SpillRefused};
 pub use trims::{JournalStart, JournalTrimmed};
-use verdict_core::decision::Outcome;
+use verdict_core::decision::{DecisionMode, Outcome};
 
 /// A transaction was decided for the first time.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub struct DecisionMade {
     /// What was decided.
     pub outcome: Outcome,
     /// How complete the answer is.
-    pub mode: Mode,
+    pub mode: DecisionMode,
     /// From receipt to decision, before durability, in seconds.
     pub seconds: f64,
 }

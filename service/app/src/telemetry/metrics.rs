@@ -11,7 +11,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, R
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::fmt;
 use std::sync::Arc;
-use verdict_core::decision::Outcome;
+use verdict_core::decision::{DecisionMode, Outcome};
 
 /// Bounds of latency histograms in seconds, 100 us to 1 s: dense around the deadline of 200 ms and the goal of a few.
 const LATENCY_BUCKETS: [f64; 16] =
@@ -22,23 +22,6 @@ const RECOVERY_BUCKETS: [f64; 8] = [0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]
 
 /// Bounds of the way of a heartbeat in seconds: from milliseconds to a wait behind a backlog.
 const HEARTBEAT_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
-
-/// How complete an answer is; the label `mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Rules and model, as configured.
-    Normal,
-    /// Something was late or failed and is named in the answer.
-    Degraded,
-    /// The declared policy answered.
-    Fallback,
-}
-
-impl Mode {
-    /// Every mode, with its name in labels.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Normal, "normal"), (Self::Degraded, "degraded"), (Self::Fallback, "fallback")];
-}
 
 /// How many metrics there are.
 #[cfg(test)]
@@ -137,7 +120,7 @@ struct Inner {
 
 /// The handles of what is recorded often.
 pub(super) struct Handles {
-    decisions: [[Counter; Mode::ALL.len()]; Outcome::ALL.len()],
+    decisions: [[Counter; DecisionMode::ALL.len()]; Outcome::ALL.len()],
     pub(super) duplicates: Counter,
     pub(super) skipped: Counter,
     pub(super) alerts: Counter,
@@ -216,7 +199,7 @@ impl Metrics {
         &self.inner.handles
     }
 
-    pub(super) fn decisions(&self, outcome: Outcome, mode: Mode) -> &Counter {
+    pub(super) fn decisions(&self, outcome: Outcome, mode: DecisionMode) -> &Counter {
         &self.inner.handles.decisions[outcome as usize][mode as usize]
     }
 
@@ -277,7 +260,7 @@ impl Handles {
             recorder.register_counter(&Key::from_parts("verdict_reloads_total", labels), &METADATA)
         });
         let decisions = Outcome::ALL.map(|(_, decision)| {
-            Mode::ALL.map(|(_, mode)| {
+            DecisionMode::ALL.map(|(_, mode)| {
                 let labels = vec![Label::new("decision", decision), Label::new("mode", mode)];
                 recorder.register_counter(&Key::from_parts("verdict_decisions_total", labels), &METADATA)
             })

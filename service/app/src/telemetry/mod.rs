@@ -10,4 +10,4 @@ mod logging;
 mod metrics;
 
 pub use logging::init as init_logging;
-pub use metrics::{Metrics, Mode};
+pub use metrics::Metrics;

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use uuid::Uuid;
-use verdict_core::decision::{Degradation, Reason};
+use verdict_core::decision::{DecisionMode, Degradation, Reason};
 use verdict_core::features::{CATALOGUE, FeatureType, FeatureVector};
 
 #[derive(Serialize)]
@@ -62,13 +62,21 @@ fn shape<'a>(answer: &'a Answer, made_by: &'a MadeBy, with_features: bool) -> De
         ruleset: &made_by.ruleset,
         model: &made_by.model,
         feature_schema: &made_by.feature_schema,
-        mode: if decision.is_normal() && answer.durable { "normal" } else { "degraded" },
+        mode: mode(decision.mode(), answer.durable).name(),
         degraded: Causes(&decision.degraded, answer.durable),
         durable: answer.durable,
         duplicate: answer.duplicate,
         evaluated_at: Rfc3339(decided.evaluated_at),
         latency_us: decided.latency_us,
         features: with_features.then_some(Features(&decided.features)),
+    }
+}
+
+/// That an answer is not durable yet is one more thing that it lacks.
+const fn mode(of_decision: DecisionMode, durable: bool) -> DecisionMode {
+    match of_decision {
+        DecisionMode::Normal if !durable => DecisionMode::Degraded,
+        other => other,
     }
 }
 
@@ -198,7 +206,8 @@ struct CauseJson {
 
 impl Serialize for Causes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let late = (!self.1).then_some(JOURNAL_LATE);
+        // A fallback never had a record that could be late.
+        let late = (!self.1 && !self.0.contains(&Degradation::Recovering)).then_some(JOURNAL_LATE);
         let codes = self.0.iter().map(|cause| cause.code()).chain(late);
         serializer.collect_seq(codes.map(|code| CauseJson { code }))
     }
@@ -336,6 +345,18 @@ mod tests {
             r#""durable":false,"duplicate":true"#,
         ] {
             assert!(json.contains(part), "{part} in {json}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_names_its_cause_and_nothing_else() {
+        let plain = testing::answer();
+        let decision = Decision { degraded: vec![Degradation::Recovering], ..plain.decided.decision.clone() };
+        let decided = Arc::new(Decided { decision, ..(*plain.decided).clone() });
+        for durable in [false, true] {
+            let json = printed(&Answer { decided: Arc::clone(&decided), durable, duplicate: false });
+            let part = format!(r#""mode":"fallback","degraded":[{{"code":"RECOVERING"}}],"durable":{durable}"#);
+            assert!(json.contains(&part), "{part} in {json}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! From a profile and a transaction to the feature vector: the only implementation of every feature.
 
-use super::{FeatureVector, SLOTS};
+use super::{FeatureVector, SLOTS, lookup};
 use crate::event::Transaction;
 use crate::lists::{List, ListHit};
 use crate::money::Currency;
@@ -28,6 +28,20 @@ pub fn compute(profile: &Profile, transaction: &Transaction, list_hits: &[ListHi
 #[must_use]
 pub fn compute_idle(profile: &Profile, at: Timestamp, list_hits: &[ListHit], base: Currency) -> Computed {
     compute_at(profile, at, None, list_hits, base)
+}
+
+/// Features of a transaction that need no profile.
+const OF_THE_TRANSACTION: [&str; 5] = ["amount", "hour_of_day", "is_weekend", "block_list_hits", "allow_list_hits"];
+
+/// Computes what is known of a transaction without its user's profile; all that looks at a history is absent.
+#[must_use]
+pub fn compute_alone(transaction: &Transaction, list_hits: &[ListHit], base: Currency) -> FeatureVector {
+    let all = compute(&Profile::default(), transaction, list_hits, base).features;
+    let mut alone = FeatureVector([f64::NAN; SLOTS]);
+    for (slot, _) in OF_THE_TRANSACTION.into_iter().filter_map(lookup) {
+        alone.0[slot.index()] = all.get(slot);
+    }
+    alone
 }
 
 fn compute_at(

@@ -7,7 +7,7 @@ mod catalogue;
 mod compute;
 
 pub use catalogue::{CATALOGUE, FeatureSpec, FeatureType, Slot, Unit, lookup, schema_version};
-pub use compute::{Computed, compute, compute_idle};
+pub use compute::{Computed, compute, compute_alone, compute_idle};
 
 /// Number of slots.
 pub const SLOTS: usize = CATALOGUE.len();

@@ -4,8 +4,9 @@ use super::{Mode, Rule, RuleSet};
 use crate::alert;
 use crate::decision::{Decision, Degradation, ModelVerdict, Outcome, Reason, RiskLevel, RuleHit, RuleRef};
 use crate::event::Transaction;
-use crate::features::{Computed, FeatureVector, lookup};
+use crate::features::{Computed, FeatureVector, compute_alone, lookup};
 use crate::lists::{List, ListEntry, ListHit};
+use crate::money::Money;
 use crate::policy::ModelBand;
 use crate::time::Timestamp;
 
@@ -115,6 +116,52 @@ impl RuleSet {
             window_approximate: computed.approximate,
             received_at,
         })
+    }
+
+    /// Decides without the user's profile: rules that look at lists alone, and else the declared fallback. Gives what it saw
+    /// as well.
+    #[must_use]
+    pub fn fall_back(&self, transaction: &Transaction, list_hits: Vec<ListHit>) -> (FeatureVector, Decision) {
+        let features = compute_alone(transaction, &list_hits, self.rates.base());
+        let mut rule_hits = Vec::new();
+        self.evaluate(&features, &mut rule_hits);
+        // What another rule makes of a history that is not there means nothing.
+        let of_lists = |hit: &RuleHit| self.rules.get(usize::from(hit.rule)).is_some_and(Rule::reads_lists_only);
+        rule_hits.retain(of_lists);
+        let live: Vec<&Rule> = self.live(&rule_hits).collect();
+        let mut causes: Vec<(Outcome, Reason)> =
+            live.iter().map(|rule| (rule.outcome, self.rule_reason(rule, &features))).collect();
+        causes.extend(self.fallback(transaction));
+        causes.sort_by_key(|(outcome, _)| std::cmp::Reverse(*outcome));
+        let outcome = causes.first().map_or(Outcome::Approve, |(outcome, _)| *outcome);
+        let decision = Decision {
+            outcome,
+            score: None,
+            risk_level: RiskLevel::from(outcome),
+            reasons: causes.into_iter().map(|(_, reason)| reason).collect(),
+            degraded: vec![Degradation::Recovering],
+            alert: outcome != Outcome::Approve || !live.is_empty(),
+            rule_hits,
+            list_hits,
+            // Nothing was detected.
+            block_entry: None,
+        };
+        (features, decision)
+    }
+
+    /// What the declared fallback makes of the amount, unless it approves.
+    fn fallback(&self, transaction: &Transaction) -> Option<(Outcome, Reason)> {
+        let policy = &self.policy.fallback;
+        let shown = |minor| Money::from_minor(minor, self.rates.base());
+        let (outcome, side) = if transaction.base.0 > policy.above_minor {
+            (policy.outcome, "above")
+        } else {
+            (policy.otherwise, "at most")
+        };
+        let (amount, limit) = (shown(transaction.base.0), shown(policy.above_minor));
+        let message = format!("Decided by the fallback policy: {amount} is {side} {limit}");
+        let reason = Reason { code: "FALLBACK_POLICY".into(), message: message.into(), rule: None };
+        (outcome != Outcome::Approve).then_some((outcome, reason))
     }
 
     /// The band that a score falls in: the highest threshold that it exceeds.

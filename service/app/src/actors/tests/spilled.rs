@@ -10,16 +10,16 @@ use verdict_core::time::DAY_MS;
 const LIMIT: usize = 32;
 
 /// A shard over a journal and a spill, either of which may be of a life before.
-struct Stage {
-    journal: Arc<Moody>,
-    spill: Arc<Spill>,
+pub(super) struct Stage {
+    pub(super) journal: Arc<Moody>,
+    pub(super) spill: Arc<Spill>,
     metrics: Metrics,
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     folder: TempDir,
 }
 
 impl Stage {
-    async fn start(journal: Arc<Moody>, folder: TempDir, max_bytes: usize) -> Self {
+    pub(super) async fn start(journal: Arc<Moody>, folder: TempDir, max_bytes: usize) -> Self {
         let spill = Arc::new(Spill::open(folder.path(), "a test", max_bytes).expect("opens"));
         let settings = ShardSettings { spill: Some(Arc::clone(&spill)), ..settings(Arc::clone(&journal), LIMIT) };
         let metrics = settings.metrics.clone();
@@ -28,30 +28,30 @@ impl Stage {
         Self { journal, spill, metrics, gateway, folder }
     }
 
-    async fn fresh() -> Self {
+    pub(super) async fn fresh() -> Self {
         Self::start(Moody::new(), tempfile::tempdir().expect("a directory"), 1 << 20).await
     }
 
-    async fn decide(&self, id: &str) -> Result<Answer, Refusal> {
+    pub(super) async fn decide(&self, id: &str) -> Result<Answer, Refusal> {
         self.gateway.decide(within_time(id)).await
     }
 
     /// Waits until nothing is left in the spill.
-    async fn until_empty(&self) {
+    pub(super) async fn until_empty(&self) {
         while self.spill.level().entries > 0 {
             tokio::task::yield_now().await;
         }
     }
 
     #[track_caller]
-    fn assert_counted(&self, line: &str) {
+    pub(super) fn assert_counted(&self, line: &str) {
         let text = self.metrics.render();
         assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
     }
 }
 
 /// A payment that must be answered soon, durable or not.
-fn within_time(id: &str) -> Submission<Transaction> {
+pub(super) fn within_time(id: &str) -> Submission<Transaction> {
     Submission { deadline: Some(clock::instant() + Duration::from_secs(1)), undurable: true, ..payment(id, 1_000) }
 }
 
@@ -60,7 +60,7 @@ fn other(user_id: &str) -> Transaction {
     Transaction { user_id: user_id.into(), ..payment("t-1", 1_000).event }
 }
 
-fn decided(record: &Record) -> &Decided {
+pub(super) fn decided(record: &Record) -> &Decided {
     match &record.body {
         Body::Decision(decided) | Body::Answered(decided) => decided,
         other => panic!("expected a decision, found {other:?}"),

@@ -28,7 +28,8 @@ macro_rules! mirror {
 
 mirror!(OutcomeV1 = Outcome { Approve, Challenge, Review, Block });
 mirror!(RiskLevelV1 = RiskLevel { Normal, Elevated, Highest });
-mirror!(DegradationV1 = Degradation { ModelTimeout, ModelError, WindowApproximate });
+// Only decisions that were answered first, which have version 4, are of `Recovering`.
+mirror!(DegradationV1 = Degradation { ModelTimeout, ModelError, WindowApproximate, Recovering });
 mirror!(ListV1 = List { Block, Allow });
 mirror!(ListKindV1 = ListKind { User, Merchant, Device, Ip });
 mirror!(LabelSourceV1 = LabelSource { Chargeback, Analyst, Customer, Issuer });

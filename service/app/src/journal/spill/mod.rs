@@ -10,6 +10,7 @@
 
 mod file;
 mod frame;
+mod index;
 #[cfg(test)]
 mod tests;
 
@@ -19,13 +20,16 @@ use super::log::disk::{Disk, RealDisk};
 use super::record::{Body, Decided, Record};
 use crate::telemetry::health::Spilled;
 use file::{SpillFile, Stored};
-use std::collections::BTreeMap;
+use index::{Entry, Index};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::{error, info};
+use verdict_core::event::Source;
+use verdict_core::time::Timestamp;
 
 /// The file in the data folder.
 pub const FILE: &str = "spill.log";
@@ -35,6 +39,9 @@ const MAX_ENTRIES: usize = 100_000;
 const MAX_GROUP: usize = 4_096;
 /// Bytes that a file may have beyond twice those of its entries before it is written again.
 const SLACK_BYTES: u64 = 1 << 20;
+
+/// The epoch of records that none has numbered: they were answered without one.
+pub(super) const NO_EPOCH: u64 = u64::MAX;
 
 /// What identifies a record: nobody else numbers one so under this epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,26 +145,6 @@ struct Shared {
     index: Mutex<Index>,
 }
 
-#[derive(Debug, Default)]
-struct Index {
-    entries: BTreeMap<RecordId, Entry>,
-    bytes: usize,
-    failure: Option<Arc<str>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    record: Arc<[u8]>,
-    /// Those who wait until it is on the disk; `None` once it is.
-    waiting: Option<Vec<oneshot::Sender<Result<(), NotKept>>>>,
-}
-
-impl Entry {
-    fn size(&self) -> usize {
-        self.record.len() + frame::ITEM
-    }
-}
-
 #[derive(Debug)]
 enum Command {
     Put(RecordId, Arc<[u8]>),
@@ -168,14 +155,6 @@ enum Command {
 impl Shared {
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Index {
-    fn remove(&mut self, id: &RecordId) -> Option<Entry> {
-        let entry = self.entries.remove(id)?;
-        self.bytes -= entry.size();
-        Some(entry)
     }
 }
 
@@ -205,9 +184,8 @@ impl Spill {
         let (file, stored) = SpillFile::open(&dir.join(FILE), journal, disk)?;
         let mut index = Index::default();
         for (id, record) in stored {
-            let entry = Entry { record, waiting: None };
-            index.bytes += entry.size();
-            index.entries.insert(id, entry);
+            let event = Decoder::default().decode(&record).ok().and_then(|record| index::event_of(&record.body));
+            index.insert(id, Entry { record, event, waiting: None });
         }
         if !index.entries.is_empty() {
             info!(entries = index.entries.len(), "answers are left whose records are not known to be in the journal");
@@ -242,17 +220,51 @@ impl Spill {
         }
         let mut bytes = Vec::new();
         codec::encode(record, &mut bytes).map_err(|error| NotKept::Failed(error.to_string().into()))?;
-        let entry = Entry { record: bytes.into(), waiting: Some(vec![told]) };
+        let entry = Entry { record: bytes.into(), event: index::event_of(&record.body), waiting: Some(vec![told]) };
         let (entries, bytes) = (index.entries.len(), index.bytes);
         if entries >= MAX_ENTRIES || bytes + entry.size() > self.shared.max_bytes {
             return Err(NotKept::Full { entries, bytes });
         }
         let command = Command::Put(id, Arc::clone(&entry.record));
-        index.bytes += entry.size();
-        index.entries.insert(id, entry);
+        index.insert(id, entry);
         drop(index);
         self.send(command);
         Ok(kept)
+    }
+
+    /// Puts a decision that no epoch has a number for.
+    ///
+    /// # Errors
+    /// When there are as many as are allowed.
+    pub fn put_unnumbered(
+        &self,
+        partition: Partition,
+        received_at: Timestamp,
+        decided: &Arc<Decided>,
+    ) -> Result<Kept, NotKept> {
+        let n = self.shared.index().number();
+        let body = Body::Decision(Arc::clone(decided));
+        self.put(&Record { partition, epoch: NO_EPOCH, n, source: Source::Http, received_at, body })
+    }
+
+    /// The decision of a transaction that is there, and when it is on the disk.
+    #[must_use]
+    pub fn known(&self, user_id: &str, transaction_id: &str) -> Option<(Arc<Decided>, Kept)> {
+        let record = self.shared.index().known(user_id, transaction_id)?;
+        let record = Decoder::default().decode(&record).ok()?;
+        // Between the two looks it may have left: then the journal has it, and a retry meets it there.
+        let kept = self.put(&record).ok()?;
+        match record.body {
+            Body::Decision(decided) => Some((decided, kept)),
+            _ => None,
+        }
+    }
+
+    /// What is there of these partitions.
+    #[must_use]
+    pub fn ids(&self, partitions: &[Partition]) -> BTreeSet<RecordId> {
+        let index = self.shared.index();
+        index.entries.keys().filter(|id| partitions.contains(&id.partition)).copied().collect()
     }
 
     /// The decision of a record that is there, on the disk.

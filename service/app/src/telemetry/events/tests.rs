@@ -12,7 +12,7 @@ fn assert_line(text: &str, line: &str) {
 fn every_outcome_and_mode_has_a_series_from_the_start() {
     let text = Metrics::new().render();
     for (_, decision) in Outcome::ALL {
-        for (_, mode) in Mode::ALL {
+        for (_, mode) in DecisionMode::ALL {
             assert_line(&text, &format!("verdict_decisions_total{{decision=\"{decision}\",mode=\"{mode}\"}} 0"));
         }
     }
@@ -43,7 +43,7 @@ fn levels(metrics: &Metrics) {
 fn every_event_moves_its_metrics_and_no_other_registry() {
     let (metrics, other) = (Metrics::new(), Metrics::new());
     for (index, (outcome, _)) in Outcome::ALL.into_iter().enumerate() {
-        let mode = Mode::ALL[index % 3].0;
+        let mode = DecisionMode::ALL[index % 3].0;
         DecisionMade { outcome, mode, seconds: 0.002 }.emit(&metrics);
     }
     Answered { seconds: 0.3 }.emit(&metrics);

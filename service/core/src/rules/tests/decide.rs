@@ -3,7 +3,7 @@
 use super::super::{DecideInput, RuleSet};
 use super::{compile, features};
 use crate::alert::alert_id;
-use crate::decision::{Decision, Degradation, ModelVerdict, Outcome, RiskLevel, RuleHit};
+use crate::decision::{Decision, DecisionMode, Degradation, ModelVerdict, Outcome, RiskLevel, RuleHit};
 use crate::event::Transaction;
 use crate::lists::{List, ListHit, ListKind};
 use crate::money::{BaseMinor, Currency, Money};
@@ -167,4 +167,39 @@ fn what_an_answer_lacks() {
     });
     assert_eq!(decision.degraded, [Degradation::ModelTimeout, Degradation::WindowApproximate]);
     assert_eq!((decision.score, decision.outcome), (None, Outcome::Approve));
+}
+
+#[test]
+fn without_a_profile_lists_and_the_declared_policy_decide() {
+    let policy = "policy:\n  fallback: {above_amount: '5.00', outcome: review, otherwise: challenge}\n";
+    let watched = "  - {id: watched, version: 2, when: allow_list_hits > 0, outcome: approve, reason: {code: KNOWN, message: m}}\npolicy:\n";
+    let set = compile(&SET.replace("policy:\n", &format!("{watched}{}", &policy[8..]))).expect("compiles");
+    let hit = |list| ListHit { list, kind: ListKind::User, value: "u".into(), reason: "r".into() };
+    let fall_back = |minor, hits: &[List]| {
+        let paid = Transaction { base: BaseMinor(minor), ..transaction() };
+        set.fall_back(&paid, hits.iter().map(|list| hit(*list)).collect())
+    };
+    let (features, decision) = fall_back(501, &[]);
+    assert_eq!(decision.outcome, Outcome::Review);
+    assert_eq!(codes(&decision), ["FALLBACK_POLICY"]);
+    assert_eq!(&*decision.reasons[0].message, "Decided by the fallback policy: 5.01 USD is above 5.00 USD");
+    assert_eq!((decision.mode(), decision.is_normal()), (DecisionMode::Fallback, false));
+    assert_eq!((decision.score, decision.alert, &decision.block_entry), (None, true, &None));
+    // It saw the payment, and nothing of a history; rules that would look at one say nothing, whatever the amount.
+    assert_eq!((features.named("amount"), features.named("block_list_hits")), (Some(5.01), Some(0.0)));
+    for name in ["user_count_1h", "user_spend_today", "is_first_purchase", "has_last_login"] {
+        assert!(features.named(name).is_some_and(f64::is_nan), "{name}");
+    }
+    let (_, decision) = fall_back(500, &[]);
+    assert_eq!((decision.outcome, codes(&decision)), (Outcome::Challenge, vec!["FALLBACK_POLICY"]));
+    assert_eq!(&*decision.reasons[0].message, "Decided by the fallback policy: 5.00 USD is at most 5.00 USD");
+    let (features, decision) = fall_back(500, &[List::Block]);
+    assert_eq!((decision.outcome, codes(&decision)), (Outcome::Block, vec!["LISTED", "FALLBACK_POLICY"]));
+    assert_eq!((features.named("block_list_hits"), &decision.block_entry), (Some(1.0), &None));
+    let (_, decision) = fall_back(501, &[List::Block, List::Allow]);
+    assert_eq!((decision.outcome, codes(&decision)), (Outcome::Review, vec!["FALLBACK_POLICY", "KNOWN"]));
+    assert_eq!(decision.list_hits.len(), 2);
+    // Without a declared one everything is reviewed.
+    let (_, decision) = compile(SET).expect("compiles").fall_back(&transaction(), vec![]);
+    assert_eq!((decision.outcome, decision.alert), (Outcome::Review, true));
 }

@@ -191,7 +191,7 @@ async fn decisions(connection: &mut PgConnection, rows: &[&DecidedAt]) -> Result
     let reasons = jsons(rows, |at| at.decided.decision.reasons.iter().map(ReasonJson::of).collect::<Vec<_>>())?;
     let alert_id =
         |at: &&DecidedAt| at.decided.decision.alert.then(|| verdict_core::alert::alert_id(&at.decided.transaction));
-    let mode = |at: &&DecidedAt| if at.decided.decision.is_normal() { "normal" } else { "degraded" };
+    let mode = |at: &&DecidedAt| at.decided.decision.mode().name();
     let model = |at: &&DecidedAt| at.decided.generation.model.clone();
     sqlx::query(
         "INSERT INTO decisions (evaluated_at, decision_id, transaction_id, user_id, decision, score, risk_level, mode, \
