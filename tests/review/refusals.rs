@@ -11,9 +11,9 @@ fn a_database_is_brought_up_when_somebody_says_so() {
     let strict = || Service::builder().arg("--model").arg("").env("VERDICT__POSTGRES__URL", &url);
     let refused = strict().try_start().unwrap_err();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(refused.stderr.contains("1 migration(s) behind; run `verdict migrate`"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("2 migration(s) behind; run `verdict migrate`"), "{}", refused.stderr);
     let migrate = || finish(command(["migrate"]).env("VERDICT__POSTGRES__URL", &url));
-    assert_eq!(migrate().success().stdout, b"the database is up to date: 1 migration(s) done\n");
+    assert_eq!(migrate().success().stdout, b"the database is up to date: 2 migration(s) done\n");
     assert_eq!(migrate().success().stdout, b"the database is up to date already\n");
     let service = strict().folder(refused.folder).start();
     decide(&service, "u", "t", "5000.01");

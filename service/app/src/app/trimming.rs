@@ -73,7 +73,9 @@ async fn round(
     if due.is_empty() {
         return Ok(());
     }
-    let reviewed: BTreeMap<Partition, u64> = reviews.positions().await?.into_iter().collect();
+    let reviewed = reviews.positions().await?;
+    let reviewed: BTreeMap<Partition, u64> =
+        reviewed.into_iter().map(|reached| (reached.partition, reached.n)).collect();
     for partition in due {
         let profiles = Arc::clone(&kafka.profiles);
         let published = tokio::task::spawn_blocking(move || outbox::kafka::stored(&profiles, partition)).await;

@@ -42,7 +42,7 @@ pub use lock::{DirLock, LockError};
 pub use log::{JournalObserver, LogJournal};
 pub use memory::MemoryJournal;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::BoxStream;
 use record::Record;
 use std::sync::Arc;
@@ -72,6 +72,17 @@ pub struct Position {
     pub epoch: u64,
     /// Number of the first record behind it.
     pub n: u64,
+}
+
+impl Position {
+    /// Whether one partition can have both: epochs and numbers only grow with the offset, and every record takes an offset.
+    #[must_use]
+    pub const fn may_precede(self, later: Self) -> bool {
+        self.offset <= later.offset
+            && self.epoch <= later.epoch
+            && self.n <= later.n
+            && later.n - self.n <= later.offset - self.offset
+    }
 }
 
 /// Why records were not made durable.
@@ -272,9 +283,17 @@ pub trait Journal: Send + Sync + 'static {
     }
 
     /// Learns positions that `position` gave in an earlier life of the journal, so that `take_over`, `replay` and `read`
-    /// need not look for them from the start of the partition. One that is wrong makes reading from it fail
-    /// (`OutOfReach`), or find other records than those of the journal.
+    /// need not look for them from the start of the partition. One that lies before what was trimmed, or cannot be in one
+    /// partition with those that are known, is ignored. Another one that is wrong makes reading from it fail (`OutOfReach`),
+    /// or find other records than those of the journal.
     fn locate(&self, _positions: &[(Partition, Position)]) {}
+
+    /// `locate`, for positions out of a store that may be older than the journal, or of another one: what the journal does
+    /// not bear out is left out, and is looked for. On Kafka that reads one entry for each that would save a search.
+    fn locate_proven(&self, positions: Vec<(Partition, Position)>) -> BoxFuture<'_, Result<(), JournalError>> {
+        self.locate(&positions);
+        Box::pin(ready(Ok(())))
+    }
 
     /// Number of the first record of a partition that is still there; what lies before it was trimmed, and reading it is an
     /// error (`Trimmed`).

@@ -4,7 +4,7 @@
 use crate::ingress::http::{AlertDesk, AlertError};
 use crate::journal::record::{Body, Record};
 use crate::journal::{Partition, Wanted};
-use crate::projections::review_store::{Move, ProjectionStore, ReviewError, Stretch};
+use crate::projections::review_store::{Move, ProjectionStore, Reached, ReviewError, Stretch};
 use crate::telemetry::clock::virtual_now;
 use crate::traffic::dice::Dice;
 use crate::wire::alert::{Alert, Arrival};
@@ -145,7 +145,7 @@ impl Rows {
                 self.arrivals.push(Arc::new(Arrival::new(seq, alert.clone())));
             }
         }
-        for Move { partition, from, to } in moves {
+        for Move { partition, from, to, .. } in moves {
             self.positions.insert(*partition, *to);
             if from > to {
                 self.breaches.push(format!("I4: the position of {partition} goes back from {from} to {to}"));
@@ -169,10 +169,12 @@ impl ProjectionStore for SimAlerts {
         "a store that is ahead is a fault of the simulation"
     }
 
-    fn positions(&self) -> BoxFuture<'_, Result<Vec<(Partition, u64)>, ReviewError>> {
+    fn positions(&self) -> BoxFuture<'_, Result<Vec<Reached>, ReviewError>> {
         Box::pin(async {
             self.call().await?;
-            Ok(self.rows().positions.iter().map(|(partition, next_n)| (*partition, *next_n)).collect())
+            let rows = self.rows();
+            let reached = |(&partition, &n): (&Partition, &u64)| Reached { partition, n, place: None };
+            Ok(rows.positions.iter().map(reached).collect())
         })
     }
 

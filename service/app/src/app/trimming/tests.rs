@@ -213,7 +213,8 @@ async fn what_nobody_needs_goes_and_a_start_finds_everybody_as_they_were() {
     let folder = TempDir::new().unwrap();
     let wiped = opened(&folder).await;
     node.review(&wiped).await;
-    assert_eq!(wiped.positions().await.expect("positions"), [(0, 4 * SOME), (1, 4 * SOME)]);
+    let reflected = wiped.positions().await.expect("positions");
+    assert_eq!(reflected.iter().map(|reached| reached.n).collect::<Vec<_>>(), [4 * SOME; 2]);
     node.end().await;
 }
 
@@ -254,5 +255,39 @@ async fn a_reader_of_what_was_trimmed_is_told_so() {
     let stretch = journal.replay(vec![(1, 0)], Wanted::Published).try_next().await;
     assert!(matches!(stretch, Err(JournalError::Trimmed { partition: 1, n: 0, .. })), "{stretch:?}");
     assert_eq!(journal.read(0, SOME).await.expect("reads").map(|record| record.n), Some(SOME));
+    node.end().await;
+}
+
+#[actix::test]
+async fn a_review_projection_behind_the_last_mark_begins_at_the_place_that_it_left() {
+    let settings = fresh(Kafka::shared(), "left", PARTITIONS);
+    let (folder, mut users) = (TempDir::new().unwrap(), Users::new());
+    let reviews = opened(&folder).await;
+    let mut node = Node::start(&settings).await;
+    node.append(&mut users).await;
+    node.review(&reviews).await;
+    node.append(&mut users).await;
+    node.save(&users).await;
+    node.end().await;
+
+    // Of what lies before its place only the last entry is left, which bears it out: nobody can have read the others.
+    let left = reviews.positions().await.expect("positions");
+    let places: Vec<_> = left.iter().filter_map(|reached| reached.place).collect();
+    assert_eq!(places.iter().map(|place| (place.n, place.offset)).collect::<Vec<_>>(), [(SOME, SOME + 1); 2]);
+    let inspector = Inspector::new(settings.clone(), LIMIT).expect("a client");
+    for (partition, place) in (0..).zip(&places) {
+        let before = place.offset as i64 - 1;
+        inspector.delete_before(&settings.topic(Topic::Journal), partition, before).await.expect("deletes");
+    }
+
+    let node = Node::start(&settings).await;
+    assert_eq!(node.recovered.replayed, 0, "the mark is behind all");
+    let elsewhere = TempDir::new().unwrap();
+    let mut blind = ReviewProjection::new(node.kafka.journal.clone(), opened(&elsewhere).await as _, 7);
+    let told = blind.catch_up().await.expect_err("the start is gone").to_string();
+    assert!(told.contains(" cannot be read from offset 0: it holds "), "{told}");
+    node.review(&reviews).await;
+    let reflected = reviews.positions().await.expect("positions");
+    assert_eq!(reflected.iter().map(|reached| reached.n).collect::<Vec<_>>(), [2 * SOME; 2]);
     node.end().await;
 }

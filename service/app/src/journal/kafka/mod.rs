@@ -13,6 +13,7 @@ mod counting;
 mod entry;
 mod flight;
 mod places;
+mod proof;
 mod reader;
 mod recent;
 mod tail;
@@ -300,6 +301,11 @@ impl Journal for KafkaJournal {
                 self.shared.places(*partition).learn(*position);
             }
         }
+    }
+
+    fn locate_proven(&self, positions: Vec<(Partition, Position)>) -> BoxFuture<'_, Result<(), JournalError>> {
+        let (shared, pool) = (Arc::clone(&self.shared), Arc::clone(&self.pool));
+        reader::blocking(move || proof::learn(&shared, &pool, &positions)).boxed()
     }
 
     fn first(&self, partition: Partition) -> u64 {

@@ -75,15 +75,32 @@ impl Places {
         if self.first.is_none_or(|before| before.offset < first.offset) {
             self.first = Some(first);
             self.sorted.retain(|place| place.offset >= first.offset);
-            self.learn(first);
+            self.insert(first);
         }
     }
 
-    /// Learns a position that was saved.
+    /// Learns a position that was saved. One that contradicts what is known here was saved for something else, and would
+    /// lead every reader astray.
     pub(super) fn learn(&mut self, position: Position) {
         if self.first.is_some_and(|first| position.offset < first.offset) {
             return;
         }
+        let behind = self.sorted.partition_point(|place| place.offset <= position.offset);
+        let around = [behind.checked_sub(1).and_then(|before| self.sorted.get(before)), self.sorted.get(behind)];
+        let fits = |known: Position| position.may_precede(known) || known.may_precede(position);
+        if around.into_iter().flatten().copied().chain(self.reached).all(fits) {
+            self.insert(position);
+        }
+    }
+
+    /// Whether it would save a reader much to know this position.
+    pub(super) fn lacks(&self, position: Position) -> bool {
+        let trimmed = self.first.is_some_and(|first| position.offset < first.offset);
+        let known = self.nearest(position.n).position;
+        !trimmed && known.is_none_or(|known| known.n.saturating_add(self.stride) < position.n)
+    }
+
+    fn insert(&mut self, position: Position) {
         if let Err(at) = self.sorted.binary_search_by_key(&position.offset, |known| known.offset) {
             self.sorted.insert(at, position);
             self.thin();
@@ -140,6 +157,7 @@ mod tests {
         assert_eq!(places.nearest(7), Nearest { position: None, dense: false });
         places.learn(at(90, 5, 40));
         assert_eq!(places.last(), Some(at(90, 5, 40)));
+        assert!(places.lacks(at(50, 5, 39)) && places.lacks(at(200, 5, 105)) && !places.lacks(at(200, 5, 104)));
         assert_eq!(places.nearest(39).position, None);
         assert_eq!(places.nearest(41), Nearest { position: Some(at(90, 5, 40)), dense: false });
     }
@@ -157,6 +175,35 @@ mod tests {
         assert_eq!(places.nearest(30), Nearest { position: Some(at(50, 5, 30)), dense: false });
         assert_eq!(places.nearest(37).position, Some(at(60, 5, 35)));
         assert_eq!(places.last(), Some(at(90, 5, 40)));
+    }
+
+    #[test]
+    fn a_place_of_something_else_is_not_learned() {
+        let known = [at(10, 1, 5), at(90, 50, 40)];
+        for (foreign, why) in [
+            (at(10, 1, 6), "another number there"),
+            (at(10, 2, 5), "another epoch there"),
+            (at(20, 1, 4), "numbers do not fall"),
+            (at(20, 1, 41), "nor pass the next one"),
+            (at(20, 1, 16), "a record takes an offset"),
+            (at(20, 0, 9), "epochs do not fall"),
+            (at(20, 51, 9), "nor pass the next one"),
+            (at(99, 1, 45), "an epoch that has ended"),
+            (at(99, 50, 50), "too many records"),
+        ] {
+            let mut places = Places::default();
+            places.learn(known[0]);
+            places.reach(known[1]);
+            let before = places.sorted.clone();
+            places.learn(foreign);
+            assert_eq!(places.sorted, before, "{foreign:?}: {why}");
+        }
+        let mut places = Places::default();
+        places.reach(known[1]);
+        places.learn(known[0]);
+        assert!(!places.lacks(at(20, 1, 15)) && !places.lacks(at(91, 50, 41)), "there is one nearby");
+        places.learn(at(20, 1, 15));
+        assert_eq!(places.nearest(16).position, Some(at(20, 1, 15)));
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub(super) async fn read(
 }
 
 /// Runs what waits for a broker where it holds nobody up.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
 ) -> Result<T, JournalError> {
     let ended = tokio::task::spawn_blocking(work).await;

@@ -4,8 +4,9 @@
 //! Each row once, whatever happens: the position is stored with the rows, and a row that is there stays as it is. Records
 //! that make no row cost no write, and the journal may leave them out; they are looked at again after a restart, a bounded
 //! number of them and those that a catch-up under way has not come to a row behind. A position that somebody else has
-//! moved, as a rebuild does, is noticed within some seconds and read on from. Dropping [`ReviewProjection::run`] at any
-//! point is safe.
+//! moved, as a rebuild does, is noticed within some seconds and read on from. With a position its place in the journal is
+//! stored, where there is one, and told to the journal before anything is read from there. Dropping
+//! [`ReviewProjection::run`] at any point is safe.
 
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ pub use super::lag::Lag;
 use super::lag::Reflecting;
 
 use super::back_off::BackOff;
-use super::review_store::{DecidedAt, Move, ProjectionStore, ReviewError, Stretch};
+use super::review_store::{DecidedAt, Move, ProjectionStore, Reached, ReviewError, Stretch};
 use crate::journal::record::{Body, Record};
 use crate::journal::{Cursor, Journal, JournalError, Partition, Wanted};
 use crate::wire::alert::Alert;
@@ -206,13 +207,17 @@ impl ReviewProjection {
         self.unsaved = 0;
         let positions = self.store.positions().await?;
         let durable = self.journal.durable().borrow().clone();
-        for &(partition, found) in &positions {
+        for &Reached { partition, n: found, .. } in &positions {
             let expected = durable.get(usize::from(partition)).copied().unwrap_or(0);
             if found > expected {
                 let (store, remedy) = (self.store.name(), self.store.remedy());
                 return Err(ProjectionError::Ahead { partition, expected, found, store, remedy });
             }
         }
+        // What is far behind need not be looked for from the start of its partition. A store out of an old copy, or of a topic
+        // that was made anew, may hold any place: the journal looks at each before it takes it up.
+        let place = |reached: &Reached| Some((reached.partition, reached.place?));
+        self.journal.locate_proven(positions.iter().filter_map(place).collect()).await?;
         self.stored = self.by_partition(&positions);
         let journal = &self.journal;
         // What was never filled, or is to be filled again, begins where the journal does.
@@ -223,11 +228,11 @@ impl ReviewProjection {
         Ok(())
     }
 
-    fn by_partition(&self, positions: &[(Partition, u64)]) -> Vec<u64> {
+    fn by_partition(&self, positions: &[Reached]) -> Vec<u64> {
         let mut all = vec![0; self.next.len()];
-        for &(partition, found) in positions {
-            if let Some(next) = all.get_mut(usize::from(partition)) {
-                *next = found;
+        for reached in positions {
+            if let Some(next) = all.get_mut(usize::from(reached.partition)) {
+                *next = reached.n;
             }
         }
         all
@@ -268,7 +273,13 @@ impl ReviewProjection {
 
     async fn write(&mut self) -> Result<(), ProjectionError> {
         let moves = (0..).zip(self.stored.iter().zip(&self.next)).filter(|(_, (from, to))| from != to);
-        self.unwritten.moves = moves.map(|(partition, (&from, &to))| Move { partition, from, to }).collect();
+        let moved = |(partition, (&from, &to)): (Partition, (&u64, &u64))| Move {
+            partition,
+            from,
+            to,
+            place: self.journal.position(partition, to),
+        };
+        self.unwritten.moves = moves.map(moved).collect();
         self.store.apply(&self.unwritten).await?;
         self.unwritten = Stretch::default();
         self.stored.clone_from(&self.next);

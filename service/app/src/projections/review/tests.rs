@@ -1,6 +1,8 @@
 //! The projection over a journal in memory and real stores of both kinds: once each, through failures, restarts, a wiped
 //! store and one that is rebuilt.
 
+mod places;
+
 use super::super::review_store::contract::{NOON, PARTITIONS, Subject, subjects};
 use super::*;
 use crate::journal::record::samples;

@@ -2,9 +2,9 @@
 
 use super::postgres::{PostgresStore, Settings};
 use super::sqlite::SqliteStore;
-use super::{Move, ReviewError, ReviewStore, Stretch};
-use crate::journal::Partition;
+use super::{Move, Reached, ReviewError, ReviewStore, Stretch};
 use crate::journal::record::{Body, samples};
+use crate::journal::{Partition, Position};
 use crate::telemetry::clock::{Clock, TimeSource};
 use crate::wire::alert::{Alert, Arrival};
 use crate::wire::alert_query::{AlertFilter, AlertPage};
@@ -148,9 +148,15 @@ pub(in crate::projections) async fn reflect(
     to: u64,
 ) -> Result<(), ReviewError> {
     let positions = store.positions().await?;
-    let from = positions.iter().find(|(partition, _)| *partition == 0).map_or(0, |(_, n)| *n);
-    let moves = if from == to { vec![] } else { vec![Move { partition: 0, from, to }] };
+    let from = positions.iter().find(|reached| reached.partition == 0).map_or(0, |reached| reached.n);
+    let moves = if from == to { vec![] } else { vec![Move { partition: 0, from, to, place: None }] };
     store.apply(&Stretch { alerts: alerts.to_vec(), moves, ..Stretch::default() }).await
+}
+
+/// Partitions that have something reflected, and up to which record.
+pub(in crate::projections) async fn positions(store: &dyn ReviewStore) -> Vec<(Partition, u64)> {
+    let all = store.positions().await.expect("reads").into_iter();
+    all.map(|reached| (reached.partition, reached.n)).filter(|(_, n)| *n > 0).collect()
 }
 
 /// Writes alerts 0..count, of users u-0 and u-1 in turn.
@@ -180,33 +186,60 @@ async fn a_position_moves_only_from_the_expected_one() {
         fill(&**store, 3).await;
         let stretch = |n, from, to| Stretch {
             alerts: vec![alert(n, "u")],
-            moves: vec![Move { partition: 1, from: 0, to: 9 }, Move { partition: 0, from, to }],
+            moves: [(1, 0, 9), (0, from, to)]
+                .map(|(partition, from, to)| Move { partition, from, to, place: None })
+                .into(),
             ..Stretch::default()
         };
         let error = store.apply(&stretch(7, 2, 8)).await.expect_err("is elsewhere");
         assert!(matches!(error, ReviewError::Moved { partition: 0, expected: 2, found: 3 }), "{error}");
         assert!(error.is_transient());
-        let mut positions = store.positions().await.expect("reads");
-        positions.retain(|(_, n)| *n > 0);
-        assert_eq!(positions, [(0, 3)], "all or nothing");
+        assert_eq!(positions(&**store).await, [(0, 3)], "all or nothing");
         assert_eq!(subject.page(&AlertFilter { limit: 9, ..AlertFilter::default() }).await.alerts.len(), 3);
         // Of two readers one writes.
         let other = subject.again().await;
         store.apply(&stretch(7, 3, 8)).await.expect("applies");
         let error = other.apply(&stretch(8, 3, 9)).await.expect_err("the other was first");
         assert!(matches!(error, ReviewError::Moved { .. }), "{error}");
-        assert_eq!(other.positions().await.expect("reads"), [(0, 8), (1, 9)]);
+        assert_eq!(positions(&*other).await, [(0, 8), (1, 9)]);
 
         other.reset().await.expect("resets");
-        let mut positions = store.positions().await.expect("reads");
-        positions.retain(|(_, n)| *n > 0);
-        assert_eq!(positions, []);
+        assert_eq!(positions(&**store).await, []);
         assert!(matches!(store.apply(&stretch(9, 8, 9)).await, Err(ReviewError::Moved { found: 0, .. })));
         assert_eq!(
             subject.page(&AlertFilter { limit: 9, ..AlertFilter::default() }).await.alerts.len(),
             4,
             "rows stay"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_position_keeps_its_place_and_loses_it_with_a_reset() {
+    let place = |offset| Some(Position { offset, epoch: 1 << 40, n: 2 });
+    for subject in subjects().await {
+        let store = &subject.store;
+        let to = |from, to, place| {
+            let moves = vec![Move { partition: 0, from, to, place }, Move { partition: 1, from, to, place: None }];
+            Stretch { moves, ..Stretch::default() }
+        };
+        let standing = async || subject.again().await.positions().await.expect("reads");
+        let expected = |n, place| [Reached { partition: 0, n, place }, Reached { partition: 1, n, place: None }];
+        store.apply(&to(0, 3, place(7))).await.expect("applies");
+        assert_eq!(standing().await, expected(3, place(7)));
+        store.apply(&to(2, 4, place(8))).await.expect_err("is elsewhere");
+        assert_eq!(standing().await, expected(3, place(7)), "all or nothing");
+        // By hand the number alone is put back; what is known of the place stays true.
+        subject
+            .by_hand("UPDATE positions SET next_n = 2", "UPDATE projection_positions SET n = 2")
+            .await
+            .expect("moves");
+        assert_eq!(standing().await, expected(2, place(7)));
+        store.apply(&to(2, 5, None)).await.expect("applies");
+        assert_eq!(standing().await, expected(5, None), "no place of another position is left");
+        store.apply(&to(5, 6, place(9))).await.expect("applies");
+        store.reset().await.expect("resets");
+        assert!(standing().await.iter().all(|reached| (reached.n, reached.place) == (0, None)));
     }
 }
 

@@ -7,6 +7,8 @@
 //! - **A position moves only from the expected one.** When it stands elsewhere, nothing is written and the answer is
 //!   [`ReviewError::Moved`]: the reader asks for the positions and reads again from there. That is how a rebuild reaches a
 //!   running reader, and why two readers can do no harm.
+//! - **With a position goes its place** in the topic, where the journal has one. It saves a search and decides nothing: it
+//!   carries a number of its own, so that it stays true where somebody moves the position alone.
 //! - **Alerts are never changed**, and arrive in an order that followers can rely on: an alert that becomes visible has a
 //!   higher place than all that were visible before.
 //! - **Reviews are primary data**, also those that somebody inserts by hand: nothing here deletes or changes one but for
@@ -19,7 +21,7 @@ pub mod postgres;
 pub mod sqlite;
 
 use crate::journal::record::Decided;
-use crate::journal::{Partition, Wanted};
+use crate::journal::{Partition, Position, Wanted};
 use crate::wire::alert::{Alert, Arrival};
 use crate::wire::alert_query::{AlertFilter, AlertPage};
 use crate::wire::review::{NewReview, Review, ReviewStatus};
@@ -87,7 +89,18 @@ impl ReviewError {
     }
 }
 
-/// How far the store reflects a partition: the first record that is not reflected.
+/// How far the store reflects a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The partition.
+    pub partition: Partition,
+    /// The first record that is not reflected.
+    pub n: u64,
+    /// From where in the topic that is found, if it was known when the position was stored.
+    pub place: Option<Position>,
+}
+
+/// Moves a position: the first record that is not reflected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
     /// The partition.
@@ -96,6 +109,8 @@ pub struct Move {
     pub from: u64,
     /// Where it goes.
     pub to: u64,
+    /// From where in the topic that is found, if it is known.
+    pub place: Option<Position>,
 }
 
 /// A decision, and the record that holds it.
@@ -141,8 +156,8 @@ pub trait ProjectionStore: Send + Sync {
     /// What to do when it reflects records that the journal does not have.
     fn remedy(&self) -> &'static str;
 
-    /// The first record that is not reflected, of each partition that has any reflected.
-    fn positions(&self) -> BoxFuture<'_, Result<Vec<(Partition, u64)>, ReviewError>>;
+    /// Of each partition that has any record reflected.
+    fn positions(&self) -> BoxFuture<'_, Result<Vec<Reached>, ReviewError>>;
 
     /// Writes rows and moves positions.
     fn apply<'a>(&'a self, stretch: &'a Stretch) -> BoxFuture<'a, Result<(), ReviewError>>;
@@ -230,7 +245,20 @@ fn page_of(filter: &AlertFilter, mut alerts: Vec<Alert>, limit: usize) -> Result
     Ok(AlertPage { alerts, next_cursor })
 }
 
+/// A place as a store has it, in columns of their own: offset, epoch, and the number of the first record behind it.
+type PlaceRow = (Option<i64>, Option<i64>, Option<i64>);
+
+fn place_of((offset, epoch, n): PlaceRow) -> Option<Position> {
+    Some(Position { offset: offset?.cast_unsigned(), epoch: epoch?.cast_unsigned(), n: n?.cast_unsigned() })
+}
+
 impl Move {
+    /// The columns of its place.
+    fn place_row(&self) -> PlaceRow {
+        let column = |of: fn(Position) -> u64| self.place.map(|place| of(place).cast_signed());
+        (column(|place| place.offset), column(|place| place.epoch), column(|place| place.n))
+    }
+
     /// Why it cannot be made.
     const fn refused(&self, found: u64) -> ReviewError {
         ReviewError::Moved { partition: self.partition, expected: self.from, found }

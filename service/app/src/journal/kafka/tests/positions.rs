@@ -1,6 +1,7 @@
 //! Where readers start: at places that were learned or saved, and never where the log does not reach.
 
 use super::*;
+use crate::journal::Position;
 use crate::kafka::Inspector;
 use futures_util::future::join_all;
 
@@ -74,4 +75,47 @@ async fn a_position_of_another_topic_is_out_of_reach() {
     other.locate(&[(0, position)]);
     let error = take_over(&other, 0).await.expect_err("refused");
     assert!(matches!(error, JournalError::OutOfReach { partition: 0, offset: 77, first: 0, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_place_from_elsewhere_is_taken_up_only_if_it_is_borne_out() {
+    const RECORDS: u64 = 500;
+    let settings = settings(Kafka::shared(), "borne", 1);
+    let first = open(&settings, 1).await;
+    let tenure = take_over(&first, 0).await.expect("takes over");
+    for appended in join_all(append_all(&first, tenure, 0..RECORDS)).await {
+        appended.expect("durable");
+    }
+    let (saved, end) = (first.position(0, 300).expect("a position"), first.position(0, RECORDS).expect("the end"));
+    let began = Position { offset: tenure.epoch + 1, epoch: tenure.epoch, n: 0 };
+    drop(first);
+
+    // As a start does that has a mark: it knows the end alone.
+    let second = open(&settings, 1).await;
+    second.locate(&[(0, end)]);
+    take_over(&second, 0).await.expect("takes over");
+    for foreign in [
+        Position { offset: saved.offset + 7, ..saved },
+        Position { offset: saved.offset - 7, n: saved.n - 8, ..saved },
+        Position { n: saved.n - 1, ..saved },
+        Position { epoch: saved.epoch + 1, ..saved },
+        Position { offset: 9_999, ..saved },
+        Position { offset: 0, n: 0, ..saved },
+        Position { offset: u64::MAX, ..saved },
+    ] {
+        second.locate_proven(vec![(0, foreign), (7, saved)]).await.expect("asks");
+        assert_eq!(second.position(0, 300), None, "{foreign:?} was taken up");
+    }
+    second.locate_proven(vec![(0, saved)]).await.expect("asks");
+    assert_eq!(second.position(0, 300), Some(saved));
+    second.locate_proven(vec![(0, began)]).await.expect("asks");
+    assert_eq!(second.position(0, 0), Some(began));
+    let from = replayed(&second, 0, 310).await.expect("replays");
+    assert_eq!(from.iter().map(|record| record.n).collect::<Vec<_>>(), (310..RECORDS).collect::<Vec<_>>());
+
+    // Where the entry before it is gone, nothing bears it out.
+    trim(&settings, saved.offset).await;
+    let third = open(&settings, 1).await;
+    third.locate_proven(vec![(0, saved)]).await.expect("asks");
+    assert_eq!(third.position(0, 300), None);
 }

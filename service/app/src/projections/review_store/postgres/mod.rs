@@ -15,7 +15,7 @@ mod schema;
 mod tests;
 mod write;
 
-use super::{DecidedAt, ReviewError, Stretch, page_of};
+use super::{DecidedAt, Reached, ReviewError, Stretch, page_of};
 use crate::journal::Partition;
 use crate::telemetry::clock::Clock;
 use crate::wire::alert::{Alert, Arrival};
@@ -139,7 +139,7 @@ impl PostgresStore {
         (today.plus(-i64::from(self.settings.decision_days)), today)
     }
 
-    async fn positions(&self) -> Result<Vec<(Partition, u64)>, Fault> {
+    async fn positions(&self) -> Result<Vec<Reached>, Fault> {
         let mut known = self.days.lock().await;
         // Taken out, and put back when all went well.
         let mut days = match known.take() {

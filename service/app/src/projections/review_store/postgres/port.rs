@@ -1,8 +1,8 @@
 //! The port over the database: one line a method, with what went wrong put into words.
 
 use super::{PostgresStore, REMEDY, ReviewError, Stretch};
-use crate::journal::{Partition, Wanted};
-use crate::projections::review_store::{Place, ProjectionStore, ReviewStore, Unlabelled};
+use crate::journal::Wanted;
+use crate::projections::review_store::{Place, ProjectionStore, Reached, ReviewStore, Unlabelled};
 use crate::wire::alert::Arrival;
 use crate::wire::alert_query::{AlertFilter, AlertPage};
 use crate::wire::review::{NewReview, Review};
@@ -27,7 +27,7 @@ impl ProjectionStore for PostgresStore {
         REMEDY
     }
 
-    fn positions(&self) -> BoxFuture<'_, Result<Vec<(Partition, u64)>, ReviewError>> {
+    fn positions(&self) -> BoxFuture<'_, Result<Vec<Reached>, ReviewError>> {
         Self::positions(self).map_err(|fault| self.told(fault)).boxed()
     }
 

@@ -22,7 +22,10 @@ pub(super) enum Standing {
 }
 
 fn migrator() -> Migrator {
-    let steps = [(1, "review", include_str!("../../../../../../migrations/postgres/0001_review.sql"))];
+    let steps = [
+        (1, "review", include_str!("../../../../../../migrations/postgres/0001_review.sql")),
+        (2, "places", include_str!("../../../../../../migrations/postgres/0002_places.sql")),
+    ];
     let migrations = steps.map(|(version, name, sql)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     });

@@ -28,7 +28,7 @@ async fn a_database_belongs_to_one_journal() {
     let other = PostgresStore::new(&options, other);
     let stretch = Stretch {
         alerts: vec![alert(0, "u")],
-        moves: vec![Move { partition: 0, from: 0, to: 1 }],
+        moves: vec![Move { partition: 0, from: 0, to: 1, place: None }],
         ..Stretch::default()
     };
     for error in [
@@ -53,9 +53,9 @@ async fn tables_that_are_behind_or_ahead_are_refused_in_words() {
     let options = fresh();
     let strict = PostgresStore::new(&options, Settings { migrate: false, ..settings() });
     let error = ProjectionStore::positions(&strict).await.expect_err("is empty");
-    assert!(error.to_string().contains("1 migration(s) behind; run `verdict migrate`"), "{error}");
+    assert!(error.to_string().contains("2 migration(s) behind; run `verdict migrate`"), "{error}");
     assert!(error.is_transient(), "somebody may run it meanwhile");
-    assert_eq!(strict.migrate().await.expect("migrates"), 1);
+    assert_eq!(strict.migrate().await.expect("migrates"), 2);
     assert_eq!(strict.migrate().await.expect("nothing to do"), 0);
     ProjectionStore::positions(&strict).await.expect("goes on");
     let newer = "INSERT INTO verdict_migrations VALUES (9, 'later', now(), true, '\\x00', 1)";
@@ -63,6 +63,25 @@ async fn tables_that_are_behind_or_ahead_are_refused_in_words() {
     let later = PostgresStore::new(&options, settings());
     let error = ProjectionStore::positions(&later).await.expect_err("is newer");
     assert!(error.to_string().contains("migration 9, which this release does not know"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_release_is_brought_up_with_its_positions() {
+    let options = fresh();
+    let store = PostgresStore::new(&options, settings());
+    ProjectionStore::positions(&store).await.expect("claims it");
+    fill(&store, 3).await;
+    drop(store);
+    let back = "ALTER TABLE projection_positions DROP COLUMN kafka_offset, DROP COLUMN kafka_epoch, DROP COLUMN kafka_n; \
+                DELETE FROM verdict_migrations WHERE version = 2";
+    sqlx::raw_sql(back).execute(&mut prompt(&options).await).await.expect("goes back");
+    let strict = PostgresStore::new(&options, Settings { migrate: false, ..settings() });
+    let error = ProjectionStore::positions(&strict).await.expect_err("is behind");
+    assert!(error.to_string().contains("1 migration(s) behind"), "{error}");
+    let store = PostgresStore::new(&options, settings());
+    let reached = |partition, n| Reached { partition, n, place: None };
+    assert_eq!(ProjectionStore::positions(&store).await.expect("brings it up"), [reached(0, 3), reached(1, 0)]);
+    reflect(&store, &[alert(5, "u")], 4).await.expect("writes on");
 }
 
 /// A day that moves on.
@@ -92,7 +111,7 @@ async fn days_of_decisions_come_and_go() {
         DecidedAt { partition: 0, n, decided }
     };
     let apply = async |from, decided: Vec<DecidedAt>| {
-        let moves = vec![Move { partition: 0, from, to: from + 1 }];
+        let moves = vec![Move { partition: 0, from, to: from + 1, place: None }];
         ProjectionStore::apply(&store, &Stretch { decided, moves, ..Stretch::default() }).await.expect("applies");
     };
     let partitions = async || {

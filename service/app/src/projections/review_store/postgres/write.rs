@@ -1,24 +1,21 @@
 //! What the projection writes: rows as arrays, a statement a table, in one transaction with the position.
 
-use super::super::{DecidedAt, Move, ReviewError, Stretch};
+use super::super::{DecidedAt, Move, PlaceRow, Reached, ReviewError, Stretch, place_of};
 use super::{Fault, Settings};
 use crate::journal::Partition;
 use crate::wire::alert::Alert;
 use crate::wire::decision::ReasonJson;
 use crate::wire::hex;
 use serde::Serialize;
-use sqlx::Connection;
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Row};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 use verdict_core::event::{Label, LabelSource};
 
 /// The positions of this journal, all of its partitions. The first to come to an empty database claims it.
-pub(super) async fn positions(
-    connection: &mut PgConnection,
-    settings: &Settings,
-) -> Result<Vec<(Partition, u64)>, Fault> {
+pub(super) async fn positions(connection: &mut PgConnection, settings: &Settings) -> Result<Vec<Reached>, Fault> {
     let found = read(connection, &settings.journal).await?;
     if found.len() == usize::from(settings.partitions) {
         return Ok(found);
@@ -40,23 +37,32 @@ pub(super) async fn positions(
     Ok(found)
 }
 
-async fn read(connection: &mut PgConnection, journal: &Arc<str>) -> Result<Vec<(Partition, u64)>, Fault> {
-    let rows: Vec<(String, i32, i64)> = sqlx::query_as(
-        "SELECT journal, partition, n FROM projection_positions WHERE projection = 'review' ORDER BY partition",
+async fn read(connection: &mut PgConnection, journal: &Arc<str>) -> Result<Vec<Reached>, Fault> {
+    let rows = sqlx::query(
+        "SELECT journal, partition, n, kafka_offset, kafka_epoch, kafka_n FROM projection_positions \
+         WHERE projection = 'review' ORDER BY partition",
     )
     .fetch_all(connection)
     .await?;
-    if let Some((found, ..)) = rows.iter().find(|(found, ..)| *found != **journal) {
-        return Err(ReviewError::OtherJournal { expected: Arc::clone(journal), found: found.as_str().into() }.into());
+    let mut positions = Vec::with_capacity(rows.len());
+    for row in rows {
+        let found: &str = row.try_get(0)?;
+        if found != &**journal {
+            return Err(ReviewError::OtherJournal { expected: Arc::clone(journal), found: found.into() }.into());
+        }
+        let place: PlaceRow = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+        if let Ok(partition) = Partition::try_from(row.try_get::<i32, _>(1)?) {
+            let n = row.try_get::<i64, _>(2)?.cast_unsigned();
+            positions.push(Reached { partition, n, place: place_of(place) });
+        }
     }
-    let position =
-        |(_, partition, n): (String, i32, i64)| Some((Partition::try_from(partition).ok()?, n.cast_unsigned()));
-    Ok(rows.into_iter().filter_map(position).collect())
+    Ok(positions)
 }
 
 /// Puts every position of the journal back to its start.
 pub(super) async fn reset(connection: &mut PgConnection, journal: &str) -> Result<(), sqlx::Error> {
-    let back = "UPDATE projection_positions SET n = 0 WHERE journal = $1 AND projection = 'review'";
+    let back = "UPDATE projection_positions SET n = 0, kafka_offset = NULL, kafka_epoch = NULL, kafka_n = NULL \
+                WHERE journal = $1 AND projection = 'review'";
     sqlx::query(back).bind(journal).execute(connection).await.map(drop)
 }
 
@@ -97,14 +103,19 @@ async fn move_positions(connection: &mut PgConnection, journal: &str, moves: &[M
             other => return Err(moved.refused(other.unwrap_or(0)).into()),
         }
     }
-    let ends: Vec<i64> = moves.iter().map(|moved| moved.to.cast_signed()).collect();
     sqlx::query(
-        "UPDATE projection_positions AS position SET n = moved.n FROM unnest($2::int[], $3::bigint[]) AS moved(partition, n) \
+        "UPDATE projection_positions AS position SET n = moved.n, kafka_offset = moved.kafka_offset, \
+         kafka_epoch = moved.kafka_epoch, kafka_n = moved.kafka_n \
+         FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
+         AS moved(partition, n, kafka_offset, kafka_epoch, kafka_n) \
          WHERE journal = $1 AND projection = 'review' AND position.partition = moved.partition",
     )
     .bind(journal)
     .bind(&partitions)
-    .bind(&ends)
+    .bind(column(moves, |moved| moved.to.cast_signed()))
+    .bind(column(moves, |moved| moved.place_row().0))
+    .bind(column(moves, |moved| moved.place_row().1))
+    .bind(column(moves, |moved| moved.place_row().2))
     .execute(connection)
     .await?;
     Ok(())

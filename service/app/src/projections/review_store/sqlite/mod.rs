@@ -11,8 +11,7 @@ mod rows;
 #[cfg(test)]
 pub(in crate::projections) mod tests;
 
-use super::{Move, ReviewError, Stretch, page_of};
-use crate::journal::Partition;
+use super::{Move, Reached, ReviewError, Stretch, page_of};
 use crate::sqlite::Layout;
 use crate::wire::alert::{Alert, Arrival};
 use crate::wire::alert_query::{AlertFilter, AlertPage, MAX_PAGE};
@@ -25,9 +24,12 @@ use uuid::Uuid;
 
 const LAYOUT: Layout = Layout {
     kind: "review",
-    format: 2,
+    format: 3,
     sql: include_str!("../../../../../../migrations/sqlite/review.sql"),
-    upgrades: &[include_str!("../../../../../../migrations/sqlite/review-2.sql")],
+    upgrades: &[
+        include_str!("../../../../../../migrations/sqlite/review-2.sql"),
+        include_str!("../../../../../../migrations/sqlite/review-3.sql"),
+    ],
     // A power cut may cost the last rows and their position together; they are read from the journal again.
     synchronous: SqliteSynchronous::Normal,
     cache_kib: 8_192,
@@ -80,13 +82,9 @@ impl SqliteStore {
         })
     }
 
-    async fn positions(&self) -> Result<Vec<(Partition, u64)>, ReviewError> {
+    async fn positions(&self) -> Result<Vec<Reached>, ReviewError> {
         let mut writer = self.writer.lock().await;
-        let rows: Vec<(Partition, i64)> = sqlx::query_as("SELECT partition, next_n FROM positions")
-            .fetch_all(&mut *writer)
-            .await
-            .map_err(|error| self.failed(&error))?;
-        Ok(rows.into_iter().map(|(partition, next_n)| (partition, next_n.cast_unsigned())).collect())
+        rows::positions(&mut writer).await.map_err(|error| self.failed(&error))
     }
 
     /// Writes the alerts of a stretch; it has nothing else.

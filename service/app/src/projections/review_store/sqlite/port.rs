@@ -1,8 +1,8 @@
 //! The port over the file: one line a method, as the methods themselves are written without boxes.
 
 use super::{REMEDY, ReviewError, SqliteStore, Stretch};
-use crate::journal::{Partition, Wanted};
-use crate::projections::review_store::{Place, ProjectionStore, ReviewStore, Unlabelled};
+use crate::journal::Wanted;
+use crate::projections::review_store::{Place, ProjectionStore, Reached, ReviewStore, Unlabelled};
 use crate::wire::alert::Arrival;
 use crate::wire::alert_query::{AlertFilter, AlertPage};
 use crate::wire::review::{NewReview, Review};
@@ -25,7 +25,7 @@ impl ProjectionStore for SqliteStore {
         REMEDY
     }
 
-    fn positions(&self) -> BoxFuture<'_, Result<Vec<(Partition, u64)>, ReviewError>> {
+    fn positions(&self) -> BoxFuture<'_, Result<Vec<Reached>, ReviewError>> {
         Box::pin(Self::positions(self))
     }
 

@@ -1,6 +1,7 @@
 //! Rows of `alerts` and `positions`: how they are written, asked for and read back.
 
-use super::Move;
+use super::super::{PlaceRow, place_of};
+use super::{Move, Reached};
 use crate::journal::Partition;
 use crate::wire::alert::{Alert, AlertModel, AlertRuleset};
 use crate::wire::alert_query::AlertFilter;
@@ -51,6 +52,16 @@ pub(super) async fn insert(connection: &mut SqliteConnection, alerts: &[Alert]) 
     statement.build().persistent(alerts.len() == 1).execute(connection).await.map(|_| ())
 }
 
+/// The positions of all partitions that have one.
+pub(super) async fn positions(connection: &mut SqliteConnection) -> Result<Vec<Reached>, sqlx::Error> {
+    let rows = sqlx::query("SELECT partition, next_n, kafka_offset, kafka_epoch, kafka_n FROM positions");
+    let reached = |row: SqliteRow| {
+        let place: PlaceRow = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+        Ok(Reached { partition: row.try_get(0)?, n: row.try_get::<i64, _>(1)?.cast_unsigned(), place: place_of(place) })
+    };
+    rows.fetch_all(connection).await?.into_iter().map(reached).collect()
+}
+
 /// The position of a partition; 0 where there is none.
 pub(super) async fn position_of(connection: &mut SqliteConnection, partition: Partition) -> Result<u64, sqlx::Error> {
     let found: Option<i64> = sqlx::query_scalar("SELECT next_n FROM positions WHERE partition = ?")
@@ -64,9 +75,13 @@ pub(super) async fn set_positions(connection: &mut SqliteConnection, moves: &[Mo
     if moves.is_empty() {
         return Ok(());
     }
-    let mut statement = QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO positions (partition, next_n) ");
+    let mut statement = QueryBuilder::<Sqlite>::new(
+        "INSERT OR REPLACE INTO positions (partition, next_n, kafka_offset, kafka_epoch, kafka_n) ",
+    );
     statement.push_values(moves, |mut row, moved| {
+        let (offset, epoch, n) = moved.place_row();
         row.push_bind(moved.partition).push_bind(moved.to.cast_signed());
+        row.push_bind(offset).push_bind(epoch).push_bind(n);
     });
     statement.build().execute(connection).await.map(drop)
 }

@@ -89,7 +89,7 @@ async fn a_file_of_the_first_format_keeps_its_alerts() {
     for _ in 0..2 {
         let store = SqliteStore::open(dir.path()).await.expect("opens");
         assert_eq!(with_status(&store, ReviewStatus::Open).await, ["t"]);
-        assert_eq!(store.positions().await.expect("reads"), [(0, 9)]);
+        assert_eq!(store.positions().await.expect("reads"), [Reached { partition: 0, n: 9, place: None }]);
         assert_eq!(store.place(None).await.expect("reads"), Some(7));
     }
 }
