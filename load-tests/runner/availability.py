@@ -23,6 +23,7 @@ def run(options, scratch):
             server.start()
         more = {"VERDICT__POSTGRES__URL": postgres.details()["url"], "VERDICT__POSTGRES__MIGRATE": "true", "VERDICT__REDIS__URL": redis.details()["url"]}
         with stack.service(scratch, broker.details()["bootstrap_servers"], more=more) as service:
+            stack.generate(options, service, run=0, seconds=stack.BROKER_WARMUP_S)
             rounds = [one_round(options, service, both, number) for number in range(options.rounds)]
     finally:
         for server in (*both, broker):

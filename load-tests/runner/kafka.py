@@ -8,8 +8,6 @@ all three together.
 from . import decide as closed_loop
 from . import drain, machine, stack
 
-# A broker's JVM compiles what it runs often for this long under load; that is not what is measured.
-BROKER_WARMUP_S = 30
 MOST_P50_MS = 5.0
 MOST_P99_MS = 25.0
 LEAST_OF_BASELINE = 0.70
@@ -33,7 +31,7 @@ def run(options, scratch):
 def decide(options, scratch, address):
     """The peak, and the latency at half of it, from when a request was due."""
     with stack.service(scratch, address) as server:
-        stack.generate(options, server, run=3, seconds=BROKER_WARMUP_S)
+        stack.generate(options, server, run=3, seconds=stack.BROKER_WARMUP_S)
         peak = stack.generate(options, server, run=1)
         print(f"peak: {peak['decisions_per_s']:,.0f}/s", flush=True)
         half = stack.generate(options, server, run=2, rate=peak["decisions_per_s"] / 2)
