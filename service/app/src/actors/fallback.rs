@@ -17,6 +17,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use verdict_core::event::{Source, Transaction};
 
 /// See the module.
@@ -41,6 +42,12 @@ impl Fallback {
         let Work::Transaction(_, ticket) = work else { return false };
         let wanted = ticket.undurable && ticket.deadline.is_some() && matches!(ticket.source, Source::Http);
         wanted && self.lists.replica().is_complete()
+    }
+
+    /// Whether it would still be in time for this after such a wait.
+    pub(super) fn can_wait(&self, work: &Work, wait: Duration) -> bool {
+        let Work::Transaction(_, Ticket { deadline: Some(deadline), .. }) = work else { return false };
+        self.answers(work) && deadline.saturating_duration_since(self.clock.instant()) >= wait + wait / 2
     }
 
     /// Answers, or refuses what it does not answer.

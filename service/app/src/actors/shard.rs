@@ -85,14 +85,28 @@ pub struct ShardActor {
     waiting: Vec<oneshot::Sender<()>>,
     /// Answers while it does not.
     fallback: Option<Fallback>,
-    /// Payments that wait for a moment, so that the last answers can be journaled before it serves; permits bound them.
-    held: Option<Vec<Submit>>,
+    /// What becomes of payments while it does not.
+    meanwhile: Meanwhile,
+    /// How often this recovery has looked for answers that were given.
+    looks: u32,
     /// The context of the last epoch.
     last: Weak<ShardContext>,
 }
 
 /// Starts a shard on the thread that calls it, which must run an arbiter; the shard stays there.
 pub type Start = Box<dyn FnOnce() + Send>;
+
+/// What becomes of payments while a shard recovers.
+#[derive(Default)]
+enum Meanwhile {
+    /// The fallback answers them.
+    #[default]
+    Answer,
+    /// They wait for a moment, so that the last answers can be journaled before it serves; permits bound them.
+    Hold(Vec<Submit>),
+    /// They are refused: what was answered meanwhile has held it up for too long.
+    Refuse,
+}
 
 /// The users of one epoch.
 struct Serving {
@@ -122,7 +136,8 @@ impl ShardActor {
             checkpoint_running: false,
             waiting: Vec::new(),
             fallback,
-            held: None,
+            meanwhile: Meanwhile::Answer,
+            looks: 0,
             last: Weak::new(),
         }
     }
@@ -137,25 +152,25 @@ impl ShardActor {
 
     /// Goes on with the payments that were held back.
     fn let_go(&mut self) {
-        for submit in self.held.take().into_iter().flatten() {
-            self.take(submit);
+        if let Meanwhile::Hold(held) = std::mem::take(&mut self.meanwhile) {
+            held.into_iter().for_each(|submit| self.take(submit));
         }
     }
 
     fn take(&mut self, submit: Submit) {
         let Submit { partition, user_id, work, turn } = submit;
-        match (&self.serving, &self.fallback, &mut self.held) {
+        match (&self.serving, &self.fallback, &mut self.meanwhile) {
             (Some(Serving { context, .. }), ..)
                 if turn.is_some_and(|turn| !context.turns.enter(partition, work.source(), turn)) =>
             {
                 work.refuse(Refusal::Recovering);
             }
             (Some(serving), ..) => serving.users.borrow_mut().send(&user_id, partition, work),
-            (None, Some(fallback), Some(held)) if fallback.answers(&work) => {
+            (None, Some(fallback), Meanwhile::Hold(held)) if fallback.can_wait(&work, recovering::LONGEST_HOLD) => {
                 held.push(Submit { partition, user_id, work, turn });
             }
-            (None, Some(fallback), _) => fallback.answer(partition, work),
-            (None, None, _) => work.refuse(Refusal::Recovering),
+            (None, Some(fallback), Meanwhile::Answer | Meanwhile::Hold(_)) => fallback.answer(partition, work),
+            (None, ..) => work.refuse(Refusal::Recovering),
         }
     }
 

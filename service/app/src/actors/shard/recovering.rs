@@ -1,6 +1,6 @@
 //! How a shard comes to serve: profiles and journal, then the answers that were given meanwhile, again and again until it works.
 
-use super::ShardActor;
+use super::{Meanwhile, ShardActor};
 use crate::actors::answered;
 use crate::actors::recovery::{Recovered, recover};
 use crate::journal::JournalError;
@@ -17,7 +17,10 @@ use tracing::{error, info};
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest that payments wait for the last answers to be journaled: half of the default deadline.
-const LONGEST_HOLD: Duration = Duration::from_millis(100);
+pub(super) const LONGEST_HOLD: Duration = Duration::from_millis(100);
+
+/// Looks for answers that were given during the one before; then no more are given, or a slow journal would not let it serve.
+const MOST_LOOKS: u32 = 4;
 
 /// A recovery: what it found, and what stays in the spill for good.
 trait Recovering: Future<Output = Result<(Recovered, BTreeSet<RecordId>), JournalError>> + 'static {}
@@ -28,6 +31,7 @@ impl ShardActor {
     /// Loads profiles and replays the journal, again and again until it works.
     pub(super) fn recover(&mut self, ctx: &mut Context<Self>) {
         self.serving = None;
+        self.looks = 0;
         self.settings.readiness.set_shard(self.settings.shard, false);
         let journal = Arc::clone(&self.settings.journal);
         let checkpoints = self.settings.checkpoints.clone();
@@ -84,8 +88,19 @@ impl ShardActor {
     /// they can.
     fn journal_more(&mut self, mut recovered: Recovered, started: Instant, ctx: &mut Context<Self>) {
         let Some(spill) = self.settings.spill.clone() else { return };
-        self.held.get_or_insert_default();
-        ctx.run_later(LONGEST_HOLD, |shard, _| shard.let_go());
+        self.looks += 1;
+        let look = self.looks;
+        self.let_go();
+        if look > MOST_LOOKS {
+            self.meanwhile = Meanwhile::Refuse;
+        } else {
+            self.meanwhile = Meanwhile::Hold(Vec::new());
+            ctx.run_later(LONGEST_HOLD, move |shard, _| {
+                if shard.looks == look {
+                    shard.let_go();
+                }
+            });
+        }
         let (journal, retention) = (Arc::clone(&self.settings.journal), self.settings.retention);
         let (lists, metrics) = (Arc::clone(&self.settings.lists), self.settings.metrics.clone());
         let work = async move {

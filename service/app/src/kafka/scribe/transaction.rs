@@ -138,8 +138,16 @@ impl Ledger {
 
     /// Hears what the client has to say.
     pub(super) fn hear(&self) {
-        // Any time to wait would be kept to whole milliseconds below, and the rest of it spent asking again and again.
-        self.producer.poll(Duration::ZERO);
+        loop {
+            // Any time to wait would be kept to whole milliseconds below, and the rest of it spent asking again and again. A call
+            // takes one event, and there is one for each batch.
+            let before = self.on_the_way();
+            self.producer.poll(Duration::ZERO);
+            let left = self.on_the_way();
+            if left == 0 || left >= before {
+                return;
+            }
+        }
     }
 
     /// Hears what the client has to say after this time.

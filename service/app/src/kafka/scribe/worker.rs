@@ -175,6 +175,7 @@ impl Worker {
                 let sent = job.messages.iter().try_for_each(|message| self.ledger.send(message));
                 jobs.push(job);
                 sent?;
+                self.ledger.hear();
                 continue;
             }
             let lingers = !alone && age < LINGER && !self.is_left && self.shared.until().is_none();
