@@ -194,3 +194,45 @@ fn no_answer_is_lost_between_a_recovery_and_what_follows() {
         stage.assert_counted("verdict_answer_conflicts_total 0");
     });
 }
+
+/// While something is answered during every look, the shard would not come to serve.
+#[test]
+fn payments_are_refused_where_answers_would_keep_the_shard_from_serving() {
+    const MOST_ANSWERS: usize = 1_000;
+    actix::System::new().block_on(async {
+        let stage = Stage::fresh().await;
+        stage.lose().await;
+        let given = stage.decide("t-0").await.expect("an answer").decided;
+        let (spill, mut number) = (Arc::clone(&stage.spill), 0);
+        let partition = crate::actors::partition::partition_of("u-1", 2);
+        let answering = move || {
+            number += 1;
+            let mut other = (*given).clone();
+            other.transaction.transaction_id = format!("meanwhile-{number}").into();
+            drop(spill.put_unnumbered(partition, NOON, &Arc::new(other)).expect("there is room"));
+        };
+        *stage.journal.on_append.lock().expect("no holder panicked") = Some(Box::new(answering));
+        stage.journal.recovery_held.send_replace(false);
+        let mut answered = Vec::new();
+        let refused = loop {
+            let id = format!("t-{}", answered.len() + 1);
+            match stage.decide(&id).await {
+                Ok(answer) => answered.push(answer),
+                Err(refusal) => break (id, refusal),
+            }
+            assert!(answered.len() < MOST_ANSWERS, "none is refused");
+        };
+        assert!(matches!(refused.1, Refusal::Recovering), "{}", refused.1);
+        assert!(answered.iter().all(|answer| answer.decided.decision.mode() == DecisionMode::Fallback));
+
+        *stage.journal.on_append.lock().expect("no holder panicked") = None;
+        stage.gateway.serving().await.expect("recovered");
+        assert_eq!(stage.spill.level().entries, 0);
+        for answer in answered {
+            let again = stage.decide(&answer.decided.transaction.transaction_id).await.expect("an answer");
+            assert!(again.durable && again.duplicate && again.decided == answer.decided);
+        }
+        assert!(stage.decide(&refused.0).await.expect("an answer").decided.decision.is_normal());
+        stage.assert_counted("verdict_answer_conflicts_total 0");
+    });
+}
