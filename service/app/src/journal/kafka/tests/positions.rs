@@ -11,15 +11,21 @@ async fn trim(settings: &KafkaSettings, offset: u64) {
     inspector.delete_before(&settings.topic(Topic::Journal), 0, offset as i64).await.expect("trims");
 }
 
+/// A journal whose partition 0 has so many records, all of one epoch.
+async fn filled(settings: &KafkaSettings, records: u64) -> (KafkaJournal, Tenure) {
+    let journal = open(settings, 1).await;
+    let tenure = take_over(&journal, 0).await.expect("takes over");
+    for appended in join_all(append_all(&journal, tenure, 0..records)).await {
+        appended.expect("durable");
+    }
+    (journal, tenure)
+}
+
 #[tokio::test]
 async fn owners_and_readers_start_where_they_are_told() {
     const RECORDS: u64 = 500;
     let settings = settings(Kafka::shared(), "places", 1);
-    let first = open(&settings, 1).await;
-    let tenure = take_over(&first, 0).await.expect("takes over");
-    for appended in join_all(append_all(&first, tenure, 0..RECORDS)).await {
-        appended.expect("durable");
-    }
+    let (first, tenure) = filled(&settings, RECORDS).await;
     assert_eq!(first.position(0, RECORDS).expect("the end").n, RECORDS);
     let saved = first.position(0, 300).expect("a position");
     assert_eq!((saved.n, saved.offset, saved.epoch), (300, tenure.epoch + 301, tenure.epoch));
@@ -81,11 +87,7 @@ async fn a_position_of_another_topic_is_out_of_reach() {
 async fn a_place_from_elsewhere_is_taken_up_only_if_it_is_borne_out() {
     const RECORDS: u64 = 500;
     let settings = settings(Kafka::shared(), "borne", 1);
-    let first = open(&settings, 1).await;
-    let tenure = take_over(&first, 0).await.expect("takes over");
-    for appended in join_all(append_all(&first, tenure, 0..RECORDS)).await {
-        appended.expect("durable");
-    }
+    let (first, tenure) = filled(&settings, RECORDS).await;
     let (saved, end) = (first.position(0, 300).expect("a position"), first.position(0, RECORDS).expect("the end"));
     let began = Position { offset: tenure.epoch + 1, epoch: tenure.epoch, n: 0 };
     drop(first);
