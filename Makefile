@@ -30,8 +30,8 @@ setup-servers: setup ## Install Kafka, PostgreSQL, Redis and promtool for the te
 	@python3 tests/scripts/servers.py setup
 
 demo: setup ## Build, start the service, send it traffic with fraud in it, show the decisions
-	$(CARGO) build --locked --release -p verdict
-	@python3 tests/scripts/demo.py --binary $(TARGET_DIR)/release/verdict \
+	$(CARGO) build --locked --profile demo -p verdict
+	@python3 tests/scripts/demo.py --binary $(TARGET_DIR)/demo/verdict \
 		--seconds $(DEMO_SECONDS) --port $(DEMO_PORT) --rate $(DEMO_RATE)
 
 picture: setup ## Run the demo for a minute and draw docs/demo.svg from its screen
