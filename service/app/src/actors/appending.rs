@@ -5,8 +5,9 @@
 //! refuses, the permit stays until the append is through, as without a spill.
 
 use super::completion::Completion;
-use super::context::{Account, Outbox, ShardContext, Ticket, Wake};
+use super::context::{Account, ShardContext, Ticket, Wake};
 use super::messages::{Answer, Refusal, Settled};
+use super::outbox::Outbox;
 use crate::journal::record::{Body, Record};
 use crate::journal::spill::{Kept, NotKept, RecordId, Spill};
 use crate::journal::{AppendError, Partition};
@@ -33,7 +34,7 @@ const TOGETHER: Duration = Duration::from_millis(2);
 
 /// Hands what waits to the journal, and sees to everybody who waits for it.
 pub(super) fn append(context: &Rc<ShardContext>) {
-    let Outbox { records, completions } = context.outbox.take();
+    let Outbox { records, completions, .. } = context.outbox.take();
     if completions.is_empty() {
         return;
     }

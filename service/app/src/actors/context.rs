@@ -8,6 +8,7 @@ use super::breaker::Breaker;
 use super::claim::Claim;
 use super::completion::Completion;
 use super::messages::Refusal;
+use super::outbox::Outbox;
 use super::recent::RecentDecisions;
 use super::replica::ListReader;
 use super::shard::ShardSettings;
@@ -111,15 +112,6 @@ pub struct WaitingRow {
     pub deadline: Option<Instant>,
 }
 
-/// Records and completions that wait for the next append.
-#[derive(Default)]
-pub struct Outbox {
-    /// In journal order.
-    pub records: Vec<Record>,
-    /// Told when the append is durable.
-    pub completions: Vec<Completion>,
-}
-
 /// See the module.
 pub struct ShardContext {
     /// What decides; outlives the context.
@@ -133,7 +125,7 @@ pub struct ShardContext {
     /// Rows that wait for the model.
     pub rows: RefCell<Vec<WaitingRow>>,
     /// What waits for the journal.
-    pub outbox: RefCell<Outbox>,
+    pub(super) outbox: RefCell<Outbox>,
     /// Entries about merchants, devices and addresses.
     pub lists: ListReader,
     /// Where counts go.
@@ -181,8 +173,10 @@ pub(super) struct Account {
 pub enum Wake {
     /// Rows wait for the model.
     Score,
-    /// Records wait for the journal.
+    /// Records wait for the journal, and somebody for them.
     Append,
+    /// Records of topics wait for the journal, and may wait for more.
+    AppendSoon,
     /// The context was closed: its epoch is to be recovered.
     Recover,
 }
@@ -381,12 +375,9 @@ impl ShardContext {
         if let Some(refusal) = &*self.closed.borrow() {
             return self.fail([completion], refusal);
         }
-        let mut outbox = self.outbox.borrow_mut();
-        let first = outbox.completions.is_empty();
-        outbox.records.extend(record);
-        outbox.completions.push(completion);
-        if first {
-            (self.wake)(Wake::Append);
+        let wake = self.outbox.borrow_mut().push(record, completion);
+        if let Some(wake) = wake {
+            (self.wake)(wake);
         }
     }
 

@@ -18,6 +18,7 @@ mod listing;
 pub mod memory;
 pub mod messages;
 pub mod originals;
+mod outbox;
 pub mod partition;
 mod recent;
 pub mod recovery;

@@ -38,6 +38,10 @@ use verdict_core::profile::Retention;
 /// Time between two ticks of the users' idle time.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long records of topics wait for others to share an append with. Each append costs wake-ups in six threads and a request
+/// to a broker, whatever it holds.
+const SHARE_FOR: Duration = Duration::from_millis(5);
+
 /// What a shard is made of.
 pub struct ShardSettings {
     /// Number of the shard.
@@ -354,6 +358,8 @@ impl Handler<Flush> for ShardActor {
         match wake {
             Wake::Score => scoring::score(&serving.context),
             Wake::Append => appending::append(&serving.context),
+            // Whatever has been appended meanwhile, this one is early at worst.
+            Wake::AppendSoon => _ = ctx.notify_later(Flush(Wake::Append), SHARE_FOR),
             Wake::Recover => self.recover_if_closed(ctx),
         }
     }
