@@ -9,6 +9,8 @@ mod back_off;
 mod lag;
 pub mod lists;
 pub mod outbox;
+#[cfg(test)]
+mod placed;
 pub mod review;
 pub mod review_labels;
 pub mod review_store;

@@ -223,12 +223,16 @@ impl ListProjection {
     async fn position(&mut self) -> Result<(), ProjectionError> {
         self.unwritten = 0;
         let found = self.mirror.positions(self.journal.partitions()).await?;
+        let found: Vec<String> = found.into_iter().map(Option::unwrap_or_default).collect();
+        // A mirror that is far behind need not be looked for from the start of each partition; what it says is looked at first.
+        let places =
+            (0..).zip(&found).filter_map(|(partition, found)| Some((partition, Position::parse(found)?.place?)));
+        self.journal.locate_proven(places.collect()).await?;
         let mut strangers = BTreeMap::new();
         for (partition, found) in (0..).zip(found) {
-            let found = found.unwrap_or_default();
             match Position::parse(&found) {
-                Some(position) if self.at(partition, position.n).await? == Some(position) => {
-                    self.settle(partition, position);
+                Some(position) if self.is_known(partition, position).await? => {
+                    self.settle(partition, position.n, found);
                 }
                 _ => _ = strangers.insert(partition, found),
             }
@@ -239,6 +243,11 @@ impl ListProjection {
         self.positioned = true;
         self.reflecting.stand_at(&self.next());
         Ok(())
+    }
+
+    /// Whether it belongs to this journal's history.
+    async fn is_known(&self, partition: Partition, position: Position) -> Result<bool, JournalError> {
+        Ok(self.at(partition, position.n).await?.is_some_and(|known| known.is_behind_the_same(position)))
     }
 
     /// The position before record `n`; `None` where the journal does not have what lies behind it.
@@ -253,12 +262,16 @@ impl ListProjection {
         Ok(last.map(|last| Position::behind(Some(&last), partitions)))
     }
 
+    /// A position as it is left in the mirror: with where the journal's readers find what follows.
+    fn text(&self, partition: Partition, position: Position) -> String {
+        Position { place: self.journal.position(partition, position.n), ..position }.to_string()
+    }
+
     /// Goes on with a partition from what stands in the mirror.
-    fn settle(&mut self, partition: Partition, position: Position) {
+    fn settle(&mut self, partition: Partition, n: u64, left: String) {
         // invariant: partitions are those of the journal
         if let Some(place) = self.places.get_mut(usize::from(partition)) {
-            *place =
-                Place { left: position.to_string().into(), left_n: position.n, next: position.n, ..Place::default() };
+            *place = Place { left: left.into(), left_n: n, next: n, ..Place::default() };
         }
     }
 
@@ -286,8 +299,9 @@ impl ListProjection {
                 let what = format!("record {next_n} of partition {partition} does not follow any");
                 return Err(JournalError::Store(what.into()).into());
             };
-            self.mirror.write(Move { partition, from: &mark, to: &position.to_string() }, [].into_iter()).await?;
-            self.settle(partition, position);
+            let left = self.text(partition, position);
+            self.mirror.write(Move { partition, from: &mark, to: &left }, [].into_iter()).await?;
+            self.settle(partition, position.n, left);
         }
         Ok(())
     }
@@ -351,7 +365,7 @@ impl ListProjection {
                     None => continue,
                 },
             };
-            let to = position.to_string();
+            let to = self.text(partition, position);
             let changes = place.changes.iter().map(|(key, entry)| -> Change<'_> { (key, entry.as_ref()) });
             self.mirror.write(Move { partition, from: &place.left, to: &to }, changes).await?;
             let place = &mut self.places[usize::from(partition)];

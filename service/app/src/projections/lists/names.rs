@@ -2,11 +2,11 @@
 //!
 //! A position vouches for the history behind it: it holds a fingerprint of the last record that is reflected. One that
 //! another journal left, or this one before it was restored from a copy and went on otherwise, is thereby not taken for a
-//! place in this journal.
+//! place in this journal. Where readers need it, it also says where that record's successor is found.
 
 use crate::actors::partition::partition_of_entry;
-use crate::journal::Partition;
 use crate::journal::record::{Body, Record};
+use crate::journal::{self, Partition};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use verdict_core::lists::{List, ListAction, ListChange, ListKey, ListKind};
@@ -60,24 +60,42 @@ pub(super) struct Position {
     pub(super) n: u64,
     /// That of the record before it.
     pub(super) fingerprint: u64,
+    /// From where readers find that record, as the journal had it.
+    pub(super) place: Option<journal::Position>,
 }
 
 impl Position {
     /// The position behind a record of a journal with so many partitions; behind none, at the start.
     pub(super) fn behind(last: Option<&Record>, partitions: Partition) -> Self {
-        Self { n: last.map_or(0, |last| last.n + 1), fingerprint: fingerprint(last, partitions) }
+        Self { n: last.map_or(0, |last| last.n + 1), fingerprint: fingerprint(last, partitions), place: None }
+    }
+
+    /// Whether both are behind the same record; wherever that is found.
+    pub(super) const fn is_behind_the_same(self, other: Self) -> bool {
+        self.n == other.n && self.fingerprint == other.fingerprint
     }
 
     /// `None` for any other text, as it stands there while a partition is written again.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (n, fingerprint) = text.split_once(':')?;
-        Some(Self { n: n.parse().ok()?, fingerprint: u64::from_str_radix(fingerprint, 16).ok()? })
+        let mut parts = text.split(':');
+        let (n, fingerprint) = (parts.next()?.parse().ok()?, u64::from_str_radix(parts.next()?, 16).ok()?);
+        let place: Vec<u64> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        let place = match place[..] {
+            [] => None,
+            [offset, epoch, n] => Some(journal::Position { offset, epoch, n }),
+            _ => return None,
+        };
+        Some(Self { n, fingerprint, place })
     }
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{:016x}", self.n, self.fingerprint)
+        write!(f, "{}:{:016x}", self.n, self.fingerprint)?;
+        match self.place {
+            Some(journal::Position { offset, epoch, n }) => write!(f, ":{offset}:{epoch}:{n}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -148,8 +166,14 @@ mod tests {
     fn positions_come_back_and_marks_are_none() {
         let position = Position::behind(Some(&samples::login(1, 2, 41)), 12);
         assert_eq!(position.n, 42);
-        assert_eq!(Position::parse(&position.to_string()), Some(position));
-        for other in ["", "42", "writing:7", ":", "x:0", "42:xyz"] {
+        let placed = Position { place: Some(journal::Position { offset: 57, epoch: 1 << 40, n: 40 }), ..position };
+        for position in [position, placed] {
+            assert_eq!(Position::parse(&position.to_string()), Some(position));
+        }
+        assert!(position.is_behind_the_same(placed));
+        for other in
+            ["", "42", "writing:7", ":", "x:0", "42:xyz", "42:0:", "42:0:57:2", "42:0:57:2:x", "42:0:57:2:40:1"]
+        {
             assert_eq!(Position::parse(other), None, "{other:?}");
         }
     }
