@@ -9,7 +9,7 @@ use super::context::{InForce, Ticket};
 use super::messages::{Answer, Refusal, Settled};
 use super::replica::ListReader;
 use super::shard::ShardSettings;
-use super::user::Work;
+use super::work::Work;
 use crate::journal::Partition;
 use crate::journal::record::Decided;
 use crate::journal::spill::{Kept, NotKept, Spill};

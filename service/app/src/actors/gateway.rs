@@ -10,7 +10,7 @@ use super::partition::{partition_of, partition_of_entry};
 use super::replica::ListReplica;
 use super::requests::{Adopt, Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, View};
 use super::shard::ShardActor;
-use super::user::Work;
+use super::work::Work;
 use crate::journal::Partition;
 use actix::Addr;
 use futures_util::future::join_all;

@@ -35,3 +35,4 @@ pub mod user;
 pub mod users;
 #[cfg(test)]
 mod users_tests;
+pub mod work;

@@ -4,7 +4,7 @@ use super::context::{Judge, Ticket};
 use super::messages::{Accepted, ListChanged, ProfileView, Refusal};
 use super::sources::{Left, Opening};
 use super::turns::Turn;
-use super::user::Work;
+use super::work::Work;
 use crate::journal::Partition;
 use actix::Message;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};

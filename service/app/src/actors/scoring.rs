@@ -46,6 +46,23 @@ pub(super) fn score(context: &ShardContext) {
     }
 }
 
+/// Scores a row by itself and at once; `None` where it must wait with the others.
+pub(super) fn score_alone(context: &ShardContext, row: &WaitingRow) -> Option<ModelVerdict> {
+    let started = context.clock.instant();
+    let may =
+        !context.is_closed() && in_time(row, started) && row.judge.breaker.borrow().asking(started) == Asking::Batches;
+    let scorer = row.judge.scorer.as_ref().filter(|_| may)?;
+    let limit = row.deadline.map(|deadline| by(deadline, started));
+    match ask_model(context, &row.judge, scorer, &[&row.features], limit) {
+        Ok(scores) => Some(scores.first().map_or_else(failed, |score| ModelVerdict::Score(*score))),
+        Err(ScoreError::TimedOut) => None,
+        Err(error) => {
+            error!(%error, rows = 1, "the model failed; deciding by rules alone");
+            Some(failed())
+        }
+    }
+}
+
 /// Scores those of a batch that have the time, in one run.
 fn score_batch(context: &ShardContext, batch: Vec<WaitingRow>) {
     let started = context.clock.instant();
@@ -103,14 +120,9 @@ fn run(
     limit: Option<Instant>,
 ) {
     let earliest = rows.iter().filter_map(|row| row.deadline).min();
-    let by_deadline = earliest.map(|deadline| (started + LEAST_RUN).max(deadline - AFTER_MODEL));
-    let limit = by_deadline.into_iter().chain(limit).min();
+    let limit = earliest.map(|deadline| by(deadline, started)).into_iter().chain(limit).min();
     let features: Vec<&FeatureVector> = rows.iter().map(|row| &row.features).collect();
-    let allowed = limit.map(|limit| limit.saturating_duration_since(context.clock.instant()));
-    ModelRun { rows: features.len() as u64 }.emit(&context.metrics);
-    let scores = scorer.borrow_mut().score(&features, allowed);
-    note(context, judge, &scores, allowed);
-    match scores {
+    match ask_model(context, judge, scorer, &features, limit) {
         Ok(scores) => {
             for (row, score) in rows.iter().zip(scores) {
                 send(&row.user, ModelVerdict::Score(score));
@@ -126,10 +138,34 @@ fn run(
         Err(error) => {
             error!(%error, rows = rows.len(), "the model failed; deciding by rules alone");
             for row in &rows {
-                send(&row.user, ModelVerdict::Missing(Degradation::ModelError));
+                send(&row.user, failed());
             }
         }
     }
+}
+
+/// When a run that starts now must end for a decision with this deadline.
+fn by(deadline: Instant, started: Instant) -> Instant {
+    (started + LEAST_RUN).max(deadline - AFTER_MODEL)
+}
+
+const fn failed() -> ModelVerdict {
+    ModelVerdict::Missing(Degradation::ModelError)
+}
+
+/// One run of the model, which ends by this time.
+fn ask_model(
+    context: &ShardContext,
+    judge: &Judge,
+    scorer: &RefCell<Box<dyn Score>>,
+    rows: &[&FeatureVector],
+    limit: Option<Instant>,
+) -> Result<Vec<f32>, ScoreError> {
+    let allowed = limit.map(|limit| limit.saturating_duration_since(context.clock.instant()));
+    ModelRun { rows: rows.len() as u64 }.emit(&context.metrics);
+    let scores = scorer.borrow_mut().score(rows, allowed);
+    note(context, judge, &scores, allowed);
+    scores
 }
 
 /// Keeps account of whether the model comes back.

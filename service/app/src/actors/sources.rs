@@ -10,7 +10,7 @@ use super::messages::{Accepted, Refusal, Settled, Submission};
 use super::requests::{Leave, OpenSources, Submit};
 use super::shard::ShardActor;
 use super::turns::{Parked, Session, Turn};
-use super::user::Work;
+use super::work::Work;
 use crate::journal::Partition;
 use crate::journal::checkpoint::SourceOffset;
 use crate::journal::record::{Body, Cut};

@@ -10,7 +10,9 @@ use super::memory::Memory;
 use super::messages::{
     Accepted, Answer, Event, LastLogin, ListChanged, ProfileView, RecentTransaction, Refusal, Settled,
 };
-use super::turns::{Parked, Waiting};
+use super::scoring;
+use super::turns::Waiting;
+use super::work::{Work, dead_letter};
 use crate::journal::Partition;
 use crate::journal::record::{Body, Decided};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
@@ -18,7 +20,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use verdict_core::decision::{ModelVerdict, RuleHit};
-use verdict_core::event::{Label, Login, Source, Transaction};
+use verdict_core::event::{Source, Transaction};
 use verdict_core::features::{Computed, compute};
 use verdict_core::lists::{List, ListChange, ListHit};
 use verdict_core::profile::{Admission, Change, Profile};
@@ -26,6 +28,12 @@ use verdict_core::rules::DecideInput;
 
 /// Transactions that a view shows.
 const VIEW_RECENT: usize = 20;
+
+/// With so many behind it a transaction does not wait for rows of others to be scored with: a row costs twice as much then.
+const LONG_LINE: usize = 4;
+
+/// Most transactions that are decided in one go so; then others have their turn.
+const MOST_ALONE: u32 = 32;
 
 /// See the module.
 pub struct UserActor {
@@ -38,6 +46,8 @@ pub struct UserActor {
     stalled: Option<Stalled>,
     /// Bounded by the shard's permits.
     held: VecDeque<Work>,
+    /// Transactions since the last one that was scored with others.
+    alone: u32,
 }
 
 /// A transaction between its features and its decision.
@@ -60,72 +70,6 @@ enum Stalled {
     Scored(ModelVerdict),
 }
 
-/// An event for this user.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub enum Work {
-    /// To be decided.
-    Transaction(Transaction, Ticket<Settled>),
-    /// To be decided, and to change nothing (ADR 0009).
-    Heartbeat(Transaction, Ticket<Settled>),
-    /// To be remembered.
-    Login(Login, Ticket<Accepted>),
-    /// To be remembered.
-    Label(Label, Ticket<Accepted>),
-    /// To be put on a list or taken off.
-    List(ListChange, Ticket<ListChanged>),
-}
-
-impl Work {
-    /// Answers without doing anything.
-    pub fn refuse(self, refusal: Refusal) {
-        match self {
-            Self::Transaction(_, ticket) | Self::Heartbeat(_, ticket) => ticket.answer(Err(refusal)),
-            Self::Login(_, ticket) | Self::Label(_, ticket) => ticket.answer(Err(refusal)),
-            Self::List(_, ticket) => ticket.answer(Err(refusal)),
-        }
-    }
-
-    /// Where it entered.
-    pub(super) const fn source(&self) -> &Source {
-        match self {
-            Self::Transaction(_, ticket) | Self::Heartbeat(_, ticket) => &ticket.source,
-            Self::Login(_, ticket) | Self::Label(_, ticket) => &ticket.source,
-            Self::List(_, ticket) => &ticket.source,
-        }
-    }
-
-    /// Makes a dead letter of an event that must leave a record; any other comes back.
-    pub(super) fn into_dead_letter(self, partition: Partition, refusal: &Refusal) -> Result<Parked, Box<Self>> {
-        fn park<T>(
-            partition: Partition,
-            mut ticket: Ticket<T>,
-            refusal: &Refusal,
-            completion: impl FnOnce(Ticket<T>, Refusal) -> Completion,
-        ) -> Parked {
-            let body = dead_letter(refusal, ticket.original.take().unwrap_or_default());
-            let (source, received_at) = (ticket.source.clone(), ticket.received_at);
-            Parked { partition, source, received_at, body, completion: completion(ticket, refusal.clone()) }
-        }
-        if !matches!(self.source(), Source::Topic { .. }) {
-            return Err(Box::new(self));
-        }
-        match self {
-            Self::Transaction(_, ticket) | Self::Heartbeat(_, ticket) => {
-                Ok(park(partition, ticket, refusal, Completion::TransactionRefused))
-            }
-            Self::Login(_, ticket) | Self::Label(_, ticket) => {
-                Ok(park(partition, ticket, refusal, Completion::EventRefused))
-            }
-            Self::List(..) => Err(Box::new(self)),
-        }
-    }
-}
-
-fn dead_letter(refusal: &Refusal, original: Box<[u8]>) -> Body {
-    Body::DeadLetter { reason: refusal.code().into(), detail: refusal.to_string().into(), original, cut: None }
-}
-
 /// What the source delivered before has left.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -139,7 +83,7 @@ pub struct Scored(pub ModelVerdict);
 impl UserActor {
     /// A user with what is remembered.
     pub fn new(memory: Rc<Memory>, partition: Partition, shard: Rc<ShardContext>) -> Self {
-        Self { memory, partition, shard, scoring: None, stalled: None, held: VecDeque::new() }
+        Self { memory, partition, shard, scoring: None, stalled: None, held: VecDeque::new(), alone: 0 }
     }
 
     /// Whether what comes is to wait.
@@ -221,8 +165,24 @@ impl UserActor {
         self.scoring =
             Some(Box::new(Scoring { judge, transaction, ticket, list_hits, rule_hits, computed, heartbeat }));
         match row {
-            Some(row) => self.shard.wait_for_score(row),
+            Some(row) => self.ask(row, ctx),
             None => self.decide(ModelVerdict::Absent, ctx),
+        }
+    }
+
+    /// Has the model score a row: with those of other users, or at once where many of this user's wait behind it. Of a user a
+    /// run has one row, so that whoever makes more of the traffic than a row of a run would wait longer and longer.
+    fn ask(&mut self, row: WaitingRow, ctx: &Context<Self>) {
+        let at_once = self.held.len() >= LONG_LINE && self.alone < MOST_ALONE;
+        match at_once.then(|| scoring::score_alone(&self.shard, &row)).flatten() {
+            Some(verdict) => {
+                self.alone += 1;
+                self.decide(verdict, ctx);
+            }
+            None => {
+                self.alone = 0;
+                self.shard.wait_for_score(row);
+            }
         }
     }
 

@@ -35,8 +35,14 @@ fn of(user: i64, number: i64) -> Submission<Transaction> {
     sent
 }
 
-/// What the model was shown after its first row, run by run, and the decisions in the order of their payments.
-async fn decide_all(max_batch: usize) -> (Vec<Vec<(f64, f64)>>, Vec<Arc<Decided>>) {
+/// Some payments of each of so many users, in the order of payments.
+fn of_each(users: i64, payments: i64) -> Vec<(i64, i64)> {
+    (0..payments).flat_map(|number| (0..users).map(move |user| (user, number))).collect()
+}
+
+/// What the model was shown after its first row, run by run, and the decisions in the order of these payments, which are there
+/// before the first is scored: one of user [`USERS`].
+async fn decide_all(max_batch: usize, payments: &[(i64, i64)]) -> (Vec<Vec<(f64, f64)>>, Vec<Arc<Decided>>) {
     let metrics = Metrics::new();
     let ((shown, runs), (give, word)) = (mpsc::channel(), mpsc::channel());
     let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(telling(shown, word)));
@@ -59,7 +65,7 @@ async fn decide_all(max_batch: usize) -> (Vec<Vec<(f64, f64)>>, Vec<Arc<Decided>
         }
     };
     assert_eq!(first.len(), 1, "nothing else waits, so it is scored by itself");
-    sent.extend((0..PAYMENTS).flat_map(|number| (0..USERS).map(move |user| (user, number))).map(|(u, n)| decide(u, n)));
+    sent.extend(payments.iter().map(|&(user, number)| decide(user, number)));
     while gateway.in_flight() < sent.len() {
         tokio::task::yield_now().await;
     }
@@ -69,7 +75,7 @@ async fn decide_all(max_batch: usize) -> (Vec<Vec<(f64, f64)>>, Vec<Arc<Decided>
     let text = metrics.render();
     for line in [
         format!("verdict_model_runs_total {}", 1 + runs.len()),
-        format!("verdict_model_rows_total {}", 1 + USERS * PAYMENTS),
+        format!("verdict_model_rows_total {}", 1 + payments.len()),
     ] {
         assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
     }
@@ -79,12 +85,13 @@ async fn decide_all(max_batch: usize) -> (Vec<Vec<(f64, f64)>>, Vec<Arc<Decided>
 #[test]
 fn rows_of_different_users_are_scored_together_and_decided_as_by_themselves() {
     actix::System::new().block_on(async {
-        let (singly, expected) = decide_all(1).await;
+        let payments = of_each(USERS, PAYMENTS);
+        let (singly, expected) = decide_all(1, &payments).await;
         assert!(singly.iter().all(|rows| rows.len() == 1), "{singly:?}");
         let scores: HashSet<_> = expected.iter().map(|decided| decided.decision.score.map(f32::to_bits)).collect();
         assert_eq!(scores.len() as i64, 1 + USERS * PAYMENTS, "every row has its own score");
         for (max_batch, sizes) in [(64, [10, 10, 10].as_slice()), (4, &[4, 4, 2, 4, 4, 2, 4, 4, 2])] {
-            let (runs, decided) = decide_all(max_batch).await;
+            let (runs, decided) = decide_all(max_batch, &payments).await;
             assert_eq!(runs.iter().map(Vec::len).collect::<Vec<_>>(), sizes, "at most {max_batch}");
             for rows in runs {
                 let users: HashSet<u64> = rows.iter().map(|(amount, _)| amount.to_bits()).collect();
@@ -94,6 +101,24 @@ fn rows_of_different_users_are_scored_together_and_decided_as_by_themselves() {
                 assert_eq!((&decided.features, &decided.decision), (&expected.features, &expected.decision));
                 assert_eq!(decided.transaction, expected.transaction);
             }
+        }
+    });
+}
+
+#[test]
+fn a_user_with_a_long_line_does_not_wait_for_others_and_they_do_not_wait_for_its_end() {
+    actix::System::new().block_on(async {
+        let (others, busy) = (5, 45);
+        let mut payments = of_each(others, PAYMENTS);
+        payments.extend((1..=busy).map(|number| (USERS, number)));
+        let (_, expected) = decide_all(1, &payments).await;
+        let (runs, decided) = decide_all(64, &payments).await;
+        // One of everybody, while nobody stands behind the busy one's yet; then 32 in one go, and one with the others; then all
+        // but the last four of what is left.
+        let sizes = [vec![6], vec![1; 32], vec![6], vec![1; 7], vec![6], vec![1; 3]].concat();
+        assert_eq!(runs.iter().map(Vec::len).collect::<Vec<_>>(), sizes);
+        for (decided, expected) in decided.iter().zip(&expected) {
+            assert_eq!((&decided.features, &decided.decision), (&expected.features, &expected.decision));
         }
     });
 }

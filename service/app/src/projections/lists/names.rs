@@ -6,7 +6,7 @@
 
 use crate::actors::partition::partition_of_entry;
 use crate::journal::record::{Body, Record};
-use crate::journal::{self, Partition};
+use crate::journal::{Partition, Position as Found};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use verdict_core::lists::{List, ListAction, ListChange, ListKey, ListKind};
@@ -61,7 +61,7 @@ pub(super) struct Position {
     /// That of the record before it.
     pub(super) fingerprint: u64,
     /// From where readers find that record, as the journal had it.
-    pub(super) place: Option<journal::Position>,
+    pub(super) place: Option<Found>,
 }
 
 impl Position {
@@ -82,7 +82,7 @@ impl Position {
         let place: Vec<u64> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
         let place = match place[..] {
             [] => None,
-            [offset, epoch, n] => Some(journal::Position { offset, epoch, n }),
+            [offset, epoch, n] => Some(Found { offset, epoch, n }),
             _ => return None,
         };
         Some(Self { n, fingerprint, place })
@@ -93,7 +93,7 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{:016x}", self.n, self.fingerprint)?;
         match self.place {
-            Some(journal::Position { offset, epoch, n }) => write!(f, ":{offset}:{epoch}:{n}"),
+            Some(Found { offset, epoch, n }) => write!(f, ":{offset}:{epoch}:{n}"),
             None => Ok(()),
         }
     }
@@ -166,7 +166,7 @@ mod tests {
     fn positions_come_back_and_marks_are_none() {
         let position = Position::behind(Some(&samples::login(1, 2, 41)), 12);
         assert_eq!(position.n, 42);
-        let placed = Position { place: Some(journal::Position { offset: 57, epoch: 1 << 40, n: 40 }), ..position };
+        let placed = Position { place: Some(Found { offset: 57, epoch: 1 << 40, n: 40 }), ..position };
         for position in [position, placed] {
             assert_eq!(Position::parse(&position.to_string()), Some(position));
         }
