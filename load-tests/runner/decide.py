@@ -9,7 +9,7 @@ import time
 from . import machine
 from .servers import Server
 
-LEAST_RATIO = 0.35
+LEAST_RATIO = 0.40
 AIM_RATIO = 0.5
 MOST_P99_MS = 10.0
 # More foreign CPU time than this share of the machine makes a round doubtful.
