@@ -225,7 +225,7 @@ fn send_to_topics(args: &SimulateArgs) -> anyhow::Result<()> {
         return Err(UsageError(what.to_owned()).into());
     };
     let Live { events, writer, mut pace } = live(args)?;
-    let topics = Topics::new(&KafkaSettings::from(kafka), std::thread::sleep)?;
+    let topics = Topics::open(&KafkaSettings::from(kafka), std::thread::sleep)?;
     let mut sending = Sending { topics, count: args.count, sent: [0; 3], failure: None };
     let (mut transactions, mut logins) = (noise(args)?, noise(args)?);
     let mut line = Vec::with_capacity(512);

@@ -1,10 +1,13 @@
 //! Sends traffic to the topics that the service consumes, keyed by user as the Java client would, and waits for what the
 //! brokers do not take at once. Nothing is dropped: what cannot be delivered is an error.
 
-use crate::kafka::{KafkaSettings, SendError, Sender, Topic};
+use crate::kafka::{Inspector, KafkaSettings, SendError, Sender, Topic};
 use rdkafka::producer::BaseRecord;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long the brokers have to say what topics there are.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The topics of a service.
 pub struct Topics {
@@ -13,13 +16,15 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// The topics that these settings name; `wait` is how to wait, which a test does not.
+    /// The topics that these settings name, as soon as the brokers say that they are there: before anything is sent. `wait` is
+    /// how to wait later, which a test does not.
     ///
     /// # Errors
-    /// When librdkafka does not take the settings.
-    pub fn new(settings: &KafkaSettings, wait: fn(Duration)) -> Result<Self, SendError> {
-        let sender = Sender::new(settings.clone(), "simulator", wait)?;
+    /// When the brokers do not answer or refuse, one of the topics is missing, or librdkafka does not take the settings.
+    pub fn open(settings: &KafkaSettings, wait: fn(Duration)) -> Result<Self, SendError> {
         let names = [Topic::Transactions, Topic::Logins, Topic::Labels].map(|topic| (topic, settings.topic(topic)));
+        Inspector::new(settings.clone(), PATIENCE)?.topics(&names.each_ref().map(|(_, name)| &**name))?;
+        let sender = Sender::new(settings.clone(), "simulator", wait)?;
         Ok(Self { sender, names })
     }
 
@@ -55,7 +60,6 @@ fn key_of(line: &[u8]) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::config::KafkaConfig;
-    use crate::kafka::Inspector;
     use rdkafka::mocking::MockCluster;
 
     #[test]
@@ -69,9 +73,14 @@ mod tests {
     #[test]
     fn everything_is_delivered_to_the_users_partition() {
         let cluster = MockCluster::new(1).expect("a cluster");
-        cluster.create_topic("transactions", 12, 1).expect("a topic");
         let settings = KafkaSettings::from(&KafkaConfig::at(&cluster.bootstrap_servers()));
-        let topics = Topics::new(&settings, |_| {}).expect("a producer");
+        for name in ["transactions", "logins"] {
+            cluster.create_topic(name, 12, 1).expect("a topic");
+        }
+        let error = Topics::open(&settings, |_| {}).err().expect("one is missing").to_string();
+        assert!(error.contains("fraud-labels"), "{error}");
+        cluster.create_topic("fraud-labels", 12, 1).expect("a topic");
+        let topics = Topics::open(&settings, |_| {}).expect("all are there");
         for _ in 0..5 {
             topics.send(Topic::Transactions, b"{\"user_id\":\"u-7\"}\n", "u-1").expect("taken");
         }
