@@ -53,7 +53,7 @@ def summarise(view, figures):
     decided = sum(view.kinds.values())
     shares = ", ".join(f"{count} {name}" for name, count in sorted(figures.seen.items()))
     print(f"\n{decided} decisions, {view.alerts_total} alerts")
-    print(f"of the simulated traffic: {shares or 'nothing'}; the rest are the demo's own payments")
+    print(f"of the simulated traffic: {shares or 'nothing'} (the decisions include the demo's own payments)")
     for who, latencies in (("client", view.client), ("service, to the decision", view.decide)):
         if latencies[0] is not None:
             known = ", ".join(f"p{share * 100:g} {milliseconds(ms)}" for share, ms in zip(PERCENTILES, latencies))

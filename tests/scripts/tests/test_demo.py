@@ -116,7 +116,7 @@ class IntoAPipe(unittest.TestCase):
         self.assertNotIn("\x1b", run.stdout)
         for expected in ("A coffee:\napprove", "\nreview    demo-bob", "Geographic anomaly", "  curl -s"):
             self.assertIn(expected, run.stdout)
-        self.assertRegex(run.stdout, r"\n\d+ decisions, \d+ alerts\nof the simulated traffic: \d+ approve.*; the rest are the demo's own payments\n")
+        self.assertRegex(run.stdout, r"\n\d+ decisions, \d+ alerts\nof the simulated traffic: \d+ approve.* \(the decisions include the demo's own payments\)\n")
         self.assertEqual(processes(port), {})
 
     def test_what_cannot_start_says_why(self):

@@ -134,7 +134,7 @@ pub struct ShardContext {
     pub(super) journal: Arc<dyn Journal>,
     /// Where answers are kept whose records are late, if they may be given.
     pub(super) spill: Option<Arc<Spill>>,
-    /// Wakes the shard when a row or a record is the first to wait.
+    /// Wakes the shard for what waits.
     wake: Box<dyn Fn(Wake)>,
     /// By partition; `None` of those that others own.
     pub(super) ledger: RefCell<Vec<Option<Account>>>,

@@ -46,13 +46,15 @@ pub(super) fn score(context: &ShardContext) {
     }
 }
 
-/// Scores a row by itself and at once; `None` where it must wait with the others.
+/// Scores a row by itself and at once, within the time that those have who wait; `None` where it must wait with them.
 pub(super) fn score_alone(context: &ShardContext, row: &WaitingRow) -> Option<ModelVerdict> {
     let started = context.clock.instant();
     let may =
         !context.is_closed() && in_time(row, started) && row.judge.breaker.borrow().asking(started) == Asking::Batches;
     let scorer = row.judge.scorer.as_ref().filter(|_| may)?;
-    let limit = row.deadline.map(|deadline| by(deadline, started));
+    let waiting = context.rows.borrow().iter().filter_map(|row| row.deadline).min();
+    let earliest = row.deadline.into_iter().chain(waiting).min();
+    let limit = earliest.map(|deadline| by(deadline, started)).into_iter().chain([started + FAIR_RUN]).min();
     match ask_model(context, &row.judge, scorer, &[&row.features], limit) {
         Ok(scores) => Some(scores.first().map_or_else(failed, |score| ModelVerdict::Score(*score))),
         Err(ScoreError::TimedOut) => None,

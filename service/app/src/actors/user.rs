@@ -19,6 +19,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use verdict_core::decision::{ModelVerdict, RuleHit};
 use verdict_core::event::{Source, Transaction};
 use verdict_core::features::{Computed, compute};
@@ -34,6 +35,9 @@ const LONG_LINE: usize = 4;
 
 /// Most transactions that are decided in one go so; then others have their turn.
 const MOST_ALONE: u32 = 32;
+
+/// A row for which the model takes this long is the last of its go: a hundred times what it should take.
+const LONG_RUN: Duration = Duration::from_millis(1);
 
 /// See the module.
 pub struct UserActor {
@@ -174,16 +178,20 @@ impl UserActor {
     /// run has one row, so that whoever makes more of the traffic than a row of a run would wait longer and longer.
     fn ask(&mut self, row: WaitingRow, ctx: &Context<Self>) {
         let at_once = self.held.len() >= LONG_LINE && self.alone < MOST_ALONE;
-        match at_once.then(|| scoring::score_alone(&self.shard, &row)).flatten() {
-            Some(verdict) => {
-                self.alone += 1;
-                self.decide(verdict, ctx);
-            }
+        match at_once.then(|| self.ask_alone(&row)).flatten() {
+            Some(verdict) => self.decide(verdict, ctx),
             None => {
                 self.alone = 0;
                 self.shard.wait_for_score(row);
             }
         }
+    }
+
+    fn ask_alone(&mut self, row: &WaitingRow) -> Option<ModelVerdict> {
+        let started = self.shard.clock.instant();
+        let verdict = scoring::score_alone(&self.shard, row)?;
+        self.alone = if self.shard.clock.since(started) < LONG_RUN { self.alone + 1 } else { MOST_ALONE };
+        Some(verdict)
     }
 
     /// Second half: the decision, its record, and only then the profile.

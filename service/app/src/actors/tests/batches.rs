@@ -3,9 +3,11 @@
 
 use super::*;
 use crate::journal::record::Decided;
+use crate::telemetry::clock::TimeSource;
 use actix::Arbiter;
 use std::collections::HashSet;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
+use std::time::Instant;
 use verdict_core::decision::Degradation;
 
 const USERS: i64 = 10;
@@ -16,14 +18,37 @@ fn of_row(row: &FeatureVector) -> (f64, f64) {
     (row.named("amount").expect("a feature"), row.named("user_count_1h").expect("a feature"))
 }
 
-/// A scorer that tells which rows it is shown, and waits for a word before its first answer. Each row has its own score.
-fn telling(shown: mpsc::Sender<Vec<(f64, f64)>>, word: mpsc::Receiver<()>) -> Box<dyn Score> {
+/// A clock that only the model's runs move, so that nothing hangs on how fast the machine is.
+struct Moved {
+    started: Instant,
+    by: Mutex<Duration>,
+}
+
+impl TimeSource for Moved {
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn instant(&self) -> Instant {
+        self.started + *self.by.lock().expect("no holder panicked")
+    }
+}
+
+/// A scorer that tells which rows it is shown, waits for a word before its first answer, and takes so long for each. Each row
+/// has its own score.
+fn telling(
+    shown: mpsc::Sender<Vec<(f64, f64)>>,
+    word: mpsc::Receiver<()>,
+    takes: Duration,
+    time: Arc<Moved>,
+) -> Box<dyn Score> {
     let mut told = false;
     Box::new(Fake(move |rows: &[&FeatureVector], _| {
         shown.send(rows.iter().map(|row| of_row(row)).collect()).expect("the test listens");
         if !std::mem::replace(&mut told, true) {
             word.recv().expect("the test gives its word");
         }
+        *time.by.lock().expect("no holder panicked") += takes;
         let score = |(amount, count): (f64, f64)| (amount / 1_000.0 + count / 100.0) as f32;
         Ok(rows.iter().map(|row| score(of_row(row))).collect())
     }))
@@ -43,10 +68,22 @@ fn of_each(users: i64, payments: i64) -> Vec<(i64, i64)> {
 /// What the model was shown after its first row, run by run, and the decisions in the order of these payments, which are there
 /// before the first is scored: one of user [`USERS`].
 async fn decide_all(max_batch: usize, payments: &[(i64, i64)]) -> (Vec<Vec<(f64, f64)>>, Vec<Arc<Decided>>) {
+    decide_by(Duration::ZERO, max_batch, payments).await
+}
+
+/// The same by a model that takes so long for each run.
+async fn decide_by(
+    takes: Duration,
+    max_batch: usize,
+    payments: &[(i64, i64)],
+) -> (Vec<Vec<(f64, f64)>>, Vec<Arc<Decided>>) {
     let metrics = Metrics::new();
     let ((shown, runs), (give, word)) = (mpsc::channel(), mpsc::channel());
-    let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(telling(shown, word)));
-    let settings = ShardSettings { max_batch, metrics: metrics.clone(), ..settings(Moody::new(), 256) };
+    let time = Arc::new(Moved { started: clock::instant(), by: Mutex::default() });
+    let scorer = telling(shown, word, takes, Arc::clone(&time));
+    let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(scorer));
+    let clock = Clock::Given(time);
+    let settings = ShardSettings { max_batch, clock, metrics: metrics.clone(), ..settings(Moody::new(), 256) };
     let lists = Arc::clone(&settings.lists);
     let (address, start) = ShardActor::prepare(settings, judge);
     let gateway = Gateway::new(vec![address], 2, 256, lists);
@@ -120,6 +157,16 @@ fn a_user_with_a_long_line_does_not_wait_for_others_and_they_do_not_wait_for_its
         for (decided, expected) in decided.iter().zip(&expected) {
             assert_eq!((&decided.features, &decided.decision), (&expected.features, &expected.decision));
         }
+    });
+}
+
+#[test]
+fn a_model_that_is_slow_has_everybody_take_turns() {
+    actix::System::new().block_on(async {
+        let mut payments = of_each(1, PAYMENTS);
+        payments.extend((1..=9).map(|number| (USERS, number)));
+        let (runs, _) = decide_by(Duration::from_millis(2), 64, &payments).await;
+        assert_eq!(runs.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 2, 1, 2, 1, 1, 1, 1]);
     });
 }
 

@@ -262,9 +262,10 @@ impl ListProjection {
         Ok(last.map(|last| Position::behind(Some(&last), partitions)))
     }
 
-    /// A position as it is left in the mirror: with where the journal's readers find what follows.
+    /// A position as it is left in the mirror: with where the journal's readers find the last record that is reflected.
     fn text(&self, partition: Partition, position: Position) -> String {
-        Position { place: self.journal.position(partition, position.n), ..position }.to_string()
+        let place = position.n.checked_sub(1).and_then(|last| self.journal.position(partition, last));
+        Position { place, ..position }.to_string()
     }
 
     /// Goes on with a partition from what stands in the mirror.

@@ -2,7 +2,7 @@
 //!
 //! A position vouches for the history behind it: it holds a fingerprint of the last record that is reflected. One that
 //! another journal left, or this one before it was restored from a copy and went on otherwise, is thereby not taken for a
-//! place in this journal. Where readers need it, it also says where that record's successor is found.
+//! place in this journal. Where readers need it, it also says where that record is found.
 
 use crate::actors::partition::partition_of_entry;
 use crate::journal::record::{Body, Record};
@@ -60,7 +60,7 @@ pub(super) struct Position {
     pub(super) n: u64,
     /// That of the record before it.
     pub(super) fingerprint: u64,
-    /// From where readers find that record, as the journal had it.
+    /// From where readers find the record before it, which is looked at first, and those behind it.
     pub(super) place: Option<Found>,
 }
 

@@ -1,4 +1,4 @@
-//! What is left in the mirror says where the journal's readers find what follows.
+//! What is left in the mirror says where the journal's readers find the last record that it reflects.
 
 use super::super::super::placed::{Heard, Placed, place};
 use super::*;
@@ -12,7 +12,9 @@ async fn a_mirror_that_is_behind_says_where_before_it_is_looked_at() {
     let bench = Bench::new().await;
     let (changed, others) = (merchant("m-1"), 5);
     let partition = partition_of_entry(&changed, PARTITIONS);
-    bench.put(changed.clone(), "old").await;
+    for n in 0..others {
+        bench.put(changed.clone(), &format!("old {n}")).await;
+    }
     let first = Placed::new(&bench.journal);
     over(&first, &bench).catch_up().await.unwrap();
     assert_eq!(first.heard()[0], Heard::Located(vec![]), "nothing is stored yet");
@@ -22,10 +24,12 @@ async fn a_mirror_that_is_behind_says_where_before_it_is_looked_at() {
     let journal = Placed::new(&bench.journal);
     over(&journal, &bench).catch_up().await.unwrap();
     bench.assert_mirrored();
-    let behind = |p| if p == partition { 1 } else { 0 };
-    let located = (0..PARTITIONS).map(|p| (p, place(behind(p)))).collect();
-    let read = (0..PARTITIONS).map(|p| (p, behind(p))).collect();
-    assert_eq!(journal.heard(), [Heard::Located(located), Heard::Looked(partition, 0), Heard::Read(read)]);
+    let read = (0..PARTITIONS).map(|p| (p, if p == partition { others } else { 0 })).collect();
+    let last = others - 1;
+    assert_eq!(
+        journal.heard(),
+        [Heard::Located(vec![(partition, place(last))]), Heard::Looked(partition, last), Heard::Read(read)]
+    );
 }
 
 #[tokio::test]
