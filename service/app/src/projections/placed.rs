@@ -1,10 +1,11 @@
-//! A journal whose readers need places, and what it is told of those that were stored: for the tests of projections that
-//! store them.
+//! A journal as one on Kafka is: its readers need places, and its start may have been trimmed. It tells what it was told and asked
+//! for, for the tests of projections that store places.
 
 use crate::journal::record::Record;
 use crate::journal::{AppendError, Cursor, Journal, JournalError, MemoryJournal, Partition, Position, Tenure, Wanted};
-use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 pub(super) struct Placed {
     journal: Arc<MemoryJournal>,
     heard: Mutex<Vec<Heard>>,
+    firsts: Vec<u64>,
 }
 
 /// What it was told, and what it was asked for, in order.
@@ -31,7 +33,18 @@ pub(super) fn place(n: u64) -> Position {
 
 impl Placed {
     pub(super) fn new(journal: &Arc<MemoryJournal>) -> Arc<Self> {
-        Arc::new(Self { journal: Arc::clone(journal), heard: Mutex::default() })
+        Self::trimmed(journal, vec![0; usize::from(journal.partitions())])
+    }
+
+    /// Without what lies before these records.
+    pub(super) fn trimmed(journal: &Arc<MemoryJournal>, firsts: Vec<u64>) -> Arc<Self> {
+        Arc::new(Self { journal: Arc::clone(journal), heard: Mutex::default(), firsts })
+    }
+
+    fn refuse(&self, partition: Partition, n: u64) -> Result<(), JournalError> {
+        let first = self.first(partition);
+        let refused = || JournalError::Trimmed { topic: "a test".into(), partition, n, first };
+        if n < first { Err(refused()) } else { Ok(()) }
     }
 
     fn hear(&self, heard: Heard) {
@@ -59,12 +72,18 @@ impl Journal for Placed {
 
     fn replay(&self, from: Cursor, wanted: Wanted) -> BoxStream<'_, Result<Record, JournalError>> {
         self.hear(Heard::Read(from.clone()));
-        self.journal.replay(from, wanted)
+        match from.iter().try_for_each(|&(partition, n)| self.refuse(partition, n)) {
+            Ok(()) => self.journal.replay(from, wanted),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        }
     }
 
     fn read(&self, partition: Partition, n: u64) -> BoxFuture<'_, Result<Option<Record>, JournalError>> {
         self.hear(Heard::Looked(partition, n));
-        self.journal.read(partition, n)
+        match self.refuse(partition, n) {
+            Ok(()) => self.journal.read(partition, n),
+            Err(error) => ready(Err(error)).boxed(),
+        }
     }
 
     fn durable(&self) -> watch::Receiver<Vec<u64>> {
@@ -77,5 +96,8 @@ impl Journal for Placed {
 
     fn locate(&self, positions: &[(Partition, Position)]) {
         self.hear(Heard::Located(positions.to_vec()));
+    }
+    fn first(&self, partition: Partition) -> u64 {
+        self.firsts[usize::from(partition)]
     }
 }

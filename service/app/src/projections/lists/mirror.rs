@@ -3,7 +3,7 @@
 //! Every write changes a position too, from a text that never comes back, in one script. So whatever became of a write that
 //! failed, trying again is safe, also if the server, held for a while, still carries out the first attempt afterwards.
 
-use super::names::{EVERY_NAME, Position, entry_name, position_name};
+use super::names::{EVERY_NAME, Left, entry_name, position_name};
 use crate::config::Secret;
 use crate::journal::Partition;
 use crate::wire::list::mirrored_to_json;
@@ -113,7 +113,7 @@ impl ListMirror {
     /// The server cannot be reached, or fails.
     pub async fn is_whole(&mut self, partitions: Partition) -> Result<bool, MirrorError> {
         let found = self.positions(partitions).await?;
-        Ok(found.iter().all(|found| found.as_deref().and_then(Position::parse).is_some()))
+        Ok(found.iter().all(|found| found.as_deref().and_then(Left::parse).is_some()))
     }
 
     /// Makes changes of a partition and moves its position, all or nothing.

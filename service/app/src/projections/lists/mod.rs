@@ -23,7 +23,7 @@ use crate::journal::{Journal, JournalError, Partition, Wanted};
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use mirror::{Change, Move};
-use names::{Named, Position};
+use names::{Left, Named, Position};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,14 +224,14 @@ impl ListProjection {
         self.unwritten = 0;
         let found = self.mirror.positions(self.journal.partitions()).await?;
         let found: Vec<String> = found.into_iter().map(Option::unwrap_or_default).collect();
+        let left: Vec<Option<Left>> = found.iter().map(|found| Left::parse(found)).collect();
         // A mirror that is far behind need not be looked for from the start of each partition; what it says is looked at first.
-        let places =
-            (0..).zip(&found).filter_map(|(partition, found)| Some((partition, Position::parse(found)?.place?)));
+        let places = (0..).zip(&left).filter_map(|(partition, left)| Some((partition, left.as_ref()?.place?)));
         self.journal.locate_proven(places.collect()).await?;
         let mut strangers = BTreeMap::new();
-        for (partition, found) in (0..).zip(found) {
-            match Position::parse(&found) {
-                Some(position) if self.is_known(partition, position).await? => {
+        for ((partition, found), left) in (0..).zip(found).zip(left) {
+            match left {
+                Some(Left { position, .. }) if self.at(partition, position.n).await? == Some(position) => {
                     self.settle(partition, position.n, found);
                 }
                 _ => _ = strangers.insert(partition, found),
@@ -243,11 +243,6 @@ impl ListProjection {
         self.positioned = true;
         self.reflecting.stand_at(&self.next());
         Ok(())
-    }
-
-    /// Whether it belongs to this journal's history.
-    async fn is_known(&self, partition: Partition, position: Position) -> Result<bool, JournalError> {
-        Ok(self.at(partition, position.n).await?.is_some_and(|known| known.is_behind_the_same(position)))
     }
 
     /// The position before record `n`; `None` where the journal does not have what lies behind it.
@@ -262,10 +257,10 @@ impl ListProjection {
         Ok(last.map(|last| Position::behind(Some(&last), partitions)))
     }
 
-    /// A position as it is left in the mirror: with where the journal's readers find the last record that is reflected.
-    fn text(&self, partition: Partition, position: Position) -> String {
+    /// A position as it is left in the mirror.
+    fn left(&self, partition: Partition, position: Position) -> String {
         let place = position.n.checked_sub(1).and_then(|last| self.journal.position(partition, last));
-        Position { place, ..position }.to_string()
+        Left { position, place }.to_string()
     }
 
     /// Goes on with a partition from what stands in the mirror.
@@ -300,7 +295,7 @@ impl ListProjection {
                 let what = format!("record {next_n} of partition {partition} does not follow any");
                 return Err(JournalError::Store(what.into()).into());
             };
-            let left = self.text(partition, position);
+            let left = self.left(partition, position);
             self.mirror.write(Move { partition, from: &mark, to: &left }, [].into_iter()).await?;
             self.settle(partition, position.n, left);
         }
@@ -366,7 +361,7 @@ impl ListProjection {
                     None => continue,
                 },
             };
-            let to = self.text(partition, position);
+            let to = self.left(partition, position);
             let changes = place.changes.iter().map(|(key, entry)| -> Change<'_> { (key, entry.as_ref()) });
             self.mirror.write(Move { partition, from: &place.left, to: &to }, changes).await?;
             let place = &mut self.places[usize::from(partition)];

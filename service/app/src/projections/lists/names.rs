@@ -2,7 +2,7 @@
 //!
 //! A position vouches for the history behind it: it holds a fingerprint of the last record that is reflected. One that
 //! another journal left, or this one before it was restored from a copy and went on otherwise, is thereby not taken for a
-//! place in this journal. Where readers need it, it also says where that record is found.
+//! place in this journal.
 
 use crate::actors::partition::partition_of_entry;
 use crate::journal::record::{Body, Record};
@@ -60,21 +60,25 @@ pub(super) struct Position {
     pub(super) n: u64,
     /// That of the record before it.
     pub(super) fingerprint: u64,
-    /// From where readers find the record before it, which is looked at first, and those behind it.
-    pub(super) place: Option<Found>,
 }
 
 impl Position {
     /// The position behind a record of a journal with so many partitions; behind none, at the start.
     pub(super) fn behind(last: Option<&Record>, partitions: Partition) -> Self {
-        Self { n: last.map_or(0, |last| last.n + 1), fingerprint: fingerprint(last, partitions), place: None }
+        Self { n: last.map_or(0, |last| last.n + 1), fingerprint: fingerprint(last, partitions) }
     }
+}
 
-    /// Whether both are behind the same record; wherever that is found.
-    pub(super) const fn is_behind_the_same(self, other: Self) -> bool {
-        self.n == other.n && self.fingerprint == other.fingerprint
-    }
+/// What is left in the mirror as a partition's position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) position: Position,
+    /// From where readers of the journal find the record before the position, which is looked at first, and those behind it; if
+    /// they need to be told.
+    pub(super) place: Option<Found>,
+}
 
+impl Left {
     /// `None` for any other text, as it stands there while a partition is written again.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
@@ -85,13 +89,14 @@ impl Position {
             [offset, epoch, n] => Some(Found { offset, epoch, n }),
             _ => return None,
         };
-        Some(Self { n, fingerprint, place })
+        Some(Self { position: Position { n, fingerprint }, place })
     }
 }
 
-impl fmt::Display for Position {
+impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{:016x}", self.n, self.fingerprint)?;
+        let Position { n, fingerprint } = self.position;
+        write!(f, "{n}:{fingerprint:016x}")?;
         match self.place {
             Some(Found { offset, epoch, n }) => write!(f, ":{offset}:{epoch}:{n}"),
             None => Ok(()),
@@ -166,15 +171,14 @@ mod tests {
     fn positions_come_back_and_marks_are_none() {
         let position = Position::behind(Some(&samples::login(1, 2, 41)), 12);
         assert_eq!(position.n, 42);
-        let placed = Position { place: Some(Found { offset: 57, epoch: 1 << 40, n: 40 }), ..position };
-        for position in [position, placed] {
-            assert_eq!(Position::parse(&position.to_string()), Some(position));
+        for place in [None, Some(Found { offset: 57, epoch: 1 << 40, n: 40 })] {
+            let left = Left { position, place };
+            assert_eq!(Left::parse(&left.to_string()), Some(left));
         }
-        assert!(position.is_behind_the_same(placed));
         for other in
             ["", "42", "writing:7", ":", "x:0", "42:xyz", "42:0:", "42:0:57:2", "42:0:57:2:x", "42:0:57:2:40:1"]
         {
-            assert_eq!(Position::parse(other), None, "{other:?}");
+            assert_eq!(Left::parse(other), None, "{other:?}");
         }
     }
 
@@ -207,7 +211,7 @@ mod tests {
         #[test]
         fn any_name_is_parsed_without_a_panic(name in "\\PC{0,30}|verdict:\\PC{0,20}") {
             let _ = Named::parse(&name);
-            let _ = Position::parse(&name);
+            let _ = Left::parse(&name);
         }
     }
 }

@@ -162,7 +162,7 @@ async fn what_another_history_left_goes() {
     projection().await;
     let good = bench.names();
     let last = bench.journal.durable().borrow().clone();
-    let theirs = |n: u64| Position { n, fingerprint: 7, place: None }.to_string();
+    let theirs = |n: u64| Left { position: Position { n, fingerprint: 7 }, place: None }.to_string();
     let all = |text: &str| -> BTreeMap<String, String> {
         (0..PARTITIONS).map(|partition| (position_name(partition), text.to_owned())).collect()
     };

@@ -145,7 +145,7 @@ impl Bench {
             self.expected.lock().unwrap().iter().map(|(name, entry)| (name.clone(), json(entry))).collect();
         assert_eq!(entries, expected);
         assert_eq!(positions.len(), usize::from(PARTITIONS), "{positions:?}");
-        assert!(positions.values().all(|text| Position::parse(text).is_some()), "{positions:?}");
+        assert!(positions.values().all(|text| Left::parse(text).is_some()), "{positions:?}");
     }
 
     /// Finds that the mirror was meddled with, and makes it good.
