@@ -54,7 +54,7 @@ pub(super) fn score_alone(context: &ShardContext, row: &WaitingRow) -> Option<Mo
     let scorer = row.judge.scorer.as_ref().filter(|_| may)?;
     let waiting = context.rows.borrow().iter().filter_map(|row| row.deadline).min();
     let earliest = row.deadline.into_iter().chain(waiting).min();
-    let limit = earliest.map(|deadline| by(deadline, started)).into_iter().chain([started + FAIR_RUN]).min();
+    let limit = ends(earliest, started, Some(started + FAIR_RUN));
     match ask_model(context, &row.judge, scorer, &[&row.features], limit) {
         Ok(scores) => Some(scores.first().map_or_else(failed, |score| ModelVerdict::Score(*score))),
         Err(ScoreError::TimedOut) => None,
@@ -122,7 +122,7 @@ fn run(
     limit: Option<Instant>,
 ) {
     let earliest = rows.iter().filter_map(|row| row.deadline).min();
-    let limit = earliest.map(|deadline| by(deadline, started)).into_iter().chain(limit).min();
+    let limit = ends(earliest, started, limit);
     let features: Vec<&FeatureVector> = rows.iter().map(|row| &row.features).collect();
     match ask_model(context, judge, scorer, &features, limit) {
         Ok(scores) => {
@@ -146,9 +146,10 @@ fn run(
     }
 }
 
-/// When a run that starts now must end for a decision with this deadline.
-fn by(deadline: Instant, started: Instant) -> Instant {
-    (started + LEAST_RUN).max(deadline - AFTER_MODEL)
+/// When a run that starts now must end, for the decision that is due first, and at the latest.
+fn ends(earliest: Option<Instant>, started: Instant, latest: Option<Instant>) -> Option<Instant> {
+    let for_decision = earliest.map(|deadline| (started + LEAST_RUN).max(deadline - AFTER_MODEL));
+    for_decision.into_iter().chain(latest).min()
 }
 
 const fn failed() -> ModelVerdict {
