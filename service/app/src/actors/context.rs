@@ -220,7 +220,7 @@ impl ShardContext {
             dirty: RefCell::default(),
             round: Cell::new(1),
             dirty_lists: RefCell::default(),
-            recent: RefCell::new(RecentDecisions::new(settings.mailbox)),
+            recent: RefCell::default(),
             reads: Cell::new(0),
             under_way: RefCell::default(),
             last_append: RefCell::default(),
@@ -348,14 +348,15 @@ impl ShardContext {
         if let Completion::Decided(_, _, id) = &mut completion {
             *id = Some(RecordId { partition, epoch, n });
         }
-        // Nobody waits for the first answer to a duplicate of a topic or a file.
-        if let (Body::Decision(decided), Source::Http) = (&body, &source) {
-            self.recent.borrow_mut().put(partition, n, Arc::clone(decided));
-        }
         let record = Record { partition, epoch, n, source, received_at, body };
         account.totals.count(&record);
         self.sources.borrow_mut().pass(&record.source);
         drop(ledger);
+        // Nobody waits for the first answer to a duplicate of a topic or a file.
+        if let (Body::Decision(decided), Source::Http) = (&record.body, &record.source) {
+            let is_durable = |partition, n| self.on_its_way(partition, n).is_none();
+            self.recent.borrow_mut().put(partition, n, Arc::clone(decided), is_durable);
+        }
         self.queue(Some(record), completion);
         n
     }
