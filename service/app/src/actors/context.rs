@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use verdict_core::event::Source;
-use verdict_core::features::FeatureVector;
+use verdict_core::features::Computed;
 use verdict_core::profile::Retention;
 use verdict_core::rules::RuleSet;
 use verdict_core::time::Timestamp;
@@ -107,7 +107,7 @@ pub struct WaitingRow {
     /// Whose it is.
     pub user: Addr<UserActor>,
     /// What the model sees.
-    pub features: FeatureVector,
+    pub computed: Rc<Computed>,
     /// When its answer is of no more use.
     pub deadline: Option<Instant>,
 }

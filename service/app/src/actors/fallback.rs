@@ -57,7 +57,7 @@ impl Fallback {
         }
         let Work::Transaction(transaction, ticket) = work else { return };
         let Some(ticket) = ticket.begin(&self.clock) else { return };
-        match self.decide(partition, transaction, &ticket) {
+        match self.decide(partition, *transaction, &ticket) {
             Ok((answer, kept)) => answer_undurable(self.metrics.clone(), ticket, answer, kept),
             Err(refusal) => ticket.answer(Err(refusal)),
         }

@@ -45,37 +45,34 @@ impl Gateway {
         Self { shards: shards.into(), partitions, permits, limit, lists, stopping }
     }
 
-    /// Decides a transaction and waits until the decision is durable.
+    /// Has a transaction decided; what is returned waits until the decision is durable.
     ///
     /// # Errors
     /// [`Refusal`] says what to tell the caller.
-    pub async fn decide(&self, submission: Submission<Transaction>) -> Result<Answer, Refusal> {
-        let permit = self.permit()?;
-        let user_id = submission.event.user_id.clone();
-        match self.ask(submission, permit, user_id, Work::Transaction).await? {
-            Settled::Answer(answer) => Ok(answer),
-            Settled::SeenBefore => Err(Refusal::OriginalUnavailable),
+    pub fn decide(&self, sent: Submission<Transaction>) -> impl Future<Output = Result<Answer, Refusal>> + use<> {
+        let settled = self.ask(sent, Work::Transaction);
+        async {
+            match settled.await? {
+                Settled::Answer(answer) => Ok(answer),
+                Settled::SeenBefore => Err(Refusal::OriginalUnavailable),
+            }
         }
     }
 
-    /// Remembers a login and waits until it is durable.
+    /// Has a login remembered; what is returned waits until it is durable.
     ///
     /// # Errors
     /// [`Refusal`] says what to tell the caller.
-    pub async fn login(&self, submission: Submission<Login>) -> Result<Accepted, Refusal> {
-        let permit = self.permit()?;
-        let user_id = submission.event.user_id.clone();
-        self.ask(submission, permit, user_id, Work::Login).await
+    pub fn login(&self, sent: Submission<Login>) -> impl Future<Output = Result<Accepted, Refusal>> + use<> {
+        self.ask(sent, Work::Login)
     }
 
-    /// Remembers a label and waits until it is durable.
+    /// Has a label remembered; what is returned waits until it is durable.
     ///
     /// # Errors
     /// [`Refusal`] says what to tell the caller.
-    pub async fn label(&self, submission: Submission<Label>) -> Result<Accepted, Refusal> {
-        let permit = self.permit()?;
-        let user_id = submission.event.user_id.clone();
-        self.ask(submission, permit, user_id, Work::Label).await
+    pub fn label(&self, sent: Submission<Label>) -> impl Future<Output = Result<Accepted, Refusal>> + use<> {
+        self.ask(sent, Work::Label)
     }
 
     /// What is known of a user, `None` for one never seen.
@@ -92,19 +89,24 @@ impl Gateway {
         answer.await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// Puts an entry on a list or takes it off, and waits until that is durable.
+    /// Has an entry put on a list or taken off; what is returned waits until that is durable.
     ///
     /// # Errors
     /// [`Refusal`] says what to tell the caller.
-    pub async fn change_list(&self, submission: Submission<ListChange>) -> Result<ListChanged, Refusal> {
-        let permit = self.permit()?;
-        let timed = submission.deadline.map(|deadline| (deadline, Claim::default()));
-        let claim = timed.as_ref().map(|(_, claim)| claim.clone());
-        let partition = partition_of_entry(&submission.event.key, self.partitions);
-        let (change, ticket, answer) = split(submission, permit, claim);
-        // A shard that is gone drops the ticket, and the receiver says so.
-        let _ = self.shard(partition).try_send(Relist { partition, change, ticket });
-        in_time(timed, answer).await
+    pub fn change_list(
+        &self,
+        sent: Submission<ListChange>,
+    ) -> impl Future<Output = Result<ListChanged, Refusal>> + use<> {
+        let asked = self.permit().map(|permit| {
+            let timed = sent.deadline.map(|deadline| (deadline, Claim::default()));
+            let claim = timed.as_ref().map(|(_, claim)| claim.clone());
+            let partition = partition_of_entry(&sent.event.key, self.partitions);
+            let (change, ticket, answer) = split(sent, permit, claim);
+            // A shard that is gone drops the ticket, and the receiver says so.
+            let _ = self.shard(partition).try_send(Relist { partition, change, ticket });
+            in_time(timed, answer)
+        });
+        async { asked?.await }
     }
 
     /// The entry of a list that binds at `now`.
@@ -152,20 +154,17 @@ impl Gateway {
 
     /// Sends a transaction; its place among the user's events is taken when this returns.
     pub fn send_transaction(&self, sent: Submission<Transaction>, permit: OwnedSemaphorePermit) -> Reply<Settled> {
-        let user_id = sent.event.user_id.clone();
-        self.send(sent, permit, user_id, Work::Transaction, None)
+        self.send(sent, permit, Work::Transaction, None)
     }
 
     /// Sends a login; its place among the user's events is taken when this returns.
     pub fn send_login(&self, sent: Submission<Login>, permit: OwnedSemaphorePermit) -> Reply<Accepted> {
-        let user_id = sent.event.user_id.clone();
-        self.send(sent, permit, user_id, Work::Login, None)
+        self.send(sent, permit, Work::Login, None)
     }
 
     /// Sends a label; its place among the user's events is taken when this returns.
     pub fn send_label(&self, sent: Submission<Label>, permit: OwnedSemaphorePermit) -> Reply<Accepted> {
-        let user_id = sent.event.user_id.clone();
-        self.send(sent, permit, user_id, Work::Label, None)
+        self.send(sent, permit, Work::Label, None)
     }
 
     /// Number of journal partitions.
@@ -256,31 +255,32 @@ impl Gateway {
         &self.shards[usize::from(partition) % self.shards.len()]
     }
 
-    /// Sends an event and waits for its answer, no longer than its deadline.
-    async fn ask<E, T>(
+    /// Sends an event; what is returned waits for its answer, no longer than its deadline.
+    fn ask<E, T, W: FnOnce(Box<E>, Ticket<T>) -> Work>(
         &self,
         sent: Submission<E>,
-        permit: OwnedSemaphorePermit,
-        user_id: Box<str>,
-        work: impl FnOnce(E, Ticket<T>) -> Work,
-    ) -> Result<T, Refusal> {
-        let timed = sent.deadline.map(|deadline| (deadline, Claim::default()));
-        let claim = timed.as_ref().map(|(_, claim)| claim.clone());
-        in_time(timed, self.send(sent, permit, user_id, work, claim)).await
+        work: W,
+    ) -> impl Future<Output = Result<T, Refusal>> + use<E, T, W> {
+        let asked = self.permit().map(|permit| {
+            let timed = sent.deadline.map(|deadline| (deadline, Claim::default()));
+            let claim = timed.as_ref().map(|(_, claim)| claim.clone());
+            in_time(timed, self.send(sent, permit, work, claim))
+        });
+        async { asked?.await }
     }
 
     fn send<E, T>(
         &self,
         sent: Submission<E>,
         permit: OwnedSemaphorePermit,
-        user_id: Box<str>,
-        work: impl FnOnce(E, Ticket<T>) -> Work,
+        work: impl FnOnce(Box<E>, Ticket<T>) -> Work,
         claim: Option<Claim>,
     ) -> Reply<T> {
-        let partition = partition_of(&user_id, self.partitions);
         let (event, ticket, answer) = split(sent, permit, claim);
+        let work = work(Box::new(event), ticket);
+        let partition = partition_of(work.user_id(), self.partitions);
         // A shard that is gone drops the ticket, and the receiver says so.
-        let _ = self.shard(partition).try_send(Submit { partition, user_id, work: work(event, ticket), turn: None });
+        let _ = self.shard(partition).try_send(Submit { partition, work, turn: None });
         answer
     }
 }

@@ -21,8 +21,7 @@ pub(super) fn relist(context: &ShardContext, users: &RefCell<Users>, relist: Rel
     let makes = matches!(change.action, ListAction::Put { .. });
     // No user is woken or made only to find that there is nothing to delete.
     if change.key.kind == ListKind::User && (makes || found.is_some()) {
-        let user_id = change.key.value.clone();
-        return users.borrow_mut().send(&user_id, partition, Work::List(change, ticket));
+        return users.borrow_mut().send(partition, Work::List(Box::new(change), ticket));
     }
     settle(context, partition, found.as_ref(), change, ticket);
 }

@@ -16,8 +16,6 @@ use verdict_core::lists::ListChange;
 pub struct Submit {
     /// The user's partition.
     pub partition: Partition,
-    /// The user.
-    pub user_id: Box<str>,
     /// The event.
     pub work: Work,
     /// Its place among those of its source, if that has offsets.

@@ -55,7 +55,7 @@ pub(super) fn score_alone(context: &ShardContext, row: &WaitingRow) -> Option<Mo
     let waiting = context.rows.borrow().iter().filter_map(|row| row.deadline).min();
     let earliest = row.deadline.into_iter().chain(waiting).min();
     let limit = ends(earliest, started, Some(started + FAIR_RUN));
-    match ask_model(context, &row.judge, scorer, &[&row.features], limit) {
+    match ask_model(context, &row.judge, scorer, &[&row.computed.features], limit) {
         Ok(scores) => Some(scores.first().map_or_else(failed, |score| ModelVerdict::Score(*score))),
         Err(ScoreError::TimedOut) => None,
         Err(error) => {
@@ -123,7 +123,7 @@ fn run(
 ) {
     let earliest = rows.iter().filter_map(|row| row.deadline).min();
     let limit = ends(earliest, started, limit);
-    let features: Vec<&FeatureVector> = rows.iter().map(|row| &row.features).collect();
+    let features: Vec<&FeatureVector> = rows.iter().map(|row| &row.computed.features).collect();
     match ask_model(context, judge, scorer, &features, limit) {
         Ok(scores) => {
             for (row, score) in rows.iter().zip(scores) {

@@ -162,16 +162,16 @@ impl ShardActor {
     }
 
     fn take(&mut self, submit: Submit) {
-        let Submit { partition, user_id, work, turn } = submit;
+        let Submit { partition, work, turn } = submit;
         match (&self.serving, &self.fallback, &mut self.meanwhile) {
             (Some(Serving { context, .. }), ..)
                 if turn.is_some_and(|turn| !context.turns.enter(partition, work.source(), turn)) =>
             {
                 work.refuse(Refusal::Recovering);
             }
-            (Some(serving), ..) => serving.users.borrow_mut().send(&user_id, partition, work),
+            (Some(serving), ..) => serving.users.borrow_mut().send(partition, work),
             (None, Some(fallback), Meanwhile::Hold(held)) if fallback.can_wait(&work, recovering::LONGEST_HOLD) => {
-                held.push(Submit { partition, user_id, work, turn });
+                held.push(Submit { partition, work, turn });
             }
             (None, Some(fallback), Meanwhile::Answer | Meanwhile::Hold(_)) => fallback.answer(partition, work),
             (None, ..) => work.refuse(Refusal::Recovering),

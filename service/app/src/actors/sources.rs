@@ -69,8 +69,7 @@ impl Gateway {
         sent: Submission<Transaction>,
         permit: OwnedSemaphorePermit,
     ) -> Reply<Settled> {
-        let user_id = sent.event.user_id.clone();
-        self.feed(partition, turn, user_id, split(sent, permit, None), Work::Transaction)
+        self.feed(partition, turn, split(sent, permit, None), Work::Transaction)
     }
 
     /// Sends a heartbeat, a transaction that is decided like any other and changes nothing, to a user of this partition.
@@ -81,8 +80,7 @@ impl Gateway {
         sent: Submission<Transaction>,
         permit: OwnedSemaphorePermit,
     ) -> Reply<Settled> {
-        let user_id = sent.event.user_id.clone();
-        self.feed(partition, turn, user_id, split(sent, permit, None), Work::Heartbeat)
+        self.feed(partition, turn, split(sent, permit, None), Work::Heartbeat)
     }
 
     /// Sends a login of a topic, whose user is of this partition.
@@ -93,8 +91,7 @@ impl Gateway {
         sent: Submission<Login>,
         permit: OwnedSemaphorePermit,
     ) -> Reply<Accepted> {
-        let user_id = sent.event.user_id.clone();
-        self.feed(partition, turn, user_id, split(sent, permit, None), Work::Login)
+        self.feed(partition, turn, split(sent, permit, None), Work::Login)
     }
 
     /// Sends a label of a topic, whose user is of this partition.
@@ -105,8 +102,7 @@ impl Gateway {
         sent: Submission<Label>,
         permit: OwnedSemaphorePermit,
     ) -> Reply<Accepted> {
-        let user_id = sent.event.user_id.clone();
-        self.feed(partition, turn, user_id, split(sent, permit, None), Work::Label)
+        self.feed(partition, turn, split(sent, permit, None), Work::Label)
     }
 
     /// Sends what is no event of this partition.
@@ -127,12 +123,11 @@ impl Gateway {
         &self,
         partition: Partition,
         turn: Turn,
-        user_id: Box<str>,
         (event, ticket, answer): (E, Ticket<T>, Reply<T>),
-        work: impl FnOnce(E, Ticket<T>) -> Work,
+        work: impl FnOnce(Box<E>, Ticket<T>) -> Work,
     ) -> Reply<T> {
-        let submit = Submit { partition, user_id, work: work(event, ticket), turn: Some(turn) };
-        let _ = self.shard(partition).try_send(submit);
+        let work = work(Box::new(event), ticket);
+        let _ = self.shard(partition).try_send(Submit { partition, work, turn: Some(turn) });
         answer
     }
 }

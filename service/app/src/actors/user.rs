@@ -7,9 +7,7 @@ use super::completion::Completion;
 use super::context::{Judge, ShardContext, Ticket, WaitingRow};
 use super::listing;
 use super::memory::Memory;
-use super::messages::{
-    Accepted, Answer, Event, LastLogin, ListChanged, ProfileView, RecentTransaction, Refusal, Settled,
-};
+use super::messages::{Accepted, Answer, LastLogin, ListChanged, ProfileView, RecentTransaction, Refusal, Settled};
 use super::scoring;
 use super::turns::Waiting;
 use super::work::{Work, dead_letter};
@@ -21,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use verdict_core::decision::{ModelVerdict, RuleHit};
-use verdict_core::event::{Source, Transaction};
+use verdict_core::event::{Label, Login, Source, Transaction};
 use verdict_core::features::{Computed, compute};
 use verdict_core::lists::{List, ListChange, ListHit};
 use verdict_core::profile::{Admission, Change, Profile};
@@ -58,12 +56,19 @@ pub struct UserActor {
 struct Scoring {
     /// The generation that it began with, and ends with (I8).
     judge: Rc<Judge>,
-    transaction: Transaction,
+    transaction: Box<Transaction>,
     ticket: Ticket<Settled>,
     list_hits: Vec<ListHit>,
     rule_hits: Vec<RuleHit>,
-    computed: Computed,
+    /// Shared with its row.
+    computed: Rc<Computed>,
     heartbeat: bool,
+}
+
+/// An event that changes a profile and asks for no decision.
+enum Remembered {
+    Login(Box<Login>),
+    Label(Box<Label>),
 }
 
 /// What is ready before those that its source delivered before it.
@@ -114,9 +119,9 @@ impl UserActor {
             }
             Work::Transaction(transaction, ticket) => self.weigh(transaction, ticket, false, ctx),
             Work::Heartbeat(transaction, ticket) => self.weigh(transaction, ticket, true, ctx),
-            Work::Login(login, ticket) => self.remember(Event::Login(login), ticket),
-            Work::Label(label, ticket) => self.remember(Event::Label(label), ticket),
-            Work::List(change, ticket) => self.relist(change, ticket),
+            Work::Login(login, ticket) => self.remember(Remembered::Login(login), ticket),
+            Work::Label(label, ticket) => self.remember(Remembered::Label(label), ticket),
+            Work::List(change, ticket) => self.relist(*change, ticket),
         }
         if !self.is_busy() {
             self.memory.finished();
@@ -124,7 +129,13 @@ impl UserActor {
     }
 
     /// First half of a decision: features and rules; then the model is asked.
-    fn weigh(&mut self, mut transaction: Transaction, ticket: Ticket<Settled>, heartbeat: bool, ctx: &Context<Self>) {
+    fn weigh(
+        &mut self,
+        mut transaction: Box<Transaction>,
+        ticket: Ticket<Settled>,
+        heartbeat: bool,
+        ctx: &Context<Self>,
+    ) {
         let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
         let admission = match heartbeat {
             true => Admission::New,
@@ -156,14 +167,14 @@ impl UserActor {
         let profile = self.memory.profile();
         let mut list_hits = profile.list_hits(&self.memory.user_id, ticket.received_at);
         self.shard.lists.hit(&transaction, ticket.received_at, &mut list_hits);
-        let computed = compute(&profile, &transaction, &list_hits, judge.rules.rates().base());
+        let computed = Rc::new(compute(&profile, &transaction, &list_hits, judge.rules.rates().base()));
         let mut rule_hits = Vec::new();
         judge.rules.evaluate(&computed.features, &mut rule_hits);
         drop(profile);
         let row = judge.scorer.is_some().then(|| WaitingRow {
             judge: Rc::clone(&judge),
             user: ctx.address(),
-            features: computed.features,
+            computed: Rc::clone(&computed),
             deadline: ticket.deadline,
         });
         self.scoring =
@@ -215,7 +226,7 @@ impl UserActor {
                 received_at,
             });
             Arc::new(Decided {
-                transaction,
+                transaction: *transaction,
                 features: computed.features,
                 decision,
                 generation: Arc::clone(&judge.generation),
@@ -241,14 +252,15 @@ impl UserActor {
     }
 
     /// A login or a label.
-    fn remember(&mut self, event: Event, ticket: Ticket<Accepted>) {
+    fn remember(&mut self, event: Remembered, ticket: Ticket<Accepted>) {
         let Some(ticket) = ticket.begin(&self.shard.clock) else { return };
         let (admission, event_id) = match &event {
-            Event::Login(login) => (self.memory.profile().admit_login(login, &self.shard.retention), &login.login_id),
-            Event::Label(label) => {
+            Remembered::Login(login) => {
+                (self.memory.profile().admit_login(login, &self.shard.retention), &login.login_id)
+            }
+            Remembered::Label(label) => {
                 (self.memory.profile().admit_label(label, &self.shard.retention), &label.transaction_id)
             }
-            Event::Transaction(_) => return,
         };
         let refusal = match admission {
             Admission::New => None,
@@ -271,17 +283,16 @@ impl UserActor {
         let (source, received_at) = (ticket.source.clone(), ticket.received_at);
         let completion = Completion::Accepted(ticket, Accepted { duplicate: false });
         match event {
-            Event::Login(login) => {
-                let body = Body::Login(login.clone());
+            Remembered::Login(login) => {
+                let body = Body::Login(Login::clone(&login));
                 let n = self.shard.commit(self.partition, source, received_at, body, completion);
                 self.changed(Change::LoggedIn(&login), n);
             }
-            Event::Label(label) => {
-                let body = Body::Label(label.clone());
+            Remembered::Label(label) => {
+                let body = Body::Label(Label::clone(&label));
                 let n = self.shard.commit(self.partition, source, received_at, body, completion);
                 self.changed(Change::Labelled(&label), n);
             }
-            Event::Transaction(_) => {}
         }
     }
 

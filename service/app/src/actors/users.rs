@@ -94,8 +94,8 @@ impl Users {
 
     /// Gives a user something to do, waking or making the user first if need be. Refuses it when the profile cannot be
     /// read.
-    pub(super) fn send(&mut self, user_id: &str, partition: Partition, work: Work) {
-        let woken = match self.entries.get(user_id.as_bytes()) {
+    pub(super) fn send(&mut self, partition: Partition, work: Work) {
+        let woken = match self.entries.get(work.user_id().as_bytes()) {
             Some(User::Hot(hot)) => {
                 hot.memory.use_again();
                 return hot.send(work, self.now, &self.context);
@@ -108,7 +108,7 @@ impl Users {
             Ok(profile) => profile,
             // The bytes stay as they are, and so does the rest of the shard.
             Err(error) => {
-                let refusal = self.unreadable(user_id, &error);
+                let refusal = self.unreadable(work.user_id(), &error);
                 return match work.into_dead_letter(partition, &refusal) {
                     // A topic's event must leave a record, or its source stands still (I6).
                     Ok(letter) => self.context.commit_in_turn(letter),
@@ -116,7 +116,7 @@ impl Users {
                 };
             }
         };
-        let hot = self.start(user_id.into(), partition, profile);
+        let hot = self.start(work.user_id().into(), partition, profile);
         // Busy from now on, so that the hand does not take the place that is being made.
         hot.send(work, self.now, &self.context);
         self.ring.push_back(Rc::clone(&hot.memory));

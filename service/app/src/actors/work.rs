@@ -10,20 +10,20 @@ use actix::Message;
 use verdict_core::event::{Label, Login, Source, Transaction};
 use verdict_core::lists::ListChange;
 
-/// An event for this user.
+/// An event for this user, in a box: it changes hands often on its way.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub enum Work {
     /// To be decided.
-    Transaction(Transaction, Ticket<Settled>),
+    Transaction(Box<Transaction>, Ticket<Settled>),
     /// To be decided, and to change nothing (ADR 0009).
-    Heartbeat(Transaction, Ticket<Settled>),
+    Heartbeat(Box<Transaction>, Ticket<Settled>),
     /// To be remembered.
-    Login(Login, Ticket<Accepted>),
+    Login(Box<Login>, Ticket<Accepted>),
     /// To be remembered.
-    Label(Label, Ticket<Accepted>),
+    Label(Box<Label>, Ticket<Accepted>),
     /// To be put on a list or taken off.
-    List(ListChange, Ticket<ListChanged>),
+    List(Box<ListChange>, Ticket<ListChanged>),
 }
 
 impl Work {
@@ -33,6 +33,16 @@ impl Work {
             Self::Transaction(_, ticket) | Self::Heartbeat(_, ticket) => ticket.answer(Err(refusal)),
             Self::Login(_, ticket) | Self::Label(_, ticket) => ticket.answer(Err(refusal)),
             Self::List(_, ticket) => ticket.answer(Err(refusal)),
+        }
+    }
+
+    /// Whose it is.
+    pub(super) fn user_id(&self) -> &str {
+        match self {
+            Self::Transaction(transaction, _) | Self::Heartbeat(transaction, _) => &transaction.user_id,
+            Self::Login(login, _) => &login.user_id,
+            Self::Label(label, _) => &label.user_id,
+            Self::List(change, _) => &change.key.value,
         }
     }
 
