@@ -17,7 +17,8 @@ pub struct DataConfig {
     pub max_age_days: u32,
     /// Furthest accepted event ahead of receipt, in hours.
     pub max_ahead_hours: u32,
-    /// Time between two checkpoints, in seconds: the longer, the more is replayed at a start.
+    /// Time between two checkpoints, in seconds: the longer, the more is replayed at a start, and the less they
+    /// cost under load.
     pub checkpoint_secs: u32,
     /// Most block and allow entries that may be asked for; more are refused with 422 (I7).
     pub max_list_entries: usize,
@@ -31,7 +32,7 @@ impl Default for DataConfig {
             partitions: 12,
             max_age_days: 7,
             max_ahead_hours: 24,
-            checkpoint_secs: 10,
+            checkpoint_secs: 30,
             max_list_entries: 100_000,
         }
     }

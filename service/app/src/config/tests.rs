@@ -26,7 +26,7 @@ fn nothing_given_is_the_default() {
     assert_eq!(config, Config::default());
     assert_eq!(config.log_filter(), "info,actix_server=warn");
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!((config.data.dedupe_days, config.data.partitions, config.data.checkpoint_secs), (8, 12, 10));
+    assert_eq!((config.data.dedupe_days, config.data.partitions, config.data.checkpoint_secs), (8, 12, 30));
     assert_eq!((config.decide.deadline_ms, config.decide.max_in_flight), (200, 4096));
     assert_eq!(config.model.dir.as_deref(), Some(Path::new("models/default")));
     assert_eq!(config.model.max_batch, 64);
