@@ -1,5 +1,6 @@
-"""Topics filled beforehand: the service against a baseline of one thread without actors or journal, in alternate rounds over
-the same records, and how fast a start reads the journal back that draining has left."""
+"""Topics filled beforehand: the service against a baseline of one thread without actors or journal, and against the same with
+a record of each decision that is written and read back, in alternate rounds over the same records; and how fast a start reads
+the journal back that draining has left."""
 
 import json
 import os
@@ -11,21 +12,23 @@ import time
 from . import machine, stack
 
 BASELINE_ALERTS = "baseline-alerts"
+BASELINE_JOURNAL = "baseline-journal"
+SIDES = ("service", "baseline", "journaling baseline")
 # Beyond any run: a recovery reads the whole journal.
 NO_CHECKPOINT = {"VERDICT__DATA__CHECKPOINT_SECS": "3600"}
 
 
 def rounds(options, scratch, kafka):
-    """Every round drains the same records twice, each side first in every other."""
+    """Every round drains the same records once a side, each in its turn the first."""
     address = kafka.details()["bootstrap_servers"]
     sent = stack.fill(options, address)
     kafka.create([(BASELINE_ALERTS, stack.PARTITIONS, {})])
     found = []
     for number in range(options.rounds):
-        sides = ["service", "baseline"] if number % 2 == 0 else ["baseline", "service"]
-        run = {}
+        first = number % len(SIDES)
+        sides, run = SIDES[first:] + SIDES[:first], {}
         for side in sides:
-            run[side] = service(scratch, kafka) if side == "service" else baseline(kafka)
+            run[side] = service(scratch, kafka) if side == "service" else baseline(kafka, journaling=side != "baseline")
         found.append(run)
         print(f"round {number + 1}: " + ", ".join(f"{side} {per_cpu_s(run[side]):,.0f} events per CPU second" for side in sides), flush=True)
     return {"sent": sent, "rounds": found}
@@ -55,9 +58,13 @@ def counted(metrics):
     return found | {"events": sum(decisions.values()) + found["duplicates"] + found["dead_letters"]}
 
 
-def baseline(kafka):
+def baseline(kafka, journaling):
     """One process over the topic from its start to its end, not pinned either."""
     command = ["taskset", "-c", f"0-{os.cpu_count() - 1}", machine.RELEASE / "baseline", "--alerts", BASELINE_ALERTS]
+    if journaling:
+        kafka.delete([BASELINE_JOURNAL])
+        kafka.create([(BASELINE_JOURNAL, stack.PARTITIONS, {})])
+        command += ["--journal", BASELINE_JOURNAL]
     environment, watch = machine.environment() | stack.settings(kafka.details()["bootstrap_servers"]), stack.Watch(kafka)
     done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=True, cwd=machine.ROOT)
     found = json.loads(done.stdout)
@@ -93,8 +100,8 @@ def faults(drained, recovered):
     found, sent = [], drained["sent"]["transactions"]
     for number, run in enumerate(drained["rounds"], 1):
         books = {side: {key: run[side][key] for key in ("events", "decisions", "duplicates", "dead_letters", "alerts")} for side in run}
-        if books["service"] != books["baseline"]:
-            found.append(f"round {number}: expected the same of service and baseline, found {books}")
+        if any(books[side] != books["baseline"] for side in SIDES):
+            found.append(f"round {number}: expected the same of service and baselines, found {books}")
         found += [f"round {number}: expected {sent} events of the {side}, found {books[side]['events']}" for side in books if books[side]["events"] != sent]
     if recovered["events"] != sent or recovered["recoveries"] != 1 or recovered["decided_again"] or not recovered["users"]:
         found.append(f"recovery: expected {sent} events read back by one shard, found {recovered}")

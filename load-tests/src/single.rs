@@ -9,7 +9,6 @@ use verdict::app::{Deciding, retention};
 use verdict::config::Config;
 use verdict::journal::record::{Decided, Generation};
 use verdict::model::{ScoreError, Scorer};
-use verdict::wire::alert::Alert;
 use verdict::wire::{AgeBounds, ParseContext, transaction};
 use verdict_core::decision::{ModelVerdict, Outcome};
 use verdict_core::event::Transaction;
@@ -44,15 +43,6 @@ pub struct Counts {
     pub alerts: u64,
 }
 
-/// A message for the topic of alerts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// Whose.
-    pub user_id: Box<str>,
-    /// The alert.
-    pub value: Vec<u8>,
-}
-
 /// See the module.
 pub struct Single {
     rules: Arc<RuleSet>,
@@ -80,7 +70,7 @@ impl Single {
         })
     }
 
-    /// Decides what a record holds; gives the alert, if one follows.
+    /// Decides what a record holds; gives the decision, if it is a first one.
     ///
     /// # Errors
     /// The model fails.
@@ -89,7 +79,7 @@ impl Single {
         value: &[u8],
         produced_at: Timestamp,
         received_at: Timestamp,
-    ) -> Result<Option<Message>, ScoreError> {
+    ) -> Result<Option<Decided>, ScoreError> {
         self.counts.events += 1;
         let context = ParseContext { rates: self.rules.rates(), now: produced_at, bounds: AgeBounds::default() };
         let Ok(parsed) = transaction::parse(value, &context) else {
@@ -111,7 +101,7 @@ impl Single {
         }
     }
 
-    fn decide(&mut self, transaction: Transaction, received_at: Timestamp) -> Result<Option<Message>, ScoreError> {
+    fn decide(&mut self, transaction: Transaction, received_at: Timestamp) -> Result<Option<Decided>, ScoreError> {
         let profile = self.users.entry(transaction.user_id.clone()).or_default();
         let list_hits = profile.list_hits(&transaction.user_id, received_at);
         let computed = compute(profile, &transaction, &list_hits, self.rules.rates().base());
@@ -125,23 +115,16 @@ impl Single {
         let decision = self.rules.evaluate_and_decide(&transaction, &computed, list_hits, model, received_at);
         profile.apply(Change::Decided(&transaction, &decision), self.counts.events, &self.retention);
         *self.counts.decisions.entry(decision.outcome.name()).or_default() += 1;
-        if !decision.alert {
-            return Ok(None);
-        }
-        self.counts.alerts += 1;
-        let user_id = transaction.user_id.clone();
-        let generation = Arc::clone(&self.generation);
-        let features = computed.features;
-        let decided = Decided {
+        self.counts.alerts += u64::from(decision.alert);
+        Ok(Some(Decided {
             transaction,
-            features,
+            features: computed.features,
             decision,
-            generation,
+            generation: Arc::clone(&self.generation),
             evaluated_at: received_at,
             latency_us: 0,
             as_answered: false,
-        };
-        Ok(Some(Message { user_id, value: Alert::of(&decided).to_json() }))
+        }))
     }
 
     /// What was done so far; every outcome is in it.
@@ -177,13 +160,12 @@ mod tests {
     fn every_record_is_decided_once_or_counted_otherwise() {
         let (mut single, noon) = (single(), Timestamp::from_millis(1_795_435_200_000));
         let mut take = |value: &str| single.take(value.as_bytes(), noon, noon).expect("no model");
-        assert_eq!(take(&transaction("t-1", "12.00")), None);
+        assert!(take(&transaction("t-1", "12.00")).is_some_and(|decided| !decided.decision.alert));
         assert_eq!(take(&transaction("t-1", "12.0")), None, "the same again");
         assert_eq!(take(&transaction("t-1", "13.00")), None, "an id of something else");
         assert_eq!(take("not json"), None);
-        let alert = take(&transaction("t-2", "5000.00")).expect("more than a day may cost");
-        assert_eq!(&*alert.user_id, "u");
-        assert!(String::from_utf8_lossy(&alert.value).contains(r#""decision":"review""#), "{alert:?}");
+        let review = take(&transaction("t-2", "5000.00")).expect("more than a day may cost");
+        assert!(review.decision.alert && review.decision.outcome == Outcome::Review, "{review:?}");
         let decisions = BTreeMap::from([("approve", 1), ("block", 0), ("challenge", 0), ("review", 1)]);
         assert_eq!(single.counts(), Counts { events: 5, decisions, duplicates: 1, dead_letters: 2, alerts: 1 });
     }
