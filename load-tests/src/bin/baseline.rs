@@ -7,6 +7,7 @@
 //! librdkafka fetches and sends on threads of its own, here as in the service; their CPU time counts on both sides.
 
 use clap::Parser;
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -100,10 +101,7 @@ fn drain(args: &Args, settings: &KafkaSettings, mut single: Single) -> Result<Fi
     let inspector = Inspector::new(settings.clone(), PATIENCE)?;
     let published_before = records(&inspector, &args.alerts)?;
     let (consumer, mut filled) = assigned(settings, &inspector, &settings.topic(Topic::Transactions))?;
-    let mut client = settings.producer();
-    // As what the service publishes with.
-    client.set("linger.ms", "5");
-    let producer: BaseProducer<ClientLog> = client.create_with_context(settings.log("baseline"))?;
+    let producer: BaseProducer<ClientLog> = lingering(settings).create_with_context(settings.log("baseline"))?;
     let mut journal = args.journal.as_deref().map(|topic| Journal::new(topic, settings, &inspector)).transpose()?;
     let (started, clock) = (now(), WallClock::start());
     let mut heard = started;
@@ -146,6 +144,13 @@ fn drain(args: &Args, settings: &KafkaSettings, mut single: Single) -> Result<Fi
         return Err(BaselineError::Alerts { expected: counts.alerts, found });
     }
     Ok(Findings { counts, seconds, cpu_s })
+}
+
+/// The service's producer, which waits for more to send as the service itself does for records of topics.
+fn lingering(settings: &KafkaSettings) -> ClientConfig {
+    let mut client = settings.producer();
+    client.set("linger.ms", "5");
+    client
 }
 
 /// Records of a topic that nobody writes to in transactions.
@@ -210,7 +215,7 @@ impl Journal {
             let written = Arc::clone(&written);
             move || read_back(&consumer, &written)
         });
-        let producer = settings.producer().create_with_context(settings.log("baseline"))?;
+        let producer = lingering(settings).create_with_context(settings.log("baseline"))?;
         Ok(Self { producer, topic: topic.to_owned(), next_n: vec![0; filled.ends.len()], written, reader })
     }
 
