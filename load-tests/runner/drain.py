@@ -96,7 +96,7 @@ def recovery(scratch, kafka):
 
 
 def faults(drained, recovered):
-    """What makes the figures worthless: the two sides must have decided the same."""
+    """What makes the figures worthless: all sides must have decided the same."""
     found, sent = [], drained["sent"]["transactions"]
     for number, run in enumerate(drained["rounds"], 1):
         books = {side: {key: run[side][key] for key in ("events", "decisions", "duplicates", "dead_letters", "alerts")} for side in run}

@@ -1,5 +1,5 @@
 """With the journal on Kafka: `/v1/decide`, closed loop and at half of that, how fast topics filled beforehand are drained
-beside a single-threaded baseline, and how fast a start reads the journal back.
+beside single-threaded baselines with and without a journal, and how fast a start reads the journal back.
 
 One broker on this machine, started for this, which shares both cores with the service and the generator: the figures are of
 all three together.

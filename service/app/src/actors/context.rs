@@ -8,6 +8,7 @@ use super::breaker::Breaker;
 use super::claim::Claim;
 use super::completion::Completion;
 use super::messages::Refusal;
+use super::originals::READS_AT_ONCE;
 use super::outbox::Outbox;
 use super::recent::RecentDecisions;
 use super::replica::ListReader;
@@ -29,7 +30,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use verdict_core::event::Source;
 use verdict_core::features::Computed;
 use verdict_core::profile::Retention;
@@ -150,8 +151,10 @@ pub struct ShardContext {
     dirty_lists: RefCell<HashSet<Partition>>,
     /// The last decisions.
     pub(super) recent: RefCell<RecentDecisions>,
-    /// Decisions that are being read back.
+    /// Decisions that are being read back, and that wait to be.
     pub(super) reads: Cell<usize>,
+    /// Lets so many be read at once.
+    pub(super) reading: Semaphore,
     /// When each append began that is not through, in their order.
     pub(super) under_way: RefCell<VecDeque<Instant>>,
     /// Says whether the append before the next one became durable.
@@ -222,6 +225,7 @@ impl ShardContext {
             dirty_lists: RefCell::default(),
             recent: RefCell::default(),
             reads: Cell::new(0),
+            reading: Semaphore::new(READS_AT_ONCE),
             under_way: RefCell::default(),
             last_append: RefCell::default(),
             closed: RefCell::new(None),

@@ -12,8 +12,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use verdict_core::event::Transaction;
 
-/// Decisions read back from the journal at once, a shard.
+/// Decisions read back from the journal at once, a shard: so that retries never crowd out decisions there.
 pub const READS_AT_ONCE: usize = 8;
+
+/// Retries that wait for a read, a shard; so that their permits never crowd out decisions, more are refused.
+pub const READS_WAITING: usize = 256;
 
 impl ShardContext {
     /// Answers a transaction that was decided in record `n`, once that is durable: from memory if it is recent, else from
@@ -46,23 +49,27 @@ impl ShardContext {
         }
     }
 
-    /// Answers a duplicate from the journal; only so many at a time, so that they never crowd out decisions.
+    /// Answers a duplicate from the journal, in its turn.
     fn read_back(self: &Rc<Self>, partition: Partition, n: u64, transaction: Transaction, ticket: Ticket<Settled>) {
-        if self.reads.get() >= READS_AT_ONCE {
+        if self.reads.get() >= READS_AT_ONCE + READS_WAITING {
             return ticket.answer(Err(Refusal::OriginalUnavailable));
         }
         self.reads.set(self.reads.get() + 1);
         ticket.claim.iter().for_each(Claim::was_decided_before);
         let context = Rc::clone(self);
         actix::spawn(async move {
-            let read = context.journal.read(partition, n).await;
+            // Nobody closes it.
+            let turn = context.reading.acquire().await;
+            let late = ticket.deadline.is_some_and(|deadline| context.clock.instant() >= deadline);
+            let read = if late { Ok(None) } else { context.journal.read(partition, n).await };
+            drop(turn);
             context.reads.set(context.reads.get() - 1);
             let answer = match read {
                 Ok(Some(Record { body: Body::Decision(decided), .. })) => {
                     first_answer(decided, partition, n, &transaction).map(Settled::Answer)
                 }
                 Ok(Some(_)) => Err(not_of_this_history(partition, n, &transaction)),
-                // Not durable yet, and no longer in memory.
+                // Too late, or not durable yet and of a topic, whose decisions are not kept.
                 Ok(None) => Err(Refusal::OriginalUnavailable),
                 Err(error) => {
                     tracing::error!(%error, partition, n, "cannot read a decision back");

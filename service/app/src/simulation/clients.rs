@@ -6,7 +6,7 @@ use super::register::{Between, Moment, Register};
 use super::sent::{Now, Outcome, Peek, Sent};
 use super::service::AGES;
 use crate::actors::messages::{Answer, ListChanged};
-use crate::actors::originals::READS_AT_ONCE;
+use crate::actors::originals::{READS_AT_ONCE, READS_WAITING};
 use crate::journal::record::{Body, Decided, Record};
 use crate::journal::simulated::Disk;
 use crate::wire;
@@ -289,7 +289,7 @@ impl Clients {
                 let refused = self.disk.last_read_refused().is_some_and(|refused| refused >= sent.at);
                 // The first decision of a line is not kept for whoever asks again before it is durable.
                 let line = self.sent.iter().any(|other| other.event == sent.event && other.line.is_some());
-                let many = now.in_flight >= READS_AT_ONCE;
+                let many = now.in_flight >= READS_AT_ONCE + READS_WAITING;
                 (503, refused || line || many || late && self.record_of(event).is_some())
             }
             "ID_REUSED" => (409, others().any(|other| other.shares_id(event) && other != event)),

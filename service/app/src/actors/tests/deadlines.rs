@@ -1,6 +1,7 @@
 //! What is late, and what fails: each asserts the answer, the record and the counts.
 
 use super::*;
+use crate::actors::originals::READS_AT_ONCE;
 use crate::journal::record::{Body, Decided};
 use actix::Arbiter;
 use futures_util::FutureExt;
@@ -137,6 +138,36 @@ fn a_decision_that_is_read_back_counts_and_may_be_late() {
         journal.reads_held.send_replace(false);
         assert!(gateway.decide(payment("t-1", 100)).await.expect("an answer").duplicate);
         assert_eq!(records(&journal).await.len(), 1);
+    });
+}
+
+#[test]
+fn retries_wait_for_their_turn_to_be_read_back() {
+    actix::System::new().block_on(async {
+        let journal = Moody::new();
+        let before = start(Arc::clone(&journal), 2 * READS_AT_ONCE);
+        before.serving().await.expect("serving");
+        let ids: Vec<String> = (0..2 * READS_AT_ONCE).map(|n| format!("t-{n}")).collect();
+        for id in &ids {
+            before.decide(payment(id, 100)).await.expect("an answer");
+        }
+        before.stop().await;
+        let gateway = start(Arc::clone(&journal), 2 * READS_AT_ONCE);
+        gateway.serving().await.expect("serving");
+        journal.reads_held.send_replace(true);
+        let (first, second) = ids.split_at(READS_AT_ONCE);
+        let reading = join_all(first.iter().map(|id| gateway.decide(payment(id, 100))));
+        let late = join_all(second.iter().map(|id| gateway.decide(within(payment(id, 100), 30))));
+        for late in late.await {
+            assert!(matches!(late, Err(Refusal::OriginalUnavailable)), "it waits behind the others: {late:?}");
+        }
+        assert_eq!(gateway.in_flight(), 2 * READS_AT_ONCE, "its place is still taken");
+        journal.reads_held.send_replace(false);
+        for answer in reading.await {
+            assert!(answer.expect("an answer").duplicate);
+        }
+        let all = join_all(ids.iter().map(|id| gateway.decide(payment(id, 100))));
+        assert!(all.await.into_iter().all(|answer| answer.is_ok_and(|answer| answer.duplicate)), "each in its turn");
     });
 }
 

@@ -7,8 +7,8 @@ use verdict_core::event::{Label, Login, Transaction};
 use verdict_core::lists::{ListChange, ListEntry, ListKey};
 use verdict_core::time::Timestamp;
 
-/// Takes events and answers questions. An event goes to its shard at once, so that calls in order keep the order of a
-/// user's events; the future only waits. It ends by the event's deadline, whatever becomes of the event.
+/// Takes events and answers questions. An event goes to its shard at the latest when the future is first polled, so that futures
+/// polled in order keep the order of a user's events. The future ends by the event's deadline, whatever becomes of the event.
 pub trait Intake: Send + Sync {
     /// Decides a transaction and waits until the decision is durable.
     fn decide(&self, submission: Submission<Transaction>) -> LocalBoxFuture<'_, Result<Answer, Refusal>>;
