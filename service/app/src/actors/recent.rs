@@ -19,7 +19,8 @@ pub(super) struct RecentDecisions {
 }
 
 impl RecentDecisions {
-    /// Keeps a decision, and lets go of the oldest if there are many: of none that cannot be read back yet.
+    /// Keeps a decision, and lets go of the oldest if there are many: of none that cannot be read back yet. After an outage
+    /// there are too many, and two go for each that comes, so that no decision waits for all of them to go.
     pub(super) fn put(
         &mut self,
         partition: Partition,
@@ -33,13 +34,15 @@ impl RecentDecisions {
         }
         self.decisions[place].push_back((n, decided));
         self.order.push_back(partition);
-        while self.order.len() > RECENT_DECISIONS
-            && let Some(&oldest) = self.order.front()
-            && let Some(of_partition) = self.decisions.get_mut(usize::from(oldest))
-            && of_partition.front().is_none_or(|(n, _)| is_durable(oldest, *n))
-        {
-            of_partition.pop_front();
-            self.order.pop_front();
+        for _ in 0..2 {
+            if self.order.len() > RECENT_DECISIONS
+                && let Some(&oldest) = self.order.front()
+                && let Some(of_partition) = self.decisions.get_mut(usize::from(oldest))
+                && of_partition.front().is_none_or(|(n, _)| is_durable(oldest, *n))
+            {
+                of_partition.pop_front();
+                self.order.pop_front();
+            }
         }
     }
 
@@ -69,6 +72,9 @@ mod tests {
         for n in most + 5..2 * most {
             assert_eq!(put(n, 10), (10.min(n - most + 1)..=n).collect::<Vec<_>>(), "the tenth is not durable");
         }
-        assert_eq!(put(2 * most, 2 * most), (most + 1..=2 * most).collect::<Vec<_>>(), "now it is");
+        for n in 2 * most..3 * most {
+            let oldest = (12 + 2 * (n - 2 * most)).min(n - most + 1);
+            assert_eq!(put(n, n), (oldest..=n).collect::<Vec<_>>(), "all are, and two go for each that comes");
+        }
     }
 }
