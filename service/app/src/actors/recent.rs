@@ -6,8 +6,8 @@ use crate::journal::record::Decided;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Decisions that are kept for duplicates once they are durable, if no more than that are not. Few, as each takes more than a kilobyte through the processor's cache once
-/// more when it goes: with 16,384 of them a decision takes 3 to 4 % longer.
+/// Decisions that are kept for duplicates once they are durable, if no more than that are not. Few, as each takes more than a
+/// kilobyte through the processor's cache once more when it goes: with 16,384 of them a decision takes 3 to 4 % longer.
 const RECENT_DECISIONS: usize = 512;
 
 /// The last decisions of a shard, oldest out first. A partition's numbers come in order, so that none needs a look-up.

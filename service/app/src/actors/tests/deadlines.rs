@@ -157,7 +157,7 @@ fn retries_wait_for_their_turn_to_be_read_back() {
         journal.reads_held.send_replace(true);
         let (first, second) = ids.split_at(READS_AT_ONCE);
         let reading = join_all(first.iter().map(|id| gateway.decide(payment(id, 100))));
-        let late = join_all(second.iter().map(|id| gateway.decide(within(payment(id, 100), 30))));
+        let late = join_all(second.iter().map(|id| gateway.decide(within(payment(id, 100), 300))));
         for late in late.await {
             assert!(matches!(late, Err(Refusal::OriginalUnavailable)), "it waits behind the others: {late:?}");
         }
