@@ -97,14 +97,11 @@ impl Gateway {
         &self,
         sent: Submission<ListChange>,
     ) -> impl Future<Output = Result<ListChanged, Refusal>> + use<> {
-        let asked = self.permit().map(|permit| {
-            let timed = sent.deadline.map(|deadline| (deadline, Claim::default()));
-            let claim = timed.as_ref().map(|(_, claim)| claim.clone());
-            let partition = partition_of_entry(&sent.event.key, self.partitions);
-            let (change, ticket, answer) = split(sent, permit, claim);
+        let asked = self.open(sent).map(|(change, ticket, answer)| {
+            let partition = partition_of_entry(&change.key, self.partitions);
             // A shard that is gone drops the ticket, and the receiver says so.
             let _ = self.shard(partition).try_send(Relist { partition, change, ticket });
-            in_time(timed, answer)
+            answer
         });
         async { asked?.await }
     }
@@ -154,17 +151,17 @@ impl Gateway {
 
     /// Sends a transaction; its place among the user's events is taken when this returns.
     pub fn send_transaction(&self, sent: Submission<Transaction>, permit: OwnedSemaphorePermit) -> Reply<Settled> {
-        self.send(sent, permit, Work::Transaction, None)
+        self.send(sent, permit, Work::Transaction)
     }
 
     /// Sends a login; its place among the user's events is taken when this returns.
     pub fn send_login(&self, sent: Submission<Login>, permit: OwnedSemaphorePermit) -> Reply<Accepted> {
-        self.send(sent, permit, Work::Login, None)
+        self.send(sent, permit, Work::Login)
     }
 
     /// Sends a label; its place among the user's events is taken when this returns.
     pub fn send_label(&self, sent: Submission<Label>, permit: OwnedSemaphorePermit) -> Reply<Accepted> {
-        self.send(sent, permit, Work::Label, None)
+        self.send(sent, permit, Work::Label)
     }
 
     /// Number of journal partitions.
@@ -261,12 +258,24 @@ impl Gateway {
         sent: Submission<E>,
         work: W,
     ) -> impl Future<Output = Result<T, Refusal>> + use<E, T, W> {
-        let asked = self.permit().map(|permit| {
-            let timed = sent.deadline.map(|deadline| (deadline, Claim::default()));
-            let claim = timed.as_ref().map(|(_, claim)| claim.clone());
-            in_time(timed, self.send(sent, permit, work, claim))
+        let asked = self.open(sent).map(|(event, ticket, answer)| {
+            self.submit(work(Box::new(event), ticket));
+            answer
         });
         async { asked?.await }
+    }
+
+    /// What a caller asks, with a permit, and the answer, which is waited for no longer than its deadline.
+    #[expect(clippy::type_complexity, reason = "what `split` gives, but for the answer")]
+    fn open<E, T>(
+        &self,
+        sent: Submission<E>,
+    ) -> Result<(E, Ticket<T>, impl Future<Output = Result<T, Refusal>> + use<E, T>), Refusal> {
+        let permit = self.permit()?;
+        let timed = sent.deadline.map(|deadline| (deadline, Claim::default()));
+        let claim = timed.as_ref().map(|(_, claim)| claim.clone());
+        let (event, ticket, answer) = split(sent, permit, claim);
+        Ok((event, ticket, in_time(timed, answer)))
     }
 
     fn send<E, T>(
@@ -274,14 +283,16 @@ impl Gateway {
         sent: Submission<E>,
         permit: OwnedSemaphorePermit,
         work: impl FnOnce(Box<E>, Ticket<T>) -> Work,
-        claim: Option<Claim>,
     ) -> Reply<T> {
-        let (event, ticket, answer) = split(sent, permit, claim);
-        let work = work(Box::new(event), ticket);
+        let (event, ticket, answer) = split(sent, permit, None);
+        self.submit(work(Box::new(event), ticket));
+        answer
+    }
+
+    fn submit(&self, work: Work) {
         let partition = partition_of(work.user_id(), self.partitions);
         // A shard that is gone drops the ticket, and the receiver says so.
         let _ = self.shard(partition).try_send(Submit { partition, work, turn: None });
-        answer
     }
 }
 
