@@ -286,11 +286,11 @@ impl Clients {
             "RECOVERING" => (503, failed_since || !sent.ready),
             "STOPPING" => (503, now.stopping),
             "ORIGINAL_UNAVAILABLE" => {
-                let refused = self.disk.last_read_refused().is_some_and(|refused| refused >= sent.at);
+                let unread = self.disk.last_failed_read().is_some_and(|failed| failed >= sent.at);
                 // The first decision of a line is not kept for whoever asks again before it is durable.
                 let line = self.sent.iter().any(|other| other.event == sent.event && other.line.is_some());
                 let many = now.in_flight >= READS_AT_ONCE + READS_WAITING;
-                (503, refused || line || many || late && self.record_of(event).is_some())
+                (503, unread || line || many || late && self.record_of(event).is_some())
             }
             "ID_REUSED" => (409, others().any(|other| other.shares_id(event) && other != event)),
             "TOO_OLD" => {

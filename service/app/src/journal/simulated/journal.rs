@@ -1,6 +1,6 @@
 //! The journal over a simulated disk: the contract of the port, with faults.
 
-use super::{Disk, Faults, Reading, pause};
+use super::{Disk, Faults, pause};
 use crate::journal::ledger::{Key, Ledger};
 use crate::journal::record::Record;
 use crate::journal::{AppendError, Cursor, Journal, JournalError, Partition, Tenure, Wanted};
@@ -317,13 +317,14 @@ impl Journal for SimJournal {
         let (delay, fails) = (state.delay(), state.fails(|faults| faults.read_fails));
         let found = state.log.iter().find(|record| record.partition == partition && record.n == n).cloned();
         drop(state);
-        let reading = Reading::start(&self.0.disk);
+        let disk = self.0.disk.clone();
         async move {
             pause(delay).await;
             if fails {
-                reading.0.state().last_read_refused = Some(virtual_now());
+                disk.state().last_failed_read = Some(virtual_now());
+                return Err(unreadable());
             }
-            if fails { Err(unreadable()) } else { Ok(found) }
+            Ok(found)
         }
         .boxed()
     }

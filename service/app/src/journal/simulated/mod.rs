@@ -76,9 +76,8 @@ struct State {
     in_parts: bool,
     /// When an operation last failed, or was done that had waited behind one that did.
     last_failure: Option<Instant>,
-    /// Reads of single records under way, and when one last failed or there were as many as a shard allows itself.
-    reads: usize,
-    last_read_refused: Option<Instant>,
+    /// When a read of a single record last failed.
+    last_failed_read: Option<Instant>,
     /// Records that waited for the disk, at most.
     most_waiting: usize,
     breaches: Vec<String>,
@@ -98,8 +97,7 @@ impl Disk {
             saved: vec![Saved::default()],
             in_parts: partitions.is_multiple_of(2),
             last_failure: None,
-            reads: 0,
-            last_read_refused: None,
+            last_failed_read: None,
             most_waiting: 0,
             breaches: Vec::new(),
         })))
@@ -151,10 +149,9 @@ impl Disk {
         self.state().last_failure
     }
 
-    /// When a read of a single record last failed, or so many were under way that a shard may have refused one.
-    pub(crate) fn last_read_refused(&self) -> Option<Instant> {
-        let state = self.state();
-        if state.reads >= READS_AT_ONCE { Some(virtual_now()) } else { state.last_read_refused }
+    /// When a read of a single record last failed.
+    pub(crate) fn last_failed_read(&self) -> Option<Instant> {
+        self.state().last_failed_read
     }
 
     /// The most records that ever waited together.
@@ -199,28 +196,5 @@ impl State {
 async fn pause(delay: Duration) {
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
-    }
-}
-
-/// Reads of single records that a shard has under way at most.
-const READS_AT_ONCE: usize = 8;
-
-/// A read under way.
-struct Reading(Disk);
-
-impl Reading {
-    fn start(disk: &Disk) -> Self {
-        disk.state().reads += 1;
-        Self(disk.clone())
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        if state.reads >= READS_AT_ONCE {
-            state.last_read_refused = Some(virtual_now());
-        }
-        state.reads -= 1;
     }
 }
