@@ -7,7 +7,7 @@ use super::review_store::{ProjectionStore, ReviewError};
 use crate::wire::alert::Arrival;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// Arrivals that a follower may be behind: some seconds of a flood of alerts, about a megabyte in all.
 pub const MAX_BEHIND: usize = 1_024;
@@ -19,32 +19,37 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 pub struct AlertFeed {
     store: Arc<dyn ProjectionStore>,
     live: broadcast::Sender<Arc<Arrival>>,
+    head: watch::Receiver<Option<i64>>,
+    /// What arrived up to here is told; `None` before the store could be read.
+    told: Option<i64>,
 }
 
 impl AlertFeed {
-    /// A feed of a store to everybody who subscribes to the channel.
+    /// A feed of what arrives in a store from now on, to everybody who subscribes to the channel.
     #[must_use]
     pub fn new(store: Arc<dyn ProjectionStore>, live: broadcast::Sender<Arc<Arrival>>) -> Self {
-        Self { store, live }
+        let mut head = store.head();
+        // Now, and not when it first runs: whoever subscribes before that has read the store.
+        let told = *head.borrow_and_update();
+        Self { store, live, head, told }
     }
 
     /// Follows the store until it is dropped.
-    pub async fn run(self) {
-        let mut head = self.store.head();
-        let mut told = *head.borrow_and_update();
+    pub async fn run(mut self) {
         // The sender lives in the store, which this holds.
-        while head.changed().await.is_ok() {
-            let newest = *head.borrow_and_update();
+        while self.head.changed().await.is_ok() {
+            let newest = *self.head.borrow_and_update();
             // Whoever subscribes from here on finds everything up to the newest in the store, and so does whoever was
             // there before the store could be read.
-            let Some(told) = told.as_mut().filter(|_| self.live.receiver_count() > 0) else {
-                told = newest;
+            let Some(mut told) = self.told.filter(|_| self.live.receiver_count() > 0) else {
+                self.told = newest;
                 continue;
             };
-            while let Err(error) = self.tell(told).await {
+            while let Err(error) = self.tell(&mut told).await {
                 tracing::warn!(%error, "alert streams are late");
                 tokio::time::sleep(BACK_OFF).await;
             }
+            self.told = Some(told);
         }
     }
 
@@ -77,9 +82,10 @@ mod tests {
         fill(&**store, 3).await;
         let live = broadcast::Sender::new(8);
         let feed = AlertFeed::new(Arc::clone(store) as _, live.clone());
+        // Before it first runs.
+        let mut first = live.subscribe();
+        reflect(&**store, &[alert(10, "u")], 4).await.expect("applies");
         let acting = async {
-            let mut first = live.subscribe();
-            reflect(&**store, &[alert(10, "u")], 4).await.expect("applies");
             assert_eq!(first.recv().await.expect("an arrival").seq, 4);
             // Two in one write, and nobody is told twice.
             let mut second = live.subscribe();
