@@ -7,7 +7,6 @@
 use super::completion::Completion;
 use super::context::{Account, ShardContext, Ticket, Wake};
 use super::messages::{Answer, Refusal, Settled};
-use super::outbox::Outbox;
 use crate::journal::record::{Body, Record};
 use crate::journal::spill::{Kept, NotKept, RecordId, Spill};
 use crate::journal::{AppendError, Partition};
@@ -34,7 +33,7 @@ const TOGETHER: Duration = Duration::from_millis(2);
 
 /// Hands what waits to the journal, and sees to everybody who waits for it.
 pub(super) fn append(context: &Rc<ShardContext>) {
-    let Outbox { records, completions, .. } = context.outbox.take();
+    let (records, completions) = context.outbox.borrow_mut().take();
     if completions.is_empty() {
         return;
     }

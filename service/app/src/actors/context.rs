@@ -9,7 +9,7 @@ use super::claim::Claim;
 use super::completion::Completion;
 use super::messages::Refusal;
 use super::originals::READS_AT_ONCE;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, When};
 use super::recent::RecentDecisions;
 use super::replica::ListReader;
 use super::shard::ShardSettings;
@@ -176,10 +176,8 @@ pub(super) struct Account {
 pub enum Wake {
     /// Rows wait for the model.
     Score,
-    /// Records wait for the journal, and somebody for them.
-    Append,
-    /// Records of topics wait for the journal, and may wait for more.
-    AppendSoon,
+    /// Records wait for the journal.
+    Append(When),
     /// The context was closed: its epoch is to be recovered.
     Recover,
 }
@@ -237,7 +235,8 @@ impl ShardContext {
     pub fn close(&self, refusal: &Refusal) {
         *self.closed.borrow_mut() = Some(refusal.clone());
         self.rows.take();
-        self.fail(self.outbox.take().completions.into_iter().chain(self.turns.close()), refusal);
+        let (_, waiting) = self.outbox.borrow_mut().take();
+        self.fail(waiting.into_iter().chain(self.turns.close()), refusal);
     }
 
     /// The epochs that follow serve: nothing of this one is journaled any more.
@@ -380,9 +379,9 @@ impl ShardContext {
         if let Some(refusal) = &*self.closed.borrow() {
             return self.fail([completion], refusal);
         }
-        let wake = self.outbox.borrow_mut().push(record, completion);
-        if let Some(wake) = wake {
-            (self.wake)(wake);
+        let when = self.outbox.borrow_mut().push(record, completion);
+        if let Some(when) = when {
+            (self.wake)(Wake::Append(when));
         }
     }
 

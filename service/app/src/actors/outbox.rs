@@ -1,37 +1,69 @@
-//! What a shard has for the journal and has not handed over yet.
+//! What a shard has for the journal and has not handed over yet, and when it is to be.
 
 use super::completion::Completion;
-use super::context::Wake;
 use crate::journal::record::Record;
 use verdict_core::event::Source;
 
-/// Records that are appended together, even if nobody waits for an answer.
+/// Records that are appended together where no caller waits.
 const ENOUGH: usize = 512;
+
+/// Records that are appended together where callers do: half of what 64 of them ask, so that the disk has one half while the
+/// shard's thread works on the other. Each append is a wake-up of the journal's thread, and on an idle disk a write and a sync.
+const GROUP: usize = 32;
+
+/// When what waits is to be handed over; the later, the more urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum When {
+    /// In some milliseconds: nobody waits for an answer, and others may come to share the append.
+    Soon,
+    /// Once the thread has nothing else to do, as callers wait, and others may be about to.
+    Idle,
+    /// Now.
+    Now,
+}
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Outbox {
     /// In journal order.
-    pub(super) records: Vec<Record>,
+    records: Vec<Record>,
     /// Told when the append is durable.
-    pub(super) completions: Vec<Completion>,
+    completions: Vec<Completion>,
     /// What the shard was woken for, if it was.
-    woken: Option<Wake>,
+    woken: Option<When>,
+    /// How often it was emptied.
+    emptied: u64,
 }
 
 impl Outbox {
-    /// Puts a record in, or what waits for those before it. Gives what the shard is to be woken for, if it was not: records of
-    /// topics may wait for more of them, and whatever a caller waits for takes them along.
-    pub(super) fn push(&mut self, record: Option<Record>, completion: Completion) -> Option<Wake> {
-        let patient = record.as_ref().is_some_and(|record| matches!(record.source, Source::Topic { .. }));
+    /// Puts a record in, or what waits for those before it. Gives when the shard is to empty it, unless it was told so before:
+    /// whatever a caller waits for takes along what could wait for longer.
+    pub(super) fn push(&mut self, record: Option<Record>, completion: Completion) -> Option<When> {
+        let (when, enough) = match record.as_ref().map(|record| &record.source) {
+            Some(Source::Topic { .. }) => (When::Soon, ENOUGH),
+            Some(Source::File { .. }) => (When::Idle, ENOUGH),
+            Some(Source::Http) | None => (When::Idle, GROUP),
+        };
         self.records.extend(record);
         self.completions.push(completion);
-        let wake = if patient && self.records.len() < ENOUGH { Wake::AppendSoon } else { Wake::Append };
-        if self.woken == Some(Wake::Append) || self.woken == Some(wake) {
+        let when = if self.completions.len() < enough { when } else { When::Now };
+        if self.woken >= Some(when) {
             return None;
         }
-        self.woken = Some(wake);
-        Some(wake)
+        self.woken = Some(when);
+        Some(when)
+    }
+
+    /// Empties it.
+    pub(super) fn take(&mut self) -> (Vec<Record>, Vec<Completion>) {
+        self.woken = None;
+        self.emptied += 1;
+        (std::mem::take(&mut self.records), std::mem::take(&mut self.completions))
+    }
+
+    /// How often it was emptied.
+    pub(super) const fn emptied(&self) -> u64 {
+        self.emptied
     }
 }
 
@@ -50,28 +82,41 @@ mod tests {
         Some(record(Source::Topic { topic: "transactions".into(), partition: 0, offset: 0 }))
     }
 
+    fn http() -> Option<Record> {
+        Some(record(Source::Http))
+    }
+
+    fn woken(outbox: &mut Outbox, records: usize, record: fn() -> Option<Record>) -> Vec<When> {
+        (0..records).filter_map(|_| outbox.push(record(), Completion::Nobody)).collect()
+    }
+
     #[test]
     fn a_topic_waits_for_more_and_a_caller_takes_all_along() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(topic(), Completion::Nobody), Some(Wake::AppendSoon));
-        assert_eq!(outbox.push(topic(), Completion::Nobody), None);
-        assert_eq!(outbox.push(Some(record(Source::Http)), Completion::Nobody), Some(Wake::Append));
-        assert_eq!(outbox.push(topic(), Completion::Nobody), None, "it goes along");
-        assert_eq!(outbox.push(Some(record(Source::Http)), Completion::Nobody), None);
+        assert_eq!(woken(&mut outbox, 2, topic), [When::Soon]);
+        assert_eq!(woken(&mut outbox, 1, http), [When::Idle]);
+        assert_eq!(woken(&mut outbox, 2, topic), [], "they go along");
+        assert_eq!(woken(&mut outbox, 1, http), []);
     }
 
     #[test]
     fn whoever_waits_for_what_came_before_does_not_wait_for_more() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(topic(), Completion::Nobody), Some(Wake::AppendSoon));
-        assert_eq!(outbox.push(None, Completion::Nobody), Some(Wake::Append));
+        assert_eq!(woken(&mut outbox, 1, topic), [When::Soon]);
+        assert_eq!(outbox.push(None, Completion::Nobody), Some(When::Idle));
     }
 
     #[test]
-    fn enough_records_of_topics_wait_no_longer() {
-        let mut outbox = Outbox::default();
-        let woken: Vec<Wake> = (0..2 * ENOUGH).filter_map(|_| outbox.push(topic(), Completion::Nobody)).collect();
-        assert_eq!(woken, [Wake::AppendSoon, Wake::Append]);
-        assert_eq!(outbox.records.len(), 2 * ENOUGH, "none is lost");
+    fn enough_wait_no_longer() {
+        let check = |record: fn() -> Option<Record>, first: When, enough: usize| {
+            let mut outbox = Outbox::default();
+            assert_eq!(woken(&mut outbox, enough - 1, record), [first]);
+            assert_eq!(woken(&mut outbox, enough, record), [When::Now]);
+            assert_eq!(outbox.take().0.len(), 2 * enough - 1, "none is lost");
+            assert_eq!(woken(&mut outbox, 1, record), [first], "and the next begin anew");
+        };
+        check(topic, When::Soon, ENOUGH);
+        check(|| Some(record(Source::File { line: 1 })), When::Idle, ENOUGH);
+        check(http, When::Idle, GROUP);
     }
 }

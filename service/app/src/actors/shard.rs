@@ -13,6 +13,7 @@ use super::context::{InForce, Judge, ShardContext, Wake};
 use super::fallback::Fallback;
 use super::listing;
 use super::messages::Refusal;
+use super::outbox::When;
 use super::recovery::Recovered;
 use super::replica::ListReplica;
 use super::requests::{Adopt, Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, Tick, View};
@@ -41,6 +42,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long records of topics wait for others to share an append with. Each append costs wake-ups in six threads and a request
 /// to a broker, whatever it holds.
 const SHARE_FOR: Duration = Duration::from_millis(5);
+
+/// How often the thread looks at its sockets before what callers wait for is appended. Each look is some tens of tasks away, or
+/// none where there is nothing to do; a request is five or six.
+const LOOKS: usize = 3;
 
 /// What a shard is made of.
 pub struct ShardSettings {
@@ -357,9 +362,18 @@ impl Handler<Flush> for ShardActor {
         let Some(serving) = &self.serving else { return };
         match wake {
             Wake::Score => scoring::score(&serving.context),
-            Wake::Append => appending::append(&serving.context),
+            Wake::Append(When::Now) => appending::append(&serving.context),
+            Wake::Append(When::Idle) => {
+                let context = Rc::clone(&serving.context);
+                let emptied = context.outbox.borrow().emptied();
+                ctx.spawn(idle().into_actor(self).map(move |(), _, _| {
+                    if context.outbox.borrow().emptied() == emptied {
+                        appending::append(&context);
+                    }
+                }));
+            }
             // Whatever has been appended meanwhile, this one is early at worst.
-            Wake::AppendSoon => _ = ctx.notify_later(Flush(Wake::Append), SHARE_FOR),
+            Wake::Append(When::Soon) => _ = ctx.notify_later(Flush(Wake::Append(When::Now)), SHARE_FOR),
             Wake::Recover => self.recover_if_closed(ctx),
         }
     }
@@ -394,6 +408,13 @@ impl Handler<Checkpoint> for ShardActor {
             shard.checkpoint_running = false;
             tell(done, saved);
         }));
+    }
+}
+
+/// Waits until the thread has nothing else to do, or has looked at its sockets so often that all who came together are through.
+async fn idle() {
+    for _ in 0..LOOKS {
+        tokio::task::yield_now().await;
     }
 }
 

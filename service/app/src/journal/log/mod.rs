@@ -202,7 +202,6 @@ impl LogJournal {
         let failed = |error: std::io::Error| JournalError::Store(format!("its thread cannot start: {error}").into());
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let start = move || {
-            never_preempt();
             writer.run();
             drop(lock);
         };
@@ -285,10 +284,7 @@ impl Journal for LogJournal {
 
     fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), AppendError>> {
         let (done, outcome) = oneshot::channel();
-        let enqueued = self.enqueue(&records, done);
-        // On a core that both share, the writer begins now, and the disk works while the shard goes on with its turn.
-        std::thread::yield_now();
-        match enqueued {
+        match self.enqueue(&records, done) {
             Ok(()) => outcome.map(|outcome| outcome.unwrap_or(Err(AppendError::Closed))).boxed(),
             Err(error) => ready(Err(error)).boxed(),
         }
@@ -348,16 +344,6 @@ fn refuse_older_layout(dir: &Path) -> Result<(), JournalError> {
     }
     let what = "was written by an earlier, unreleased layout of the journal; start with another data directory";
     Err(JournalError::Store(format!("{} {what}", older.display()).into()))
-}
-
-/// Has this thread wait for its turn when it wakes up. On a core that it shares with a shard it would otherwise stop the
-/// shard at the first record of a turn, and write that alone: a tenth of a decision's processor time. A system that
-/// refuses leaves things as they are.
-fn never_preempt() {
-    #[expect(unsafe_code, reason = "the standard library has no scheduling classes; this one needs no privilege")]
-    unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &libc::sched_param { sched_priority: 0 });
-    }
 }
 
 /// The journal's folder in a data directory.
