@@ -89,7 +89,7 @@ impl Single {
         let transaction = parsed.transaction;
         let known = self.users.get(&transaction.user_id);
         match known.map_or(Admission::New, |profile| profile.admit_transaction(&transaction, &self.retention)) {
-            Admission::New => self.decide(transaction, received_at),
+            Admission::New => self.decide(*transaction, received_at),
             Admission::Duplicate { .. } => {
                 self.counts.duplicates += 1;
                 Ok(None)

@@ -155,6 +155,7 @@ async fn log_in(gateway: &Gateway, user: usize) {
     let (received_at, started) = (NOON, verdict::telemetry::clock::instant());
     // A source whose answers nobody asks for again, so that none is kept.
     let source = Source::File { line: 1 };
+    let event = Box::new(event);
     let login = Submission { event, source, received_at, started, deadline: None, undurable: false, original: None };
     gateway.login(login).await.expect("accepted");
 }

@@ -96,7 +96,7 @@ impl Oracle {
                 kind
             }),
             _ => transaction::parse(bytes, &context)
-                .map_or(Kind::DeadLetter, |parsed| self.pay(parsed.transaction, record)),
+                .map_or(Kind::DeadLetter, |parsed| self.pay(*parsed.transaction, record)),
         }
     }
 

@@ -100,7 +100,7 @@ impl Gateway {
         let asked = self.open(sent).map(|(change, ticket, answer)| {
             let partition = partition_of_entry(&change.key, self.partitions);
             // A shard that is gone drops the ticket, and the receiver says so.
-            let _ = self.shard(partition).try_send(Relist { partition, change, ticket });
+            let _ = self.shard(partition).try_send(Relist { partition, change: *change, ticket });
             answer
         });
         async { asked?.await }
@@ -183,7 +183,7 @@ impl Gateway {
             Some(bytes) => (crc32fast::hash(bytes) % u32::from(self.partitions)) as Partition,
             None => 0,
         };
-        let ((), ticket, answer) = split(sent, permit, None);
+        let (_, ticket, answer) = split(sent, permit, None);
         // A shard that is gone drops the ticket, and the receiver says so.
         let _ = self.shard(partition).try_send(Refuse { partition, reason, detail: detail.into(), ticket });
         answer
@@ -259,7 +259,7 @@ impl Gateway {
         work: W,
     ) -> impl Future<Output = Result<T, Refusal>> + use<E, T, W> {
         let asked = self.open(sent).map(|(event, ticket, answer)| {
-            self.submit(work(Box::new(event), ticket));
+            self.submit(work(event, ticket));
             answer
         });
         async { asked?.await }
@@ -270,7 +270,7 @@ impl Gateway {
     fn open<E, T>(
         &self,
         sent: Submission<E>,
-    ) -> Result<(E, Ticket<T>, impl Future<Output = Result<T, Refusal>> + use<E, T>), Refusal> {
+    ) -> Result<(Box<E>, Ticket<T>, impl Future<Output = Result<T, Refusal>> + use<E, T>), Refusal> {
         let permit = self.permit()?;
         let timed = sent.deadline.map(|deadline| (deadline, Claim::default()));
         let claim = timed.as_ref().map(|(_, claim)| claim.clone());
@@ -285,7 +285,7 @@ impl Gateway {
         work: impl FnOnce(Box<E>, Ticket<T>) -> Work,
     ) -> Reply<T> {
         let (event, ticket, answer) = split(sent, permit, None);
-        self.submit(work(Box::new(event), ticket));
+        self.submit(work(event, ticket));
         answer
     }
 
@@ -300,7 +300,7 @@ pub(super) fn split<E, T>(
     sent: Submission<E>,
     permit: OwnedSemaphorePermit,
     claim: Option<Claim>,
-) -> (E, Ticket<T>, Reply<T>) {
+) -> (Box<E>, Ticket<T>, Reply<T>) {
     let (reply, answer) = oneshot::channel();
     let Submission { event, source, received_at, started, deadline, undurable, original } = sent;
     (event, Ticket { source, received_at, started, deadline, undurable, original, reply, permit, claim }, answer)

@@ -16,8 +16,8 @@ pub const JOURNAL_LATE: &str = "JOURNAL_LATE";
 /// Any event, with what came along.
 #[derive(Clone, Debug)]
 pub struct Submission<E> {
-    /// The event, parsed and checked.
-    pub event: E,
+    /// The event, parsed and checked; in a box from its parser to its actor, so that it is never copied on its way.
+    pub event: Box<E>,
     /// Where it entered.
     pub source: Source,
     /// When it entered (in a backtest, the event's own time).
@@ -195,7 +195,7 @@ pub struct LastLogin {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// To be decided.
-    Transaction(Transaction),
+    Transaction(Box<Transaction>),
     /// To be remembered.
     Login(Login),
     /// To be remembered.

@@ -115,7 +115,7 @@ impl Gateway {
     ) -> Reply<Accepted> {
         let (left, ticket, answer) = split(sent, permit, None);
         // A shard that is gone drops the ticket, and the receiver says so.
-        let _ = self.shard(partition).try_send(Leave { partition, turn, left, ticket });
+        let _ = self.shard(partition).try_send(Leave { partition, turn, left: *left, ticket });
         answer
     }
 
@@ -123,10 +123,10 @@ impl Gateway {
         &self,
         partition: Partition,
         turn: Turn,
-        (event, ticket, answer): (E, Ticket<T>, Reply<T>),
+        (event, ticket, answer): (Box<E>, Ticket<T>, Reply<T>),
         work: impl FnOnce(Box<E>, Ticket<T>) -> Work,
     ) -> Reply<T> {
-        let work = work(Box::new(event), ticket);
+        let work = work(event, ticket);
         let _ = self.shard(partition).try_send(Submit { partition, work, turn: Some(turn) });
         answer
     }

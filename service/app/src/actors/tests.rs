@@ -236,7 +236,7 @@ pub(super) fn payment(id: &str, minor: i64) -> Submission<Transaction> {
     };
     let started = clock::instant();
     Submission {
-        event,
+        event: Box::new(event),
         source: Source::Http,
         received_at: NOON,
         started,

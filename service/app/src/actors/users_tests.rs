@@ -26,9 +26,10 @@ use verdict_core::profile::{Profile, Retention};
 const LIMIT: usize = 256;
 
 fn pay(user: &str, id: &str, minor: i64, second: i64) -> Submission<Transaction> {
-    let submission = payment(id, minor);
-    let event = Transaction { user_id: user.into(), at: NOON + second * 1_000, ..submission.event };
-    Submission { event, ..submission }
+    let mut submission = payment(id, minor);
+    submission.event.user_id = user.into();
+    submission.event.at = NOON + second * 1_000;
+    submission
 }
 
 fn login(user: &str, id: &str, second: i64) -> Submission<Login> {
@@ -43,6 +44,7 @@ fn login(user: &str, id: &str, second: i64) -> Submission<Login> {
         success: true,
     };
     let Submission { source, received_at, started, deadline, original, .. } = payment("", 1);
+    let event = Box::new(event);
     Submission { event, source, received_at, started, deadline, undurable: false, original }
 }
 

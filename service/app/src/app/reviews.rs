@@ -23,7 +23,7 @@ pub(super) fn through(
             let source = Source::Http;
             gateway
                 .label(Submission {
-                    event: label,
+                    event: Box::new(label),
                     source,
                     received_at,
                     started,

@@ -134,7 +134,7 @@ impl Service {
         let started = self.clock.instant();
         let deadline = deadline.map(|deadline| started + deadline);
         Submission {
-            event,
+            event: Box::new(event),
             source: Source::Http,
             received_at: self.clock.now(),
             started,

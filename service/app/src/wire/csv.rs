@@ -97,7 +97,7 @@ impl CsvHistory {
         &self,
         row: &::csv::ByteRecord,
         context: &ParseContext<'_>,
-    ) -> Result<(Transaction, Option<bool>), Vec<Fault>> {
+    ) -> Result<(Box<Transaction>, Option<bool>), Vec<Fault>> {
         let values = Row { history: self, row };
         let mut reader = Reader::new(&values, context);
         let transaction = read_event(&mut reader, context, Some(self.default_currency));

@@ -290,7 +290,7 @@ pub(crate) mod testing {
     pub(crate) fn answer() -> Answer {
         let rates = rates();
         let body = br#"{"transaction_id":"t-81","user_id":"u-7","amount":"123.45","currency":"USD","merchant_id":"m-3","timestamp":"2026-11-23T12:00:00Z"}"#;
-        answer_to(super::super::transaction::parse(body, &context(&rates)).expect("valid").transaction)
+        answer_to(*super::super::transaction::parse(body, &context(&rates)).expect("valid").transaction)
     }
 }
 

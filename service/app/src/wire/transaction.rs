@@ -18,7 +18,7 @@ pub const MAX_DEADLINE_MS: u64 = 60_000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParsedTransaction {
     /// The event.
-    pub transaction: Transaction,
+    pub transaction: Box<Transaction>,
     /// How long the caller waits in milliseconds, 1 to [`MAX_DEADLINE_MS`]; `None` takes the configured default.
     pub deadline_ms: Option<u64>,
     /// What the caller takes when no full answer can be had.
@@ -63,7 +63,7 @@ pub(super) fn read_event<'a, V: Values<'a>>(
     reader: &mut Reader<'_, '_, V>,
     context: &ParseContext<'_>,
     default_currency: Option<Currency>,
-) -> Option<Transaction> {
+) -> Option<Box<Transaction>> {
     let transaction_id = reader.id(Field::TransactionId);
     let user_id = reader.id(Field::UserId);
     let money = reader.money(default_currency);
@@ -75,7 +75,7 @@ pub(super) fn read_event<'a, V: Values<'a>>(
     let merchant_category = reader.optional_text(Field::MerchantCategory, MAX_CATEGORY_BYTES);
     let location = reader.location();
     let (amount, base) = money?;
-    Some(Transaction {
+    Some(Box::new(Transaction {
         transaction_id: transaction_id?,
         user_id: user_id?,
         amount,
@@ -87,7 +87,7 @@ pub(super) fn read_event<'a, V: Values<'a>>(
         device_id,
         merchant_category,
         location,
-    })
+    }))
 }
 
 /// The shape in which a transaction is printed.
@@ -350,7 +350,7 @@ mod tests {
             to_json(&transaction, &mut body);
             let rates = rates();
             let found = parse(&body, &context(&rates)).map(|parsed| parsed.transaction);
-            prop_assert_eq!(found, Ok(transaction));
+            prop_assert_eq!(found, Ok(Box::new(transaction)));
         }
 
         #[test]

@@ -80,7 +80,7 @@ fn what_a_shard_has_not_begun_in_time_is_never_begun() {
             success: true,
         };
         let login = Submission {
-            event: login,
+            event: Box::new(login),
             source: Source::Http,
             received_at: NOON,
             started: clock::instant(),

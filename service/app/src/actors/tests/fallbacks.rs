@@ -14,12 +14,14 @@ fn listed(kind: ListKind, value: &str) -> Submission<ListChange> {
         source: ListSource::Api,
         action: ListAction::Put { reason: "known".into(), expires_at: None },
     };
+    let event = Box::new(event);
     Submission { event, source, received_at, started, deadline: None, undurable: false, original: None }
 }
 
 fn of(user_id: &str, id: &str, minor: i64) -> Submission<Transaction> {
     let mut sent = within_time(id);
-    sent.event = Transaction { user_id: user_id.into(), ..payment(id, minor).event };
+    sent.event = payment(id, minor).event;
+    sent.event.user_id = user_id.into();
     sent
 }
 

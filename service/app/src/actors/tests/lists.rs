@@ -84,7 +84,7 @@ fn request(key: ListKey, action: ListAction) -> Submission<ListChange> {
     let event = ListChange { key, source: ListSource::Api, action };
     let started = clock::instant();
     Submission {
-        event,
+        event: Box::new(event),
         source: Source::Http,
         received_at: NOON,
         started,

@@ -26,9 +26,10 @@ impl Sender {
         Self { gateway: gateway.clone(), partition, opening, topic, turn: 0 }
     }
 
-    fn submission<E>(&self, event: E, offset: i64) -> Submission<E> {
+    fn submission<E>(&self, event: impl Into<Box<E>>, offset: i64) -> Submission<E> {
         let source = Source::Topic { topic: self.topic.into(), partition: self.partition.into(), offset };
         let (started, original) = (clock::instant(), Some(b"as it came".as_slice().into()));
+        let event = event.into();
         Submission { event, source, received_at: NOON, started, deadline: None, undurable: false, original }
     }
 

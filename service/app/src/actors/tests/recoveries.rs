@@ -108,9 +108,9 @@ fn records_of_a_profile_that_does_not_decode_stop_nobody_else() {
             gateway.serving().await.expect("its neighbours are served");
             let refused = gateway.decide(payment(id, 100)).await.expect_err("unreadable").to_string();
             assert!(refused.contains("profiles.db") && refused.contains("move it away"), "{refused}");
-            let other = payment(id, 100);
-            let event = Transaction { user_id: neighbour().into(), ..other.event };
-            assert!(gateway.decide(Submission { event, ..other }).await.expect("an answer").durable);
+            let mut other = payment(id, 100);
+            other.event.user_id = neighbour().into();
+            assert!(gateway.decide(other).await.expect("an answer").durable);
             gateway.stop().await;
             let saved: Vec<ProfileSnapshot> = store.load(&[0, 1]).try_collect().await.expect("loads");
             let kept = saved.iter().find(|row| &*row.user_id == USER).expect("still there");

@@ -56,8 +56,10 @@ pub(super) fn within_time(id: &str) -> Submission<Transaction> {
 }
 
 /// The payment of another user.
-fn other(user_id: &str) -> Transaction {
-    Transaction { user_id: user_id.into(), ..payment("t-1", 1_000).event }
+fn other(user_id: &str) -> Box<Transaction> {
+    let mut event = payment("t-1", 1_000).event;
+    event.user_id = user_id.into();
+    event
 }
 
 pub(super) fn decided(record: &Record) -> &Decided {

@@ -215,9 +215,9 @@ impl Run<'_> {
     }
 }
 
-fn submission<E>(event: E, line: u64, at: Timestamp, original: Box<[u8]>) -> Submission<E> {
+fn submission<E>(event: impl Into<Box<E>>, line: u64, at: Timestamp, original: Box<[u8]>) -> Submission<E> {
     Submission {
-        event,
+        event: event.into(),
         source: Source::File { line },
         received_at: at,
         started: clock::instant(),

@@ -66,5 +66,6 @@ async fn take_label(request: &HttpRequest, payload: web::Payload, state: &HttpSt
 fn submission<E>(state: &HttpState, event: E, received_at: Timestamp) -> Submission<E> {
     let started = state.clock.instant();
     let deadline = Some(started + state.limits.ingest_deadline);
-    Submission { event, source: Source::Http, received_at, started, deadline, undurable: false, original: None }
+    let (event, source) = (Box::new(event), Source::Http);
+    Submission { event, source, received_at, started, deadline, undurable: false, original: None }
 }

@@ -63,8 +63,8 @@ async fn delete_entry(request: &HttpRequest, state: &HttpState) -> Result<(), Pr
 async fn submit(state: &HttpState, event: ListChange, received_at: Timestamp) -> Result<ListChanged, Problem> {
     let started = state.clock.instant();
     let deadline = Some(started + state.limits.ingest_deadline);
-    let submission =
-        Submission { event, source: Source::Http, received_at, started, deadline, undurable: false, original: None };
+    let (event, source) = (Box::new(event), Source::Http);
+    let submission = Submission { event, source, received_at, started, deadline, undurable: false, original: None };
     Ok(state.intake.change_list(submission).await?)
 }
 

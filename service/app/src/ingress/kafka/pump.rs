@@ -343,8 +343,9 @@ impl Pump {
         self.ports.gateway.feed_left(self.partition, turn, sent, permit)
     }
 
-    fn submission<E>(&self, event: E, source: Origin, original: Option<Box<[u8]>>) -> Submission<E> {
+    fn submission<E>(&self, event: impl Into<Box<E>>, source: Origin, original: Option<Box<[u8]>>) -> Submission<E> {
         let (received_at, started) = (self.ports.clock.now(), self.ports.clock.instant());
+        let event = event.into();
         Submission { event, source, received_at, started, deadline: None, undurable: false, original }
     }
 

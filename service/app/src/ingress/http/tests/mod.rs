@@ -117,7 +117,7 @@ impl Intake for Actors {
         self.note_deadline(&submission);
         let what = format!("decide {}", submission.event.transaction_id);
         Box::pin(self.reply(what, move || {
-            let mut answer = answer_to(submission.event);
+            let mut answer = answer_to(*submission.event);
             if let Mood::Degraded(why) = self.mood {
                 let mut decided = (*answer.decided).clone();
                 decided.decision.degraded.push(why);
@@ -154,7 +154,7 @@ impl Intake for Actors {
 
     fn change_list(&self, submission: Submission<ListChange>) -> LocalBoxFuture<'_, Result<ListChanged, Refusal>> {
         self.note_deadline(&submission);
-        let ListChange { key, action, .. } = submission.event;
+        let ListChange { key, action, .. } = *submission.event;
         let what = format!("{action:?} {} {} {}", key.list.name(), key.kind.name(), key.value);
         Box::pin(async move {
             let known = listed().0 == key;
