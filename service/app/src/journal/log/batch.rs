@@ -49,6 +49,11 @@ pub(super) fn begin(buffer: &mut Vec<u8>, partitions: usize) {
     buffer.resize(FIXED + partitions * 8, 0);
 }
 
+/// The frames that were put into a buffer so far.
+pub(super) fn frames(buffer: &[u8], partitions: usize) -> Frames<'_> {
+    Frames { rest: &buffer[FIXED + partitions * 8..] }
+}
+
 /// Bytes that the batch in the buffer will take in the file.
 pub(super) fn size(buffer: &[u8]) -> u64 {
     aligned(buffer.len()) as u64
@@ -271,7 +276,7 @@ pub(super) struct Frame<'a> {
     pub(super) partition: Partition,
     pub(super) n: u64,
     flags: u16,
-    record: &'a [u8],
+    pub(super) record: &'a [u8],
 }
 
 impl Frame<'_> {

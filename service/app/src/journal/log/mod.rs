@@ -6,6 +6,7 @@
 //! damage is refused with file and batch: a journal that lost a batch would decide on a history that answers have left
 //! behind.
 
+mod alerts;
 mod batch;
 pub(super) mod disk;
 mod observer;
@@ -18,18 +19,20 @@ mod writer;
 
 pub use observer::JournalObserver;
 
+use super::codec::{DecodeError, Decoder};
 use super::record::Record;
 use super::{AppendError, Cursor, DirLock, Journal, JournalError, Partition, Tenure, Wanted};
+use alerts::LastAlerts;
 use disk::{Disk, RealDisk, explain};
-use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt, stream};
 use scan::Tail;
 use segment::{Floors, Header, Segment};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
 use writer::{Command, Place, Queued, Writer};
@@ -45,6 +48,8 @@ const MAX_SPARES: usize = 64;
 const MAX_SPARE_BYTES: usize = 64 << 10;
 /// What a body starts with for each record: most records of version 1 fit.
 const USUAL_RECORD_BYTES: usize = 512;
+/// Bytes of alerts that are kept for a projection that keeps up: over a thousand, and it comes every 50 ms.
+const ALERT_BYTES: usize = 1 << 20;
 /// Indexes of older segments that are kept, each of some 100 KiB with 12 partitions.
 const MAX_INDEXES: usize = 8;
 
@@ -79,8 +84,17 @@ struct Shared {
     durable: watch::Sender<Vec<u64>>,
     /// Number of the last durable batch; raised before `durable` is.
     last_seq: AtomicU64,
+    /// Those in durable batches; kept before `durable` is raised.
+    alerts: Mutex<LastAlerts>,
     waiting_bytes: AtomicUsize,
     spares: Spares,
+}
+
+impl Shared {
+    fn alerts(&self) -> MutexGuard<'_, LastAlerts> {
+        // Nothing under this lock leaves anything half done, whatever happened to another holder.
+        self.alerts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The files of a log.
@@ -194,6 +208,7 @@ impl LogJournal {
             log: Arc::new(log),
             durable: watch::Sender::new(tail.ends.clone()),
             last_seq: AtomicU64::new(tail.seq),
+            alerts: Mutex::new(LastAlerts::after(tail.ends.clone(), ALERT_BYTES)),
             waiting_bytes: AtomicUsize::new(0),
             spares: Spares::default(),
         });
@@ -291,6 +306,13 @@ impl Journal for LogJournal {
     }
 
     fn replay(&self, from: Cursor, wanted: Wanted) -> BoxStream<'_, Result<Record, JournalError>> {
+        if let (Wanted::Alerts, Ok(floors)) = (wanted, self.shared.log.floors(&from))
+            && let Some(alerts) = self.shared.alerts().from(&floors)
+        {
+            let mut decoder = Decoder::default();
+            let unreadable = |error: DecodeError| JournalError::Store(error.to_string().into());
+            return stream::iter(alerts).map(move |alert| alert.decode(&mut decoder).map_err(unreadable)).boxed();
+        }
         let last_seq = self.shared.last_seq.load(Ordering::Acquire);
         reader::replay(Arc::clone(&self.shared.log), from, wanted, last_seq)
     }

@@ -4,6 +4,7 @@
 //! nothing. So the place of that batch is overwritten with zeros, which are synced, before anything else is written:
 //! what failed stays failed. Until its owner takes over anew, a partition that had records in it takes no more.
 
+use super::alerts::Alert;
 use super::batch::{self, Kind};
 use super::disk::{self, Disk, explain};
 use super::scan::Tail;
@@ -217,8 +218,12 @@ impl Writer {
         if self.filling.keys.is_empty() {
             return self.filling.answer(&Ok(()));
         }
+        // Each of them was pushed whole.
+        let frames = batch::frames(&self.buffer, self.ledger.next().len()).flatten();
+        let alerts = frames.filter_map(|frame| Alert::of(&frame)).collect();
         match self.write(Kind::Records) {
             Ok(()) => {
+                self.shared.alerts().keep(alerts);
                 self.shared.durable.send_modify(|durable| durable.copy_from_slice(self.ledger.next()));
                 self.filling.answer(&Ok(()));
             }
