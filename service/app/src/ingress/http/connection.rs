@@ -29,7 +29,8 @@ const HEAD_TICKS: u32 = 5;
 const HEAD_BEHIND_STREAM_TICKS: u32 = 300;
 /// Ticks that a client may leave an answer unread without taking a byte of it: 30 s.
 const UNREAD_TICKS: u32 = 15;
-/// Ticks without a byte in either direction while nothing is worked on: a little over the keep-alive of 75 s.
+/// Ticks without a byte in either direction while nothing is worked on: 76 s, longer than the 60 s that load balancers
+/// commonly keep their connections.
 const SILENT_TICKS: u32 = 38;
 /// The first letter of POST, PUT and PATCH. What only reads is let through at any load: an orchestrator that hears nothing
 /// from `/healthz` would stop the service just when it is needed.
@@ -318,5 +319,50 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Limits;
+    use super::*;
+    use crate::telemetry::clock::Clock;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    /// A client, and its connection to us.
+    async fn pair() -> (TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let (io, _) = listener.accept().await.expect("accepted");
+        (client, Connection::new(io, Turnstile::new(&Limits::default(), Clock::System)))
+    }
+
+    /// How long it is until a connection ends, in seconds, and why.
+    #[expect(clippy::disallowed_methods, reason = "the runtime's clock, which the test has stopped")]
+    async fn end_of(connection: &mut Connection) -> (u64, String) {
+        let started = Instant::now();
+        let ended = connection.read(&mut [0; 16]).await.expect_err("nothing is sent");
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        (started.elapsed().as_secs(), ended.to_string())
+    }
+
+    #[test]
+    fn a_client_that_says_nothing_is_let_go() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.expect("a runtime").block_on(async {
+            let (_client, mut fresh) = pair().await;
+            assert_eq!(end_of(&mut fresh).await, (12, "the head of a request did not come".to_owned()));
+
+            let (mut client, mut kept) = pair().await;
+            client.write_all(b"GET").await.expect("sent");
+            assert_eq!(kept.read(&mut [0; 16]).await.expect("read"), 3);
+            kept.gate().start();
+            kept.gate().finish(false);
+            // Longer than load balancers keep theirs, so that it is never us who close under a request.
+            let (seconds, why) = end_of(&mut kept).await;
+            assert!((76..=80).contains(&seconds) && why == "nothing came for long", "{why} after {seconds} s");
+        });
     }
 }

@@ -4,7 +4,7 @@ use super::connection::{Connection, Gate};
 use super::turnstile::Turnstile;
 use super::{HttpState, configure};
 use actix_http::body::{BodySize, MessageBody};
-use actix_http::{HttpService, Request};
+use actix_http::{HttpService, KeepAlive, Request};
 use actix_service::{ServiceFactoryExt, apply_fn_factory, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server, Service};
 use actix_web::rt::net::TcpStream;
@@ -14,8 +14,6 @@ use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 
-/// How long a quiet connection is kept; longer than the 60 s that load balancers commonly keep theirs.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a connection may take to close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long open requests may take to end once the server stops.
@@ -68,8 +66,9 @@ pub fn serve(
                     let stopping = stopping.clone();
                     async move { stopping.notified().await }
                 })
-                .keep_alive(KEEP_ALIVE)
-                // The connection itself times heads, without the time that they wait before the turnstile.
+                // The connection itself counts its silence, with no timer that each answer sets and each request stops.
+                .keep_alive(KeepAlive::Os)
+                // It times heads as well, without the time that they wait before the turnstile.
                 .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                 .on_connect_ext(|connection: &Connection, data| {
