@@ -54,17 +54,22 @@ impl Outbox {
         Some(when)
     }
 
-    /// Empties it.
+    /// Empties it, and makes room for as much again.
     pub(super) fn take(&mut self) -> (Vec<Record>, Vec<Completion>) {
         self.woken = None;
         self.emptied += 1;
-        (std::mem::take(&mut self.records), std::mem::take(&mut self.completions))
+        let (records, completions) = (self.records.len(), self.completions.len());
+        (replace(&mut self.records, records), replace(&mut self.completions, completions))
     }
 
     /// How often it was emptied.
     pub(super) const fn emptied(&self) -> u64 {
         self.emptied
     }
+}
+
+fn replace<T>(full: &mut Vec<T>, room: usize) -> Vec<T> {
+    std::mem::replace(full, Vec::with_capacity(room))
 }
 
 #[cfg(test)]

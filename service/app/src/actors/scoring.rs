@@ -66,10 +66,9 @@ pub(super) fn score_alone(context: &ShardContext, row: &WaitingRow) -> Option<Mo
 }
 
 /// Scores those of a batch that have the time, in one run.
-fn score_batch(context: &ShardContext, batch: Vec<WaitingRow>) {
+fn score_batch(context: &ShardContext, mut rows: Vec<WaitingRow>) {
     let started = context.clock.instant();
-    let (rows, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|row| in_time(row, started));
-    without_score(late);
+    without_score(rows.extract_if(.., |row| !in_time(row, started)));
     ask(context, rows, started);
 }
 
@@ -106,7 +105,7 @@ fn ask(context: &ShardContext, mut rows: Vec<WaitingRow>, started: Instant) {
 }
 
 /// Has these decided by rules alone.
-fn without_score(rows: Vec<WaitingRow>) {
+fn without_score(rows: impl IntoIterator<Item = WaitingRow>) {
     for row in rows {
         send(&row.user, ModelVerdict::Missing(Degradation::ModelTimeout));
     }
