@@ -54,16 +54,16 @@ pub(super) fn append(context: &Rc<ShardContext>) {
         // Nobody may come after it.
         let _ = told.send(appended.is_ok());
         let Waiting { completions, put, .. } = waiting;
-        let (metrics, clock) = (&context.metrics, &context.clock);
+        let (metrics, now) = (&context.metrics, context.clock.instant());
         match appended {
             Ok(()) => {
-                let seconds = clock.since(started).as_secs_f64();
+                let seconds = now.saturating_duration_since(started).as_secs_f64();
                 events::JournalCommitted { records: written, seconds }.emit(metrics);
                 ends.iter().for_each(|(partition, next_n)| context.became_durable(*partition, *next_n));
                 if let Some(spill) = context.spill.as_ref().filter(|_| !put.is_empty()) {
                     spill.remove(put);
                 }
-                completions.into_iter().for_each(|completion| completion.complete(Ok(()), metrics, clock));
+                completions.into_iter().for_each(|completion| completion.complete(Ok(()), metrics, now));
             }
             Err(error) => {
                 events::JournalFailed.emit(metrics);
@@ -177,7 +177,7 @@ impl Waiting<'_> {
         // The first answer to a duplicate may have become durable in an append of its own.
         if self.context.on_its_way(id.partition, id.n) != Some(id) {
             let durable = mem::replace(&mut self.completions[at], Completion::Nobody);
-            durable.complete(Ok(()), &self.context.metrics, &self.context.clock);
+            durable.complete(Ok(()), &self.context.metrics, self.context.clock.instant());
             return None;
         }
         let kept = spill.put(&record_of(ticket, answer, id));
@@ -240,9 +240,10 @@ impl ShardContext {
     /// Tells those whose records did not become durable under this epoch. A decision that was made for somebody who takes such
     /// an answer is given from the spill: the recovery that follows journals it, if its record did not land after all.
     pub(super) fn fail(&self, completions: impl IntoIterator<Item = Completion>, refusal: &Refusal) {
+        let now = self.clock.instant();
         for completion in completions {
             if let Some(left) = self.rescue(completion) {
-                left.complete(Err(refusal.clone()), &self.metrics, &self.clock);
+                left.complete(Err(refusal.clone()), &self.metrics, now);
             }
         }
     }

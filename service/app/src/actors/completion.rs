@@ -4,9 +4,9 @@ use super::context::Ticket;
 use super::messages::{Accepted, Answer, JOURNAL_LATE, ListChanged, Refusal, Settled};
 use crate::journal::record::Decided;
 use crate::journal::spill::RecordId;
-use crate::telemetry::clock::Clock;
 use crate::telemetry::{Metrics, events};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 use verdict_core::decision::DecisionMode;
 use verdict_core::event::Source;
@@ -41,9 +41,9 @@ pub enum Completion {
 
 impl Completion {
     /// Counts what became durable, and answers.
-    pub fn complete(self, appended: Result<(), Refusal>, metrics: &Metrics, clock: &Clock) {
+    pub fn complete(self, appended: Result<(), Refusal>, metrics: &Metrics, now: Instant) {
         if appended.is_ok() {
-            self.count(metrics, clock);
+            self.count(metrics, now);
         }
         match (self, appended) {
             (Self::Decided(ticket, answer, _) | Self::Heartbeat(ticket, answer), Ok(())) => {
@@ -84,16 +84,16 @@ impl Completion {
 }
 
 impl Completion {
-    fn count(&self, metrics: &Metrics, clock: &Clock) {
+    fn count(&self, metrics: &Metrics, now: Instant) {
         match self {
             Self::Decided(ticket, Answer { decided, duplicate: false, .. }, _) => {
                 count_decision(decided, decided.decision.mode(), metrics);
-                answered(ticket, metrics, clock);
+                answered(ticket, metrics, now);
             }
             Self::AnsweredBefore(decided) => count_answered_before(decided, metrics),
-            Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics, clock),
-            Self::Decided(ticket, ..) | Self::SeenBefore(ticket) => answered_again(ticket, metrics, clock),
-            Self::Accepted(ticket, _) => answered_again(ticket, metrics, clock),
+            Self::Accepted(ticket, Accepted { duplicate: false }) => answered(ticket, metrics, now),
+            Self::Decided(ticket, ..) | Self::SeenBefore(ticket) => answered_again(ticket, metrics, now),
+            Self::Accepted(ticket, _) => answered_again(ticket, metrics, now),
             Self::TransactionRefused(_, refusal) | Self::EventRefused(_, refusal) => {
                 events::DeadLettered { reason: refusal.code() }.emit(metrics);
             }
@@ -127,15 +127,15 @@ fn count_decision(decided: &Decided, mode: DecisionMode, metrics: &Metrics) {
     }
 }
 
-fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
+fn answered<T>(ticket: &Ticket<T>, metrics: &Metrics, now: Instant) {
     // A topic's event began when it was produced: whoever read it knows when that was.
     if !matches!(ticket.source, Source::Topic { .. }) {
-        let seconds = clock.since(ticket.started).as_secs_f64();
+        let seconds = now.saturating_duration_since(ticket.started).as_secs_f64();
         events::Answered { seconds }.emit(metrics);
     }
 }
 
-pub(super) fn answered_again<T>(ticket: &Ticket<T>, metrics: &Metrics, clock: &Clock) {
+pub(super) fn answered_again<T>(ticket: &Ticket<T>, metrics: &Metrics, now: Instant) {
     events::DuplicateSeen.emit(metrics);
-    answered(ticket, metrics, clock);
+    answered(ticket, metrics, now);
 }

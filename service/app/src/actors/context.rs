@@ -106,7 +106,7 @@ pub struct WaitingRow {
     /// The generation that decides it, whose model scores it.
     pub judge: Rc<Judge>,
     /// Whose it is.
-    pub user: Addr<UserActor>,
+    pub user: Rc<Addr<UserActor>>,
     /// What the model sees.
     pub computed: Rc<Computed>,
     /// When its answer is of no more use.

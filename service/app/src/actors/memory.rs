@@ -1,7 +1,9 @@
 //! What a user's actor and its shard share: the profile, and whether the actor is busy.
 
-use std::cell::{Cell, Ref, RefCell};
-use std::rc::Rc;
+use super::user::UserActor;
+use actix::Addr;
+use std::cell::{Cell, OnceCell, Ref, RefCell};
+use std::rc::{Rc, Weak};
 use verdict_core::profile::Profile;
 
 /// What an actor leaves behind when it ends. The actor alone changes the profile (I1); its shard reads it, and takes it
@@ -17,13 +19,26 @@ pub struct Memory {
     used_again: Cell<bool>,
     /// The last checkpoint that this was marked for; 0 for none.
     pub(super) marked_for: Cell<u64>,
+    /// The actor's own; another that it makes of itself takes two allocations.
+    address: OnceCell<Weak<Addr<UserActor>>>,
 }
 
 impl Memory {
     pub(super) fn new(user_id: Rc<str>, profile: Profile) -> Self {
         let (unfinished, last_used, used_again) = (Cell::new(0), Cell::new(0), Cell::new(false));
-        let marked_for = Cell::new(0);
-        Self { user_id, profile: RefCell::new(profile), unfinished, last_used, used_again, marked_for }
+        let (marked_for, address) = (Cell::new(0), OnceCell::new());
+        Self { user_id, profile: RefCell::new(profile), unfinished, last_used, used_again, marked_for, address }
+    }
+
+    /// The actor's address, which ends the actor when its last holder drops it.
+    pub(super) fn belongs_to(&self, address: &Rc<Addr<UserActor>>) {
+        // It is set once, by whoever starts the actor.
+        let _ = self.address.set(Rc::downgrade(address));
+    }
+
+    /// The actor's address; `None` once nobody holds it.
+    pub(super) fn address(&self) -> Option<Rc<Addr<UserActor>>> {
+        self.address.get()?.upgrade()
     }
 
     pub(super) fn user_id(&self) -> &Rc<str> {

@@ -40,7 +40,7 @@ impl ShardContext {
                 let completion = Completion::Decided(ticket, Answer { durable: false, ..answer }, id);
                 if self.spill.is_some() && id.is_none() && !self.is_closed() {
                     // Nothing that is on its way to the brokers holds up what is durable already.
-                    completion.complete(Ok(()), &self.metrics, &self.clock);
+                    completion.complete(Ok(()), &self.metrics, self.clock.instant());
                 } else {
                     self.after_commits(completion);
                 }
@@ -77,7 +77,7 @@ impl ShardContext {
                 }
             };
             if answer.is_ok() {
-                answered_again(&ticket, &context.metrics, &context.clock);
+                answered_again(&ticket, &context.metrics, context.clock.instant());
             }
             ticket.answer(answer);
         });

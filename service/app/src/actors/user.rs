@@ -171,12 +171,15 @@ impl UserActor {
         let mut rule_hits = Vec::new();
         judge.rules.evaluate(&computed.features, &mut rule_hits);
         drop(profile);
-        let row = judge.scorer.is_some().then(|| WaitingRow {
-            judge: Rc::clone(&judge),
-            user: ctx.address(),
-            computed: Rc::clone(&computed),
-            deadline: ticket.deadline,
-        });
+        let row = match (&judge.scorer, self.memory.address()) {
+            (None, _) => None,
+            // The shard has let go of the actor, which ends: its callers hear of the recovery.
+            (Some(_), None) => return,
+            (Some(_), Some(user)) => {
+                let (judge, computed) = (Rc::clone(&judge), Rc::clone(&computed));
+                Some(WaitingRow { judge, user, computed, deadline: ticket.deadline })
+            }
+        };
         self.scoring =
             Some(Box::new(Scoring { judge, transaction, ticket, list_hits, rule_hits, computed, heartbeat }));
         match row {

@@ -76,7 +76,7 @@ const _: () = assert!(size_of::<User>() == 16);
 
 struct Hot {
     memory: Rc<Memory>,
-    address: Addr<UserActor>,
+    address: Rc<Addr<UserActor>>,
 }
 
 impl Users {
@@ -132,11 +132,12 @@ impl Users {
     fn start(&self, user_id: Rc<str>, partition: Partition, profile: Profile) -> Hot {
         let memory = Rc::new(Memory::new(user_id, profile));
         let actor = UserActor::new(Rc::clone(&memory), partition, Rc::clone(&self.context));
-        let address = UserActor::create(|ctx| {
+        let address = Rc::new(UserActor::create(|ctx| {
             // Before the first message: permits bound what is in flight, so the mailbox never has to refuse.
             ctx.set_mailbox_capacity(USER_MAILBOX);
             actor
-        });
+        }));
+        memory.belongs_to(&address);
         Hot { memory, address }
     }
 

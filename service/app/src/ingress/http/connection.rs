@@ -16,7 +16,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are read at once: room for a usual request, and for no more than some hundred pipelined ones.
@@ -90,8 +90,8 @@ impl Gate {
     }
 
     /// Takes the request's event in, unless there is no room by far.
-    pub(super) fn enter(&self) -> Option<Inside> {
-        self.0.turnstile.enter()
+    pub(super) fn enter(&self, now: Instant) -> Option<Inside> {
+        self.0.turnstile.enter(now)
     }
 
     /// Whether what comes begins a request. Behind an answer that is streamed nothing waits: a client that does not read
@@ -329,7 +329,6 @@ mod tests {
     use crate::telemetry::clock::Clock;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use tokio::time::Instant;
 
     /// A client, and its connection to us.
     async fn pair() -> (TcpStream, Connection) {
@@ -342,7 +341,7 @@ mod tests {
     /// How long it is until a connection ends, in seconds, and why.
     #[expect(clippy::disallowed_methods, reason = "the runtime's clock, which the test has stopped")]
     async fn end_of(connection: &mut Connection) -> (u64, String) {
-        let started = Instant::now();
+        let started = tokio::time::Instant::now();
         let ended = connection.read(&mut [0; 16]).await.expect_err("nothing is sent");
         assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
         (started.elapsed().as_secs(), ended.to_string())

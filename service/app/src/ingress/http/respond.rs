@@ -61,7 +61,7 @@ pub(super) fn in_time(request: &HttpRequest) -> Result<(), Problem> {
 pub(super) fn enter(request: &HttpRequest, state: &HttpState) -> Result<(Option<Inside>, Instant), Problem> {
     let now = state.clock.instant();
     let Some(gate) = request.conn_data::<Gate>() else { return Ok((None, now)) };
-    let inside = gate.enter().ok_or_else(overloaded)?;
+    let inside = gate.enter(now).ok_or_else(overloaded)?;
     Ok((Some(inside), now.checked_sub(gate.waited()).unwrap_or(now)))
 }
 

@@ -83,14 +83,14 @@ impl Turnstile {
     }
 
     /// Takes an event in, unless there is no room by far.
-    pub(super) fn enter(&self) -> Option<Inside> {
+    pub(super) fn enter(&self, now: Instant) -> Option<Inside> {
         let mut line = self.0.line.borrow_mut();
         let (entered, busy) = (line.enter(), line.is_busy());
         drop(line);
         if busy {
             self.keep_ticking();
         }
-        entered.then(|| Inside { turnstile: self.clone(), since: self.0.clock.instant() })
+        entered.then(|| Inside { turnstile: self.clone(), since: now })
     }
 
     /// Tells everybody whose turn it is.
