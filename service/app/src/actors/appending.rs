@@ -7,6 +7,7 @@
 use super::completion::Completion;
 use super::context::{Account, ShardContext, Ticket, Wake};
 use super::messages::{Answer, Refusal, Settled};
+use super::outbox::When;
 use crate::journal::record::{Body, Record};
 use crate::journal::spill::{Kept, NotKept, RecordId, Spill};
 use crate::journal::{AppendError, Partition};
@@ -30,6 +31,30 @@ const SPILL_TIME: Duration = Duration::from_millis(250);
 
 /// Decisions that are due within this time go to the spill together.
 const TOGETHER: Duration = Duration::from_millis(2);
+
+/// How often the thread looks at its sockets before what callers wait for is appended. Each look is up to 61 tasks away, and at
+/// once where there is nothing to do; a request is five or six.
+const LOOKS: usize = 3;
+
+/// Hands what waits to the journal at its time.
+pub(super) fn append_at(context: Rc<ShardContext>, when: When) {
+    match when {
+        // Not by a message: it would come behind those who are about to put in as much again.
+        When::Now => append(&context),
+        When::Soon => context.wake(Wake::AppendSoon),
+        When::Idle => {
+            let emptied = context.outbox.borrow().emptied();
+            actix::spawn(async move {
+                for _ in 0..LOOKS {
+                    tokio::task::yield_now().await;
+                }
+                if context.outbox.borrow().emptied() == emptied {
+                    context.wake(Wake::Append);
+                }
+            });
+        }
+    }
+}
 
 /// Hands what waits to the journal, and sees to everybody who waits for it.
 pub(super) fn append(context: &Rc<ShardContext>) {

@@ -4,12 +4,13 @@
 //! A context lives as long as an epoch. When an append fails, it is closed: actors that still hold it are refused, and
 //! the shard starts over with a new one.
 
+use super::appending;
 use super::breaker::Breaker;
 use super::claim::Claim;
 use super::completion::Completion;
 use super::messages::Refusal;
 use super::originals::READS_AT_ONCE;
-use super::outbox::{Outbox, When};
+use super::outbox::Outbox;
 use super::recent::RecentDecisions;
 use super::replica::ListReader;
 use super::shard::ShardSettings;
@@ -27,7 +28,7 @@ use crate::telemetry::clock::Clock;
 use actix::Addr;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -115,6 +116,8 @@ pub struct WaitingRow {
 
 /// See the module.
 pub struct ShardContext {
+    /// Itself, for what goes on in its name.
+    own: Weak<Self>,
     /// What decides; outlives the context.
     pub judge: InForce,
     /// How much profiles keep.
@@ -176,8 +179,10 @@ pub(super) struct Account {
 pub enum Wake {
     /// Rows wait for the model.
     Score,
-    /// Records wait for the journal.
-    Append(When),
+    /// Records wait for the journal, and somebody for them.
+    Append,
+    /// Records of topics wait for the journal, and may wait for more.
+    AppendSoon,
     /// The context was closed: its epoch is to be recovered.
     Recover,
 }
@@ -191,7 +196,7 @@ impl ShardContext {
         totals: &HashMap<Partition, Totals>,
         sources: SourceOffsets,
         wake: Box<dyn Fn(Wake)>,
-    ) -> Self {
+    ) -> Rc<Self> {
         let account = |tenure: &Tenure| Account {
             tenure: *tenure,
             totals: totals.get(&tenure.partition).copied().unwrap_or_default(),
@@ -203,7 +208,8 @@ impl ShardContext {
             ledger.resize_with(ledger.len().max(place + 1), || None);
             ledger[place] = Some(account(tenure));
         }
-        Self {
+        Rc::new_cyclic(|own| Self {
+            own: Weak::clone(own),
             judge,
             retention: settings.retention,
             max_batch: settings.max_batch,
@@ -228,7 +234,7 @@ impl ShardContext {
             last_append: RefCell::default(),
             closed: RefCell::new(None),
             superseded: Cell::new(false),
-        }
+        })
     }
 
     /// Ends the context: what waits is refused, and so is whatever comes from actors that still hold it.
@@ -282,7 +288,7 @@ impl ShardContext {
     /// Puts a row in the queue for the model.
     pub fn wait_for_score(&self, row: WaitingRow) {
         if self.is_closed() {
-            // The user's last address is gone with its row: the actor ends, and its callers hear of the recovery.
+            // The row is gone, and so will be the actor with its shard's hold on it: its callers hear of the recovery.
             return;
         }
         let mut rows = self.rows.borrow_mut();
@@ -380,8 +386,8 @@ impl ShardContext {
             return self.fail([completion], refusal);
         }
         let when = self.outbox.borrow_mut().push(record, completion);
-        if let Some(when) = when {
-            (self.wake)(Wake::Append(when));
+        if let (Some(when), Some(own)) = (when, self.own.upgrade()) {
+            appending::append_at(own, when);
         }
     }
 

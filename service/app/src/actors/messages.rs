@@ -16,7 +16,7 @@ pub const JOURNAL_LATE: &str = "JOURNAL_LATE";
 /// Any event, with what came along.
 #[derive(Clone, Debug)]
 pub struct Submission<E> {
-    /// The event, parsed and checked; in a box from its parser to its actor, so that it is never copied on its way.
+    /// The event, parsed and checked; in a box, as it changes hands several times.
     pub event: Box<E>,
     /// Where it entered.
     pub source: Source,

@@ -13,7 +13,7 @@ const GROUP: usize = 32;
 
 /// When what waits is to be handed over; the later, the more urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum When {
+pub(super) enum When {
     /// In some milliseconds: nobody waits for an answer, and others may come to share the append.
     Soon,
     /// Once the thread has nothing else to do, as callers wait, and others may be about to.

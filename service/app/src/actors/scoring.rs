@@ -14,8 +14,8 @@ use tracing::{error, info, warn};
 use verdict_core::decision::{Degradation, ModelVerdict};
 use verdict_core::features::FeatureVector;
 
-/// Rows scored in a turn at least, if so many wait, in however many runs: enough that what follows a turn (one append)
-/// is shared by many, few enough that the first answers do not wait for long.
+/// Rows scored in a turn at least, if so many wait, in however many runs: enough that what follows a turn is shared by many, few
+/// enough that the first answers do not wait for long.
 const ROWS_PER_TURN: usize = 64;
 
 /// Time that a decision still needs after its score; a row with less left is decided by rules alone.

@@ -13,7 +13,6 @@ use super::context::{InForce, Judge, ShardContext, Wake};
 use super::fallback::Fallback;
 use super::listing;
 use super::messages::Refusal;
-use super::outbox::When;
 use super::recovery::Recovered;
 use super::replica::ListReplica;
 use super::requests::{Adopt, Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, Tick, View};
@@ -42,10 +41,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long records of topics wait for others to share an append with. Each append costs wake-ups in six threads and a request
 /// to a broker, whatever it holds.
 const SHARE_FOR: Duration = Duration::from_millis(5);
-
-/// How often the thread looks at its sockets before what callers wait for is appended. Each look is some tens of tasks away, or
-/// none where there is nothing to do; a request is five or six.
-const LOOKS: usize = 3;
 
 /// What a shard is made of.
 pub struct ShardSettings {
@@ -201,7 +196,6 @@ impl ShardActor {
         );
         recovered.changed.iter().for_each(|id| context.mark_dirty(id));
         recovered.changed_lists.iter().for_each(|partition| context.mark_lists_dirty(*partition));
-        let context = Rc::new(context);
         let checkpoints = self.settings.checkpoints.clone();
         let users = Users::new(recovered.users, self.settings.hot, Rc::clone(&context), checkpoints);
         if let Some(last) = self.last.upgrade() {
@@ -362,18 +356,9 @@ impl Handler<Flush> for ShardActor {
         let Some(serving) = &self.serving else { return };
         match wake {
             Wake::Score => scoring::score(&serving.context),
-            Wake::Append(When::Now) => appending::append(&serving.context),
-            Wake::Append(When::Idle) => {
-                let context = Rc::clone(&serving.context);
-                let emptied = context.outbox.borrow().emptied();
-                ctx.spawn(idle().into_actor(self).map(move |(), _, _| {
-                    if context.outbox.borrow().emptied() == emptied {
-                        appending::append(&context);
-                    }
-                }));
-            }
+            Wake::Append => appending::append(&serving.context),
             // Whatever has been appended meanwhile, this one is early at worst.
-            Wake::Append(When::Soon) => _ = ctx.notify_later(Flush(Wake::Append(When::Now)), SHARE_FOR),
+            Wake::AppendSoon => _ = ctx.notify_later(Flush(Wake::Append), SHARE_FOR),
             Wake::Recover => self.recover_if_closed(ctx),
         }
     }
@@ -408,13 +393,6 @@ impl Handler<Checkpoint> for ShardActor {
             shard.checkpoint_running = false;
             tell(done, saved);
         }));
-    }
-}
-
-/// Waits until the thread has nothing else to do, or has looked at its sockets so often that all who came together are through.
-async fn idle() {
-    for _ in 0..LOOKS {
-        tokio::task::yield_now().await;
     }
 }
 

@@ -60,12 +60,14 @@ struct Layout {
     segment_bytes: u64,
     /// Zeros that are kept written ahead of the batches, so that a sync has no new length to store.
     space_bytes: u64,
+    /// Bytes of alerts that are kept in memory.
+    alert_bytes: usize,
     disk: Arc<dyn Disk>,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, space_bytes: 4 << 20, disk: Arc::new(RealDisk) }
+        Self { segment_bytes: 64 << 20, space_bytes: 4 << 20, alert_bytes: ALERT_BYTES, disk: Arc::new(RealDisk) }
     }
 }
 
@@ -84,7 +86,7 @@ struct Shared {
     durable: watch::Sender<Vec<u64>>,
     /// Number of the last durable batch; raised before `durable` is.
     last_seq: AtomicU64,
-    /// Those in durable batches; kept before `durable` is raised.
+    /// Those in durable batches; kept while `durable` is raised.
     alerts: Mutex<LastAlerts>,
     waiting_bytes: AtomicUsize,
     spares: Spares,
@@ -208,7 +210,7 @@ impl LogJournal {
             log: Arc::new(log),
             durable: watch::Sender::new(tail.ends.clone()),
             last_seq: AtomicU64::new(tail.seq),
-            alerts: Mutex::new(LastAlerts::after(tail.ends.clone(), ALERT_BYTES)),
+            alerts: Mutex::new(LastAlerts::after(tail.ends.clone(), layout.alert_bytes)),
             waiting_bytes: AtomicUsize::new(0),
             spares: Spares::default(),
         });

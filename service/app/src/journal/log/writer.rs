@@ -223,8 +223,11 @@ impl Writer {
         let alerts = frames.filter_map(|frame| Alert::of(&frame)).collect();
         match self.write(Kind::Records) {
             Ok(()) => {
-                self.shared.alerts().keep(alerts);
-                self.shared.durable.send_modify(|durable| durable.copy_from_slice(self.ledger.next()));
+                self.shared.durable.send_modify(|durable| {
+                    // Whoever sees them durable finds their alerts.
+                    self.shared.alerts().keep(alerts);
+                    durable.copy_from_slice(self.ledger.next());
+                });
                 self.filling.answer(&Ok(()));
             }
             Err(error) => {

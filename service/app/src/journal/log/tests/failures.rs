@@ -67,7 +67,7 @@ async fn what_failed_is_gone_also_if_nothing_was_written_since_the_journal_was_o
 async fn a_full_disk_takes_what_still_fits() {
     let dir = tempfile::tempdir().expect("a directory");
     let disk = Arc::new(FaultyDisk::default());
-    let layout = Layout { segment_bytes: 1 << 20, space_bytes: 20_000, disk: Arc::clone(&disk) as Arc<dyn Disk> };
+    let layout = Layout { segment_bytes: 1 << 20, space_bytes: 20_000, ..small(&disk) };
     let journal = open_with(dir.path(), layout);
     let epochs = own(&journal).await;
     // No more room than this, whatever it is used for: space ahead cannot be made for long.

@@ -144,7 +144,7 @@ impl Disk for FaultyDisk {
 
 /// Segments of a few batches, and little space ahead.
 fn small(disk: &Arc<FaultyDisk>) -> Layout {
-    Layout { segment_bytes: 7_500, space_bytes: 2_000, disk: Arc::clone(disk) as Arc<dyn Disk> }
+    Layout { segment_bytes: 7_500, space_bytes: 2_000, alert_bytes: 3_000, disk: Arc::clone(disk) as Arc<dyn Disk> }
 }
 
 fn lock(dir: &Path) -> DirLock {

@@ -122,7 +122,7 @@ async fn a_clean_stop_leaves_no_space_and_a_look_changes_nothing() {
 async fn space_is_made_ahead_and_used() {
     let disk = Arc::new(FaultyDisk::default());
     let dir = tempfile::tempdir().expect("a directory");
-    let layout = Layout { segment_bytes: 1 << 20, space_bytes: 100_000, disk: Arc::clone(&disk) as Arc<dyn Disk> };
+    let layout = Layout { segment_bytes: 1 << 20, space_bytes: 100_000, ..small(&disk) };
     let journal = open_with(dir.path(), layout);
     let epochs = own(&journal).await;
     let length = || std::fs::metadata(file_in(dir.path())).expect("a file").len();
