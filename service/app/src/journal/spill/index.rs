@@ -64,6 +64,13 @@ impl Index {
         Some(entry)
     }
 
+    /// Drops what is not in the file, and whoever waits for that.
+    pub(super) fn forget_unwritten(&mut self) {
+        let unwritten = self.entries.iter().filter(|(_, entry)| entry.waiting.is_some());
+        let unwritten: Vec<RecordId> = unwritten.map(|(id, _)| *id).collect();
+        unwritten.iter().for_each(|id| drop(self.remove(id)));
+    }
+
     /// A number for a record that no epoch has numbered.
     pub(super) fn number(&mut self) -> u64 {
         let n = self.unnumbered.unwrap_or(FIRST_UNNUMBERED);

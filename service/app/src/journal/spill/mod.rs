@@ -381,6 +381,9 @@ impl Writer {
             self.write(&group);
             self.shorten(group.close.is_some());
             if let Some(done) = group.close {
+                // Nobody writes what was sent since, and nothing can be sent from here on: whoever waits hears so.
+                drop(self.commands);
+                self.shared.index().forget_unwritten();
                 // One who no longer waits is no error.
                 let _ = done.send(());
                 return;

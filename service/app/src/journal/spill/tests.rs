@@ -88,6 +88,25 @@ async fn what_was_put_is_there_until_it_is_removed_whatever_happens_between() {
     assert!(std::fs::metadata(dir.path().join(FILE)).expect("a file").len() < 100);
 }
 
+/// However late a put comes: it is written before the thread ends, or whoever waits for it hears that it is not.
+#[tokio::test]
+async fn a_put_while_it_closes_is_answered() {
+    for _ in 0..200 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let spill = Arc::new(open(&dir));
+        let putting = Arc::clone(&spill);
+        let puts = std::thread::spawn(move || (0..50).map(|n| putting.put(&record(n))).collect::<Vec<_>>());
+        spill.close().await;
+        let mut kept = Vec::new();
+        for (n, put) in (0..).zip(puts.join().expect("no panic")) {
+            if matches!(put.expect("there is room").await, Ok(Ok(()))) {
+                kept.push(n);
+            }
+        }
+        assert_eq!((left(&spill), left(&open(&dir))), (kept.clone(), kept));
+    }
+}
+
 #[tokio::test]
 async fn it_is_bounded_and_a_record_counts_once() {
     let dir = tempfile::tempdir().expect("a directory");
