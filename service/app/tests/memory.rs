@@ -12,6 +12,7 @@ use verdict::actors::context::Judge;
 use verdict::actors::gateway::Gateway;
 use verdict::actors::messages::Submission;
 use verdict::actors::partition::partition_of;
+use verdict::actors::permits::Permits;
 use verdict::actors::replica::ListReplica;
 use verdict::actors::shard::{ShardActor, ShardSettings};
 use verdict::actors::users::HotBounds;
@@ -117,6 +118,7 @@ async fn start(checkpoints: Arc<CheckpointStore>) -> Gateway {
     let generation = Generation { ruleset_name: "test".into(), ruleset_hash, model: None, feature_schema };
     let judge = Judge::new(Arc::new(rules), Arc::new(generation), None);
     let lists = ListReplica::new(1, 100);
+    let permits = Permits::new(64, 1);
     let settings = ShardSettings {
         shard: 0,
         partitions: vec![0],
@@ -132,11 +134,11 @@ async fn start(checkpoints: Arc<CheckpointStore>) -> Gateway {
         begun: Arc::new(|_| ()),
         readiness: Readiness::new(1),
         metrics: Metrics::new(),
-        mailbox: 1_024,
+        permits: permits.clone(),
     };
     let (address, start) = ShardActor::prepare(settings, judge);
     start();
-    let gateway = Gateway::new(vec![address], 1, 64, lists);
+    let gateway = Gateway::new(vec![address], 1, permits, lists);
     gateway.serving().await.expect("serving");
     gateway
 }

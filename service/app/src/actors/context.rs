@@ -11,6 +11,7 @@ use super::completion::Completion;
 use super::messages::Refusal;
 use super::originals::READS_AT_ONCE;
 use super::outbox::Outbox;
+use super::permits::Permits;
 use super::recent::RecentDecisions;
 use super::replica::ListReader;
 use super::shard::ShardSettings;
@@ -128,6 +129,8 @@ pub struct ShardContext {
     pub clock: Clock,
     /// Rows that wait for the model.
     pub rows: RefCell<Vec<WaitingRow>>,
+    /// How much is in flight.
+    permits: Permits,
     /// What waits for the journal.
     pub(super) outbox: RefCell<Outbox>,
     /// Entries about merchants, devices and addresses.
@@ -215,6 +218,7 @@ impl ShardContext {
             max_batch: settings.max_batch,
             clock: settings.clock.clone(),
             rows: RefCell::default(),
+            permits: settings.permits.clone(),
             outbox: RefCell::default(),
             lists: settings.lists.reader(),
             metrics: settings.metrics.clone(),
@@ -385,7 +389,7 @@ impl ShardContext {
         if let Some(refusal) = &*self.closed.borrow() {
             return self.fail([completion], refusal);
         }
-        let when = self.outbox.borrow_mut().push(record, completion);
+        let when = self.outbox.borrow_mut().push(record, completion, || self.permits.in_flight_a_shard());
         if let (Some(when), Some(own)) = (when, self.own.upgrade()) {
             appending::append_at(own, when);
         }

@@ -7,6 +7,7 @@ use super::claim::Claim;
 use super::context::{Judge, Ticket};
 use super::messages::{Accepted, Answer, ListChanged, ListPage, ListQuery, ProfileView, Refusal, Settled, Submission};
 use super::partition::{partition_of, partition_of_entry};
+use super::permits::Permits;
 use super::replica::ListReplica;
 use super::requests::{Adopt, Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, View};
 use super::shard::ShardActor;
@@ -18,7 +19,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use verdict_core::event::{Label, Login, Transaction};
 use verdict_core::lists::{ListChange, ListEntry, ListKey};
 use verdict_core::time::Timestamp;
@@ -28,8 +29,7 @@ use verdict_core::time::Timestamp;
 pub struct Gateway {
     shards: Arc<[Addr<ShardActor>]>,
     partitions: Partition,
-    permits: Arc<Semaphore>,
-    limit: usize,
+    permits: Permits,
     lists: Arc<ListReplica>,
     stopping: Arc<AtomicBool>,
 }
@@ -38,11 +38,15 @@ pub struct Gateway {
 pub type Reply<T> = oneshot::Receiver<Result<T, Refusal>>;
 
 impl Gateway {
-    /// A gateway to shards that own partition p at index p mod their number, with at most `limit` events in flight.
+    /// A gateway to shards that own partition p at index p mod their number, and that have the same permits.
     #[must_use]
-    pub fn new(shards: Vec<Addr<ShardActor>>, partitions: Partition, limit: usize, lists: Arc<ListReplica>) -> Self {
-        let (permits, stopping) = (Arc::new(Semaphore::new(limit)), Arc::default());
-        Self { shards: shards.into(), partitions, permits, limit, lists, stopping }
+    pub fn new(
+        shards: Vec<Addr<ShardActor>>,
+        partitions: Partition,
+        permits: Permits,
+        lists: Arc<ListReplica>,
+    ) -> Self {
+        Self { shards: shards.into(), partitions, permits, lists, stopping: Arc::default() }
     }
 
     /// Has a transaction decided; what is returned waits until the decision is durable.
@@ -146,7 +150,7 @@ impl Gateway {
     /// # Errors
     /// When the service stops.
     pub async fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Refusal::Stopping)
+        self.permits.wait().await.map_err(|_| Refusal::Stopping)
     }
 
     /// Sends a transaction; its place among the user's events is taken when this returns.
@@ -209,11 +213,7 @@ impl Gateway {
     /// Takes nothing more, and waits until nothing is in flight.
     pub async fn drain(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        // Holding every permit means that nothing is in flight.
-        let all = u32::try_from(self.limit).unwrap_or(u32::MAX);
-        let drained = self.permits.acquire_many(all).await;
-        self.permits.close();
-        drop(drained);
+        self.permits.drain().await;
     }
 
     /// Ends the shards.
@@ -234,7 +234,7 @@ impl Gateway {
     /// Events between receipt and answer.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.limit.saturating_sub(self.permits.available_permits())
+        self.permits.in_flight()
     }
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -242,8 +242,8 @@ impl Gateway {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::Stopping);
         }
-        Arc::clone(&self.permits).try_acquire_owned().map_err(|error| match error {
-            TryAcquireError::NoPermits => Refusal::Overloaded { limit: self.limit },
+        self.permits.take().map_err(|error| match error {
+            TryAcquireError::NoPermits => Refusal::Overloaded { limit: self.permits.limit() },
             TryAcquireError::Closed => Refusal::Stopping,
         })
     }

@@ -20,6 +20,7 @@ pub mod messages;
 pub mod originals;
 mod outbox;
 pub mod partition;
+pub mod permits;
 mod recent;
 pub mod recovery;
 pub mod replica;

@@ -4,12 +4,12 @@ use super::completion::Completion;
 use crate::journal::record::Record;
 use verdict_core::event::Source;
 
-/// Records that are appended together where no caller waits.
+/// Most records that wait for each other.
 const ENOUGH: usize = 512;
 
-/// Records that are appended together where callers do: half of what 64 of them ask, so that the disk has one half while the
-/// shard's thread works on the other. Each append is a wake-up of the journal's thread, and on an idle disk a write and a sync.
-const GROUP: usize = 32;
+/// Fewest that do where callers wait, as long as the thread has something else to do. Each append is a wake-up of the journal's
+/// thread, and on an idle disk a write and a sync.
+const FEWEST: usize = 32;
 
 /// When what waits is to be handed over; the later, the more urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,12 +37,18 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Puts a record in, or what waits for those before it. Gives when the shard is to empty it, unless it was told so before:
-    /// whatever a caller waits for takes along what could wait for longer.
-    pub(super) fn push(&mut self, record: Option<Record>, completion: Completion) -> Option<When> {
+    /// whatever a caller waits for takes along what could wait for longer. Where callers wait, half of what is in flight
+    /// is enough, so that the disk has one half while the shard's thread works on the other.
+    pub(super) fn push(
+        &mut self,
+        record: Option<Record>,
+        completion: Completion,
+        in_flight: impl FnOnce() -> usize,
+    ) -> Option<When> {
         let (when, enough) = match record.as_ref().map(|record| &record.source) {
             Some(Source::Topic { .. }) => (When::Soon, ENOUGH),
             Some(Source::File { .. }) => (When::Idle, ENOUGH),
-            Some(Source::Http) | None => (When::Idle, GROUP),
+            Some(Source::Http) | None => (When::Idle, (in_flight() / 2).clamp(FEWEST, ENOUGH)),
         };
         self.records.extend(record);
         self.completions.push(completion);
@@ -92,7 +98,7 @@ mod tests {
     }
 
     fn woken(outbox: &mut Outbox, records: usize, record: fn() -> Option<Record>) -> Vec<When> {
-        (0..records).filter_map(|_| outbox.push(record(), Completion::Nobody)).collect()
+        (0..records).filter_map(|_| outbox.push(record(), Completion::Nobody, || 0)).collect()
     }
 
     #[test]
@@ -108,20 +114,27 @@ mod tests {
     fn whoever_waits_for_what_came_before_does_not_wait_for_more() {
         let mut outbox = Outbox::default();
         assert_eq!(woken(&mut outbox, 1, topic), [When::Soon]);
-        assert_eq!(outbox.push(None, Completion::Nobody), Some(When::Idle));
+        assert_eq!(outbox.push(None, Completion::Nobody, || 0), Some(When::Idle));
     }
 
     #[test]
     fn enough_wait_no_longer() {
-        let check = |record: fn() -> Option<Record>, first: When, enough: usize| {
+        let check = |record: fn() -> Option<Record>, first: When, in_flight: usize, enough: usize| {
             let mut outbox = Outbox::default();
-            assert_eq!(woken(&mut outbox, enough - 1, record), [first]);
-            assert_eq!(woken(&mut outbox, enough, record), [When::Now]);
+            let push = |outbox: &mut Outbox| outbox.push(record(), Completion::Nobody, || in_flight);
+            let woken: Vec<_> = (0..2 * enough - 1).map(|_| push(&mut outbox)).collect();
+            let expected =
+                |at| [(0, first), (enough - 1, When::Now)].into_iter().find_map(|(n, when)| (n == at).then_some(when));
+            assert_eq!(woken, (0..2 * enough - 1).map(expected).collect::<Vec<_>>(), "{in_flight} in flight");
             assert_eq!(outbox.take().0.len(), 2 * enough - 1, "none is lost");
-            assert_eq!(woken(&mut outbox, 1, record), [first], "and the next begin anew");
+            assert_eq!(push(&mut outbox), Some(first), "and the next begin anew");
         };
-        check(topic, When::Soon, ENOUGH);
-        check(|| Some(record(Source::File { line: 1 })), When::Idle, ENOUGH);
-        check(http, When::Idle, GROUP);
+        check(topic, When::Soon, 64, ENOUGH);
+        check(|| Some(record(Source::File { line: 1 })), When::Idle, 64, ENOUGH);
+        // Callers: half of them, within bounds.
+        check(http, When::Idle, 0, FEWEST);
+        check(http, When::Idle, 64, FEWEST);
+        check(http, When::Idle, 300, 150);
+        check(http, When::Idle, 4_096, ENOUGH);
     }
 }

@@ -13,6 +13,7 @@ use super::context::{InForce, Judge, ShardContext, Wake};
 use super::fallback::Fallback;
 use super::listing;
 use super::messages::Refusal;
+use super::permits::Permits;
 use super::recovery::Recovered;
 use super::replica::ListReplica;
 use super::requests::{Adopt, Checkpoint, Refuse, Relist, Stop, Submit, TellWhenServing, Tick, View};
@@ -34,6 +35,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::error;
 use verdict_core::profile::Retention;
+
+/// Messages that a shard's mailbox takes beyond what permits let in: its own wake-ups and timers.
+const MAILBOX_RESERVE: usize = 1_024;
 
 /// Time between two ticks of the users' idle time.
 const TICK: Duration = Duration::from_secs(1);
@@ -72,8 +76,8 @@ pub struct ShardSettings {
     pub begun: Begun,
     /// Where counts go.
     pub metrics: Metrics,
-    /// Most messages that permits let in, and some more for the shard's own.
-    pub mailbox: usize,
+    /// What the gateway takes for every message that it sends.
+    pub permits: Permits,
 }
 
 /// What is called with the partitions whose epoch has begun.
@@ -149,7 +153,7 @@ impl ShardActor {
     /// The address of a shard, and what starts it; messages wait until then.
     #[must_use]
     pub fn prepare(settings: ShardSettings, judge: Judge) -> (Addr<Self>, Start) {
-        let (sender, receiver) = channel(settings.mailbox);
+        let (sender, receiver) = channel(settings.permits.limit() + MAILBOX_RESERVE);
         let start = move || drop(Context::with_receiver(receiver).run(Self::new(settings, judge)));
         (Addr::new(sender), Box::new(start))
     }
@@ -180,7 +184,7 @@ impl ShardActor {
 
     fn serve(&mut self, recovered: Recovered, ctx: &mut Context<Self>) {
         let address = ctx.address();
-        // A full mailbox would lose a wake-up; `mailbox` leaves room beyond the permits for these.
+        // A full mailbox would lose a wake-up: there is room beyond the permits for these.
         let wake = Box::new(move |wake| {
             if let Err(error) = address.try_send(Flush(wake)) {
                 error!(%error, "a shard cannot wake itself");

@@ -13,6 +13,7 @@ mod spilled;
 use super::context::Judge;
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
+use super::permits::Permits;
 use super::replica::ListReplica;
 use super::shard::{ShardActor, ShardSettings, Start};
 use super::users::HotBounds;
@@ -190,7 +191,7 @@ pub(super) fn settings(journal: Arc<Moody>, limit: usize) -> ShardSettings {
         begun: Arc::new(|_| ()),
         readiness: Readiness::new(1),
         metrics: Metrics::new(),
-        mailbox: limit + 64,
+        permits: Permits::new(limit, 1),
     }
 }
 
@@ -201,22 +202,24 @@ async fn records(journal: &Moody) -> Vec<Record> {
 }
 
 fn start(journal: Arc<Moody>, limit: usize) -> Gateway {
-    start_with(settings(journal, limit), limit).0
+    start_with(settings(journal, limit)).0
 }
 
-pub(super) fn start_with(settings: ShardSettings, limit: usize) -> (Gateway, Addr<ShardActor>) {
-    let (partitions, lists) = (settings.journal.partitions(), Arc::clone(&settings.lists));
+pub(super) fn start_with(settings: ShardSettings) -> (Gateway, Addr<ShardActor>) {
+    let (partitions, permits) = (settings.journal.partitions(), settings.permits.clone());
+    let lists = Arc::clone(&settings.lists);
     let (address, start) = ShardActor::prepare(settings, judge_by(compile(RULES, "base: USD\nrates: {}\n"), None));
     start();
-    (Gateway::new(vec![address.clone()], partitions, limit, lists), address)
+    (Gateway::new(vec![address.clone()], partitions, permits, lists), address)
 }
 
 /// A gateway to one shard, and what starts that on the thread that calls it.
 fn prepare(journal: Arc<Moody>, limit: usize, judge: Judge, metrics: &Metrics) -> (Gateway, Start) {
     let settings = ShardSettings { metrics: metrics.clone(), ..settings(journal, limit) };
-    let (partitions, lists) = (settings.journal.partitions(), Arc::clone(&settings.lists));
+    let (partitions, permits) = (settings.journal.partitions(), settings.permits.clone());
+    let lists = Arc::clone(&settings.lists);
     let (address, start) = ShardActor::prepare(settings, judge);
-    (Gateway::new(vec![address], partitions, limit, lists), start)
+    (Gateway::new(vec![address], partitions, permits, lists), start)
 }
 
 pub(super) fn payment(id: &str, minor: i64) -> Submission<Transaction> {

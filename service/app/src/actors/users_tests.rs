@@ -2,6 +2,7 @@
 
 use super::gateway::Gateway;
 use super::messages::{Answer, Refusal, Submission};
+use super::permits::Permits;
 use super::recovery::{fold, recover};
 use super::replica::ListReplica;
 use super::requests::Tick;
@@ -71,13 +72,14 @@ fn again(settings: &ShardSettings) -> ShardSettings {
         lists: ListReplica::new(settings.journal.partitions(), 1_000),
         readiness: settings.readiness.clone(),
         begun: Arc::clone(&settings.begun),
+        permits: Permits::new(LIMIT, 1),
         metrics: settings.metrics.clone(),
         ..*settings
     }
 }
 
 async fn serving(settings: &ShardSettings) -> (Gateway, Addr<ShardActor>) {
-    let (gateway, shard) = start_with(again(settings), LIMIT);
+    let (gateway, shard) = start_with(again(settings));
     gateway.serving().await.expect("serving");
     (gateway, shard)
 }

@@ -2,6 +2,7 @@
 
 use super::{Deciding, retention};
 use crate::actors::gateway::Gateway;
+use crate::actors::permits::Permits;
 use crate::actors::replica::ListReplica;
 use crate::actors::shard::{Begun, ShardActor, ShardSettings, Start};
 use crate::actors::users::HotBounds;
@@ -14,9 +15,6 @@ use crate::telemetry::clock::Clock;
 use crate::telemetry::health::Readiness;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// Messages that a shard's mailbox takes beyond what permits let in: its own wake-ups and timers.
-const MAILBOX_RESERVE: usize = 1_024;
 
 /// What the shards of a service share.
 pub(super) struct Shards {
@@ -40,6 +38,7 @@ impl Shards {
             users: config.actors.hot_users.div_ceil(count.into()) as usize,
             idle_ticks: config.actors.idle_secs,
         };
+        let permits = Permits::new(config.decide.max_in_flight, count);
         let mut shards = Vec::with_capacity(usize::from(count));
         for shard in 0..count {
             let settings = ShardSettings {
@@ -57,12 +56,12 @@ impl Shards {
                 readiness: self.readiness.clone(),
                 begun: Arc::clone(&self.begun),
                 metrics: self.metrics.clone(),
-                mailbox: config.decide.max_in_flight + MAILBOX_RESERVE,
+                permits: permits.clone(),
             };
             shards.push(ShardActor::prepare(settings, deciding.judge()?));
         }
         let (addresses, starts) = shards.into_iter().unzip();
-        Ok((Gateway::new(addresses, partitions, config.decide.max_in_flight, self.lists), starts))
+        Ok((Gateway::new(addresses, partitions, permits, self.lists), starts))
     }
 }
 

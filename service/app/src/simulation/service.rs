@@ -7,6 +7,7 @@ use super::ports::{Rules, SimModel, SimTime};
 use super::web::{self, Page, Web};
 use crate::actors::gateway::Gateway;
 use crate::actors::messages::Submission;
+use crate::actors::permits::Permits;
 use crate::actors::replica::ListReplica;
 use crate::actors::shard::{ShardActor, ShardSettings};
 use crate::ingress::http::streams::Streams;
@@ -30,9 +31,6 @@ use tokio::sync::broadcast;
 use verdict_core::event::Source;
 use verdict_core::money::Currency;
 use verdict_core::time::{DAY_MS, HOUR_MS, Timestamp};
-
-/// What the composition root adds to the permits.
-const MAILBOX_RESERVE: usize = 1_024;
 
 /// How old an event may be over HTTP, and how early.
 pub(super) const AGES: AgeBounds = AgeBounds { max_age_ms: Some(7 * DAY_MS), max_ahead_ms: Some(24 * HOUR_MS) };
@@ -75,6 +73,7 @@ impl Service {
         let checkpoints: Arc<dyn Checkpoints> = Arc::new(SimCheckpoints::open(disk.clone()));
         let readiness = Readiness::new(plan.shards.into());
         let lists = ListReplica::new(plan.partitions, plan.max_listed);
+        let permits = Permits::new(plan.limit, plan.shards);
         let mut shards = Vec::new();
         for shard in 0..plan.shards {
             let settings = ShardSettings {
@@ -92,13 +91,13 @@ impl Service {
                 begun: Arc::new(|_| ()),
                 readiness: readiness.clone(),
                 metrics: Metrics::new(),
-                mailbox: plan.limit + MAILBOX_RESERVE,
+                permits: permits.clone(),
             };
             let (address, start) = ShardActor::prepare(settings, rules.judge(which, model.cloned()));
             start();
             shards.push(address);
         }
-        let gateway = Gateway::new(shards, plan.partitions, plan.limit, Arc::clone(&lists));
+        let gateway = Gateway::new(shards, plan.partitions, permits, Arc::clone(&lists));
         let projection = ReviewProjection::new(journal, Arc::new(alerts.clone()), 0);
         let (lag, breaches) = (projection.lag(), Arc::<Mutex<Vec<String>>>::default());
         let seen = Arc::clone(&breaches);

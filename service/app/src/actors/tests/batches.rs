@@ -84,9 +84,9 @@ async fn decide_by(
     let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(scorer));
     let clock = Clock::Given(time);
     let settings = ShardSettings { max_batch, clock, metrics: metrics.clone(), ..settings(Moody::new(), 256) };
-    let lists = Arc::clone(&settings.lists);
+    let (permits, lists) = (settings.permits.clone(), Arc::clone(&settings.lists));
     let (address, start) = ShardActor::prepare(settings, judge);
-    let gateway = Gateway::new(vec![address], 2, 256, lists);
+    let gateway = Gateway::new(vec![address], 2, permits, lists);
     // On a thread of its own, so that rows come while the model runs.
     Arbiter::new().spawn_fn(start);
     gateway.serving().await.expect("serving");
@@ -190,9 +190,9 @@ fn what_is_tried_again_goes_before_what_was_not_tried_yet() {
         });
         let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(Box::new(slow)));
         let settings = ShardSettings { max_batch: 2, ..settings(Moody::new(), 8) };
-        let lists = Arc::clone(&settings.lists);
+        let (permits, lists) = (settings.permits.clone(), Arc::clone(&settings.lists));
         let (address, start) = ShardActor::prepare(settings, judge);
-        let gateway = Gateway::new(vec![address], 2, 8, lists);
+        let gateway = Gateway::new(vec![address], 2, permits, lists);
         start();
         gateway.serving().await.expect("serving");
         let deadline = Some(clock::instant() + Duration::from_millis(150));

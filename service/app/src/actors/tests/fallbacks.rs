@@ -111,7 +111,7 @@ fn nothing_is_decided_before_all_lists_are_known() {
         let folder = tempfile::tempdir().expect("a directory");
         let spill = Arc::new(crate::journal::spill::Spill::open(folder.path(), "a test", 1 << 20).expect("opens"));
         let settings = ShardSettings { spill: Some(Arc::clone(&spill)), ..settings(Arc::clone(&journal), 8) };
-        let (gateway, _) = start_with(settings, 8);
+        let (gateway, _) = start_with(settings);
         let refused = gateway.decide(within_time("t-1")).await.expect_err("a list may name it");
         assert!(matches!(refused, Refusal::Recovering), "{refused}");
         assert_eq!(spill.level().entries, 0);

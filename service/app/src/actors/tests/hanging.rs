@@ -58,9 +58,10 @@ impl Stage {
         let settings = ShardSettings { clock: given, metrics: metrics.clone(), ..settings(Moody::new(), 64) };
         let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(Box::new(model)));
         let (partitions, lists) = (settings.journal.partitions(), Arc::clone(&settings.lists));
+        let permits = settings.permits.clone();
         let (address, start) = ShardActor::prepare(settings, judge);
         start();
-        let gateway = Gateway::new(vec![address], partitions, 64, lists);
+        let gateway = Gateway::new(vec![address], partitions, permits, lists);
         gateway.serving().await.expect("serving");
         Self { gateway, clock, hangs, runs, metrics }
     }

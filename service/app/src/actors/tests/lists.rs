@@ -4,6 +4,7 @@ use super::{MAX_LISTED, Moody, NOON, RULES, compile, judge_by, payment, settings
 use crate::actors::gateway::Gateway;
 use crate::actors::messages::{ListChanged, ListPage, ListQuery, Refusal, Submission};
 use crate::actors::partition::partition_of;
+use crate::actors::permits::Permits;
 use crate::actors::recovery::recover;
 use crate::actors::replica::ListReplica;
 use crate::actors::shard::{ShardActor, ShardSettings, Start};
@@ -54,12 +55,14 @@ fn start_saving(journal: &Arc<Moody>, checkpoints: Option<&Arc<CheckpointStore>>
 fn prepare(journal: &Arc<Moody>, checkpoints: Option<&Arc<CheckpointStore>>, shards: u16) -> (Gateway, Vec<Start>) {
     let partitions = journal.partitions();
     let lists = ListReplica::new(partitions, MAX_LISTED);
+    let permits = Permits::new(LIMIT, shards);
     let shard = |shard| {
         let settings = ShardSettings {
             shard,
             partitions: (0..partitions).filter(|partition| partition % shards == shard).collect(),
             checkpoints: checkpoints.map(|store| Arc::clone(store) as Arc<dyn Checkpoints>),
             lists: Arc::clone(&lists),
+            permits: permits.clone(),
             // What is shown of a user is what binds now.
             clock: Clock::Given(Arc::new(Noon)),
             // Nearly everybody is dormant.
@@ -69,7 +72,7 @@ fn prepare(journal: &Arc<Moody>, checkpoints: Option<&Arc<CheckpointStore>>, sha
         ShardActor::prepare(settings, judge_by(compile(RULES, "base: USD\nrates: {}\n"), None))
     };
     let (addresses, starts) = (0..shards).map(shard).unzip();
-    (Gateway::new(addresses, partitions, LIMIT, Arc::clone(&lists)), starts)
+    (Gateway::new(addresses, partitions, permits, Arc::clone(&lists)), starts)
 }
 
 fn key(list: List, kind: ListKind, value: &str) -> ListKey {

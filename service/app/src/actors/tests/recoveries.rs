@@ -75,7 +75,7 @@ fn a_duplicate_is_never_answered_with_another_decision() {
         let known = decided(&journal, "t-1").await;
         let (_dir, store) = checkpoint_of(&profile_with(&*decided(&Moody::new(), "t-2").await, 0)).await;
         let settings = ShardSettings { checkpoints: Some(store), ..settings(Arc::clone(&journal), 8) };
-        let (gateway, _) = start_with(settings, 8);
+        let (gateway, _) = start_with(settings);
         gateway.serving().await.expect("serving");
         let refused = gateway.decide(payment("t-2", 100)).await.expect_err("its record is another's");
         assert!(matches!(refused, Refusal::ProfileUnreadable(_)), "{refused}");
@@ -101,7 +101,7 @@ fn records_of_a_profile_that_does_not_decode_stop_nobody_else() {
         let (_dir, store) = checkpoint_with(bytes.clone(), 0).await;
         let start_again = || {
             let checkpoints: Option<Arc<dyn crate::journal::checkpoint::Checkpoints>> = Some(store.clone());
-            start_with(ShardSettings { checkpoints, ..settings(Arc::clone(&journal), 8) }, 8).0
+            start_with(ShardSettings { checkpoints, ..settings(Arc::clone(&journal), 8) }).0
         };
         for id in ["t-2", "t-3"] {
             let gateway = start_again();
@@ -146,7 +146,7 @@ fn a_user_whose_actor_panics_is_recovered_from_the_journal() {
         let (journal, faulty) = (Moody::new(), Arc::new(Faulty::default()));
         let settings = ShardSettings { clock: Clock::Given(faulty.clone()), ..settings(Arc::clone(&journal), 8) };
         let readiness = settings.readiness.clone();
-        let (gateway, _) = start_with(settings, 8);
+        let (gateway, _) = start_with(settings);
         gateway.serving().await.expect("serving");
         gateway.decide(payment("t-1", 100)).await.expect("an answer");
         for id in ["t-2", "t-3"] {
@@ -172,9 +172,10 @@ fn a_shard_that_panics_is_not_ready_and_says_so() {
         let judge = judge_by(compile(RULES, "base: USD\nrates: {}\n"), Some(Box::new(scorer)));
         let settings = settings(Arc::clone(&journal), 8);
         let (readiness, lists) = (settings.readiness.clone(), Arc::clone(&settings.lists));
+        let permits = settings.permits.clone();
         let (address, start) = ShardActor::prepare(settings, judge);
         start();
-        let gateway = Gateway::new(vec![address], 2, 8, lists);
+        let gateway = Gateway::new(vec![address], 2, permits, lists);
         gateway.serving().await.expect("serving");
         assert!(readiness.is_ready());
         let deadline = Some(clock::instant() + Duration::from_secs(60));
@@ -191,7 +192,7 @@ fn a_shard_that_ends_is_no_loss() {
     actix::System::new().block_on(async {
         let settings = settings(Moody::new(), 8);
         let readiness = settings.readiness.clone();
-        let (gateway, address) = start_with(settings, 8);
+        let (gateway, address) = start_with(settings);
         gateway.serving().await.expect("serving");
         gateway.stop().await;
         while address.connected() {

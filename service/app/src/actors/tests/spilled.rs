@@ -23,7 +23,7 @@ impl Stage {
         let spill = Arc::new(Spill::open(folder.path(), "a test", max_bytes).expect("opens"));
         let settings = ShardSettings { spill: Some(Arc::clone(&spill)), ..settings(Arc::clone(&journal), LIMIT) };
         let metrics = settings.metrics.clone();
-        let (gateway, _) = start_with(settings, LIMIT);
+        let (gateway, _) = start_with(settings);
         gateway.serving().await.expect("serving");
         Self { journal, spill, metrics, gateway, folder }
     }
@@ -270,7 +270,7 @@ fn a_recovery_that_cannot_journal_what_is_left_is_tried_again_and_says_why() {
         let spill = Arc::new(Spill::open(folder.path(), "a test", 1 << 20).expect("opens"));
         let settings = ShardSettings { spill: Some(Arc::clone(&spill)), ..settings(Arc::clone(&journal), LIMIT) };
         let readiness = settings.readiness.clone();
-        let (gateway, _) = start_with(settings, LIMIT);
+        let (gateway, _) = start_with(settings);
         while !readiness.report(crate::telemetry::health::Audience::Operator).waiting_for.contains("disk is full") {
             tokio::task::yield_now().await;
         }
