@@ -13,6 +13,7 @@ use actix_web::rt::time::{Sleep, sleep};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -158,6 +159,8 @@ pub(super) struct Connection {
     place: Option<Place>,
     /// Where bytes are read to, as the library's buffer has room for more than is to be read at once.
     piece: Box<[u8; READ_BYTES]>,
+    /// What is in it for the library.
+    unread: Range<usize>,
     /// Nothing was read yet.
     fresh: bool,
     /// The last read filled the piece: others come first before the next.
@@ -179,6 +182,7 @@ impl Connection {
             gate: Gate::new(turnstile),
             place: None,
             piece: Box::new([0; READ_BYTES]),
+            unread: 0..0,
             fresh: true,
             paused: false,
             blocked: false,
@@ -234,15 +238,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until a request that has come may be read.
+    /// Waits until a request that has come may be begun. Its first bytes are read before: to look at one and leave it would
+    /// take another call to the system.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let turn = match (&self.place, self.gate.0.turnstile.straight_in()) {
             (Some(place), _) => ready!(place.poll(cx.waker())),
             (None, Some(turn)) => turn,
             (None, None) => {
-                let mut first = [0];
-                ready!(self.io.poll_peek(cx, &mut ReadBuf::new(&mut first)))?;
-                if first == [BRINGS_SOMETHING] {
+                ready!(self.poll_fill(cx))?;
+                if self.piece[self.unread.clone()].first() == Some(&BRINGS_SOMETHING) {
                     self.place = Some(self.gate.0.turnstile.wait(cx.waker()));
                     return Poll::Pending;
                 }
@@ -251,6 +255,16 @@ impl Connection {
         };
         self.place = None;
         self.gate.note(turn);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for bytes for the library; gives none at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            let mut piece = ReadBuf::new(&mut self.piece[..]);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut piece))?;
+            self.unread = 0..piece.filled().len();
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -275,8 +289,10 @@ impl AsyncRead for Connection {
             return Poll::Pending;
         }
         if !this.gate.open() {
-            // What has come waits in the socket. Where nothing has, the socket wakes; else the end of the request does.
-            ready!(this.io.poll_read_ready(cx))?;
+            // What has come waits. Where nothing has, the socket wakes; else the end of the request does.
+            if this.unread.is_empty() {
+                ready!(this.io.poll_read_ready(cx))?;
+            }
             *this.gate.0.waiting.borrow_mut() = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -287,14 +303,14 @@ impl AsyncRead for Connection {
         if this.gate.between_requests() {
             ready!(this.poll_turn(cx))?;
         }
-        let room = buffer.remaining().min(READ_BYTES);
-        let mut piece = ReadBuf::new(&mut this.piece[..room]);
-        ready!(Pin::new(&mut this.io).poll_read(cx, &mut piece))?;
-        let read = piece.filled();
-        if !read.is_empty() {
-            buffer.put_slice(read);
+        ready!(this.poll_fill(cx))?;
+        let fits = this.unread.len().min(buffer.remaining());
+        let (handed, rest) = this.piece[this.unread.clone()].split_at(fits);
+        if !handed.is_empty() {
+            buffer.put_slice(handed);
             this.fresh = false;
-            this.paused = read.len() == room;
+            this.paused = this.unread.end == READ_BYTES;
+            this.unread = this.unread.end - rest.len()..this.unread.end;
             this.gate.0.begun.set(!this.gate.0.running.get());
             this.gate.0.active.set(true);
         }
@@ -327,15 +343,21 @@ mod tests {
     use super::super::Limits;
     use super::*;
     use crate::telemetry::clock::Clock;
+    use std::future::poll_fn;
+    use std::pin::pin;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     /// A client, and its connection to us.
     async fn pair() -> (TcpStream, Connection) {
+        pair_at(Turnstile::new(&Limits::default(), Clock::System)).await
+    }
+
+    async fn pair_at(turnstile: Turnstile) -> (TcpStream, Connection) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let (io, _) = listener.accept().await.expect("accepted");
-        (client, Connection::new(io, Turnstile::new(&Limits::default(), Clock::System)))
+        (client, Connection::new(io, turnstile))
     }
 
     /// How long it is until a connection ends, in seconds, and why.
@@ -363,5 +385,56 @@ mod tests {
             let (seconds, why) = end_of(&mut kept).await;
             assert!((78..=80).contains(&seconds) && why == "nothing came for long", "{why} after {seconds} s");
         });
+    }
+
+    #[actix_web::test]
+    async fn what_was_read_before_its_turn_is_handed_over_whole() {
+        let limits = Limits { max_in_flight: 1, ..Limits::default() };
+        let turnstile = Turnstile::new(&limits, Clock::System);
+        let inside = turnstile.enter(Clock::System.instant()).expect("room for one");
+        let (mut client, mut connection) = pair_at(turnstile).await;
+        let request: Vec<u8> = b"POST ".iter().copied().chain((0..3 * READ_BYTES).map(|at| at as u8)).collect();
+        client.write_all(&request).await.expect("sent");
+        let mut read = vec![0; 1_000];
+        let waits = poll_fn(|cx| Poll::Ready(pin!(connection.read(&mut read)).poll(cx).is_pending()));
+        assert!(waits.await, "there is no room");
+        drop(inside);
+        let first = connection.read(&mut read).await.expect("called");
+        connection.gate().start();
+        assert_eq!(read[..first], request[..first]);
+        let reading = connection.gate().read_body();
+        let mut rest = vec![0; request.len() - first];
+        connection.read_exact(&mut rest).await.expect("the rest");
+        assert_eq!(rest, request[first..]);
+        drop((reading, client));
+        connection.gate().finish(false);
+        assert_eq!(connection.read(&mut read).await.expect("the end"), 0);
+    }
+
+    #[actix_web::test]
+    async fn what_only_reads_does_not_wait() {
+        let limits = Limits { max_in_flight: 1, ..Limits::default() };
+        let turnstile = Turnstile::new(&limits, Clock::System);
+        let _inside = turnstile.enter(Clock::System.instant()).expect("room for one");
+        let (mut client, mut connection) = pair_at(turnstile).await;
+        client.write_all(b"GET /healthz").await.expect("sent");
+        let mut read = [0; 64];
+        let length = connection.read(&mut read).await.expect("read");
+        assert_eq!(&read[..length], b"GET /healthz");
+    }
+
+    #[actix_web::test]
+    async fn what_did_not_fit_waits_for_the_end_of_the_request() {
+        let (mut client, mut connection) = pair().await;
+        client.write_all(b"GET /a GET /b").await.expect("sent");
+        let mut read = [0; 7];
+        connection.read_exact(&mut read).await.expect("read");
+        let gate = connection.gate();
+        gate.start();
+        let mut next = [0; 6];
+        let waits = poll_fn(|cx| Poll::Ready(pin!(connection.read(&mut next)).poll(cx).is_pending()));
+        assert!(waits.await, "a request is worked on");
+        let (read, ()) = tokio::join!(connection.read_exact(&mut next), async { gate.finish(false) });
+        assert_eq!((read.expect("read"), &next), (6, b"GET /b"));
     }
 }

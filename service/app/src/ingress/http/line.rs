@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// One is turned away for so many answers. To turn one away should cost what an echo does, 0.4 of a decision, so that a
-/// tenth of the time goes into it; where that is not enough, they wait, unread in their sockets, instead of slowing those who are
+/// tenth of the time goes into it; where that is not enough, they wait, unparsed, instead of slowing those who are
 /// answered.
 const ANSWERS_A_REFUSAL: u32 = 4;
 

@@ -1,6 +1,6 @@
-//! The turnstile of a worker: a request is read when there is room for it, and waits unread in its socket until then.
+//! The turnstile of a worker: a request is parsed when there is room for it, and waits as bytes of its connection until then.
 //!
-//! A request that is read costs memory and, to be refused, nearly half of what a decision costs. One that waits before the
+//! A request that is parsed costs memory and, to be refused, nearly half of what a decision costs. One that waits before the
 //! turnstile costs neither, and the time that it waited is known. Who is called next is the [`Line`]'s; this wakes them.
 //! Nothing here knows what a request asks: what must be answered at any load is let through by the connection.
 
