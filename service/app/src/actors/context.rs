@@ -11,7 +11,6 @@ use super::completion::Completion;
 use super::messages::Refusal;
 use super::originals::READS_AT_ONCE;
 use super::outbox::Outbox;
-use super::permits::Permits;
 use super::recent::RecentDecisions;
 use super::replica::ListReader;
 use super::shard::ShardSettings;
@@ -129,8 +128,6 @@ pub struct ShardContext {
     pub clock: Clock,
     /// Rows that wait for the model.
     pub rows: RefCell<Vec<WaitingRow>>,
-    /// How much is in flight.
-    permits: Permits,
     /// What waits for the journal.
     pub(super) outbox: RefCell<Outbox>,
     /// Entries about merchants, devices and addresses.
@@ -218,8 +215,7 @@ impl ShardContext {
             max_batch: settings.max_batch,
             clock: settings.clock.clone(),
             rows: RefCell::default(),
-            permits: settings.permits.clone(),
-            outbox: RefCell::default(),
+            outbox: RefCell::new(Outbox::new(settings.permits.clone())),
             lists: settings.lists.reader(),
             metrics: settings.metrics.clone(),
             journal: Arc::clone(&settings.journal),
@@ -389,7 +385,7 @@ impl ShardContext {
         if let Some(refusal) = &*self.closed.borrow() {
             return self.fail([completion], refusal);
         }
-        let when = self.outbox.borrow_mut().push(record, completion, || self.permits.in_flight_a_shard());
+        let when = self.outbox.borrow_mut().push(record, completion);
         if let (Some(when), Some(own)) = (when, self.own.upgrade()) {
             appending::append_at(own, when);
         }

@@ -1,6 +1,7 @@
 //! What a shard has for the journal and has not handed over yet, and when it is to be.
 
 use super::completion::Completion;
+use super::permits::Permits;
 use crate::journal::record::Record;
 use verdict_core::event::Source;
 
@@ -23,8 +24,9 @@ pub(super) enum When {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Outbox {
+    /// Tell how much is in flight.
+    permits: Permits,
     /// In journal order.
     records: Vec<Record>,
     /// Told when the append is durable.
@@ -36,19 +38,19 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// An empty one of a shard that has these permits.
+    pub(super) const fn new(permits: Permits) -> Self {
+        Self { permits, records: Vec::new(), completions: Vec::new(), woken: None, emptied: 0 }
+    }
+
     /// Puts a record in, or what waits for those before it. Gives when the shard is to empty it, unless it was told so before:
     /// whatever a caller waits for takes along what could wait for longer. Where callers wait, half of what is in flight
     /// is enough, so that the disk has one half while the shard's thread works on the other.
-    pub(super) fn push(
-        &mut self,
-        record: Option<Record>,
-        completion: Completion,
-        in_flight: impl FnOnce() -> usize,
-    ) -> Option<When> {
+    pub(super) fn push(&mut self, record: Option<Record>, completion: Completion) -> Option<When> {
         let (when, enough) = match record.as_ref().map(|record| &record.source) {
             Some(Source::Topic { .. }) => (When::Soon, ENOUGH),
             Some(Source::File { .. }) => (When::Idle, ENOUGH),
-            Some(Source::Http) | None => (When::Idle, (in_flight() / 2).clamp(FEWEST, ENOUGH)),
+            Some(Source::Http) | None => (When::Idle, (self.permits.in_flight_a_shard() / 2).clamp(FEWEST, ENOUGH)),
         };
         self.records.extend(record);
         self.completions.push(completion);
@@ -97,13 +99,17 @@ mod tests {
         Some(record(Source::Http))
     }
 
+    fn outbox() -> Outbox {
+        Outbox::new(Permits::new(1, 1))
+    }
+
     fn woken(outbox: &mut Outbox, records: usize, record: fn() -> Option<Record>) -> Vec<When> {
-        (0..records).filter_map(|_| outbox.push(record(), Completion::Nobody, || 0)).collect()
+        (0..records).filter_map(|_| outbox.push(record(), Completion::Nobody)).collect()
     }
 
     #[test]
     fn a_topic_waits_for_more_and_a_caller_takes_all_along() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         assert_eq!(woken(&mut outbox, 2, topic), [When::Soon]);
         assert_eq!(woken(&mut outbox, 1, http), [When::Idle]);
         assert_eq!(woken(&mut outbox, 2, topic), [], "they go along");
@@ -112,22 +118,21 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_what_came_before_does_not_wait_for_more() {
-        let mut outbox = Outbox::default();
+        let mut outbox = outbox();
         assert_eq!(woken(&mut outbox, 1, topic), [When::Soon]);
-        assert_eq!(outbox.push(None, Completion::Nobody, || 0), Some(When::Idle));
+        assert_eq!(outbox.push(None, Completion::Nobody), Some(When::Idle));
     }
 
     #[test]
     fn enough_wait_no_longer() {
         let check = |record: fn() -> Option<Record>, first: When, in_flight: usize, enough: usize| {
-            let mut outbox = Outbox::default();
-            let push = |outbox: &mut Outbox| outbox.push(record(), Completion::Nobody, || in_flight);
-            let woken: Vec<_> = (0..2 * enough - 1).map(|_| push(&mut outbox)).collect();
-            let expected =
-                |at| [(0, first), (enough - 1, When::Now)].into_iter().find_map(|(n, when)| (n == at).then_some(when));
-            assert_eq!(woken, (0..2 * enough - 1).map(expected).collect::<Vec<_>>(), "{in_flight} in flight");
+            let permits = Permits::new(in_flight, 1);
+            let _taken: Vec<_> = (0..in_flight).map(|_| permits.take().expect("a permit")).collect();
+            let mut outbox = Outbox::new(permits);
+            assert_eq!(woken(&mut outbox, enough - 1, record), [first], "{in_flight} in flight");
+            assert_eq!(woken(&mut outbox, enough, record), [When::Now], "{in_flight} in flight");
             assert_eq!(outbox.take().0.len(), 2 * enough - 1, "none is lost");
-            assert_eq!(push(&mut outbox), Some(first), "and the next begin anew");
+            assert_eq!(woken(&mut outbox, 1, record), [first], "and the next begin anew");
         };
         check(topic, When::Soon, 64, ENOUGH);
         check(|| Some(record(Source::File { line: 1 })), When::Idle, 64, ENOUGH);
