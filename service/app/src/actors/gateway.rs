@@ -14,7 +14,8 @@ use super::shard::ShardActor;
 use super::work::Work;
 use crate::journal::Partition;
 use actix::Addr;
-use futures_util::future::join_all;
+use futures_util::FutureExt;
+use futures_util::future::{Either, join_all, ready};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,13 +55,10 @@ impl Gateway {
     /// # Errors
     /// [`Refusal`] says what to tell the caller.
     pub fn decide(&self, sent: Submission<Transaction>) -> impl Future<Output = Result<Answer, Refusal>> + use<> {
-        let settled = self.ask(sent, Work::Transaction);
-        async {
-            match settled.await? {
-                Settled::Answer(answer) => Ok(answer),
-                Settled::SeenBefore => Err(Refusal::OriginalUnavailable),
-            }
-        }
+        self.ask(sent, Work::Transaction).map(|settled| match settled? {
+            Settled::Answer(answer) => Ok(answer),
+            Settled::SeenBefore => Err(Refusal::OriginalUnavailable),
+        })
     }
 
     /// Has a login remembered; what is returned waits until it is durable.
@@ -258,11 +256,14 @@ impl Gateway {
         sent: Submission<E>,
         work: W,
     ) -> impl Future<Output = Result<T, Refusal>> + use<E, T, W> {
-        let asked = self.open(sent).map(|(event, ticket, answer)| {
-            self.submit(work(event, ticket));
-            answer
-        });
-        async { asked?.await }
+        // Not an async block, which would hold twice what it awaits: a request's future is moved, and has to be allocated.
+        match self.open(sent) {
+            Ok((event, ticket, answer)) => {
+                self.submit(work(event, ticket));
+                Either::Left(answer)
+            }
+            Err(refusal) => Either::Right(ready(Err(refusal))),
+        }
     }
 
     /// What a caller asks, with a permit, and the answer, which is waited for no longer than its deadline.

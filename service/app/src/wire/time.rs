@@ -93,7 +93,8 @@ pub fn print(at: Timestamp, out: &mut Vec<u8>) {
 /// The text that [`print()`] appends.
 #[must_use]
 pub fn to_text(at: Timestamp) -> String {
-    let mut out = Vec::with_capacity(24);
+    // The printer asks for more room than the 24 bytes that it fills.
+    let mut out = Vec::with_capacity(48);
     print(at, &mut out);
     String::from_utf8(out).unwrap_or_default()
 }
