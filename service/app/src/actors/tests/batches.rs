@@ -145,14 +145,14 @@ fn rows_of_different_users_are_scored_together_and_decided_as_by_themselves() {
 #[test]
 fn a_user_with_a_long_line_does_not_wait_for_others_and_they_do_not_wait_for_its_end() {
     actix::System::new().block_on(async {
-        let (others, busy) = (5, 45);
+        let (others, busy) = (5, 60);
         let mut payments = of_each(others, PAYMENTS);
         payments.extend((1..=busy).map(|number| (USERS, number)));
         let (_, expected) = decide_all(1, &payments).await;
         let (runs, decided) = decide_all(64, &payments).await;
         // One of everybody, while nobody stands behind the busy one's yet; then 32 in one go, and one with the others; then all
-        // but the last four of what is left.
-        let sizes = [vec![6], vec![1; 32], vec![6], vec![1; 7], vec![6], vec![1; 3]].concat();
+        // but the last sixteen of what is left.
+        let sizes = [vec![6], vec![1; 32], vec![6], vec![1; 10], vec![6], vec![1; 15]].concat();
         assert_eq!(runs.iter().map(Vec::len).collect::<Vec<_>>(), sizes);
         for (decided, expected) in decided.iter().zip(&expected) {
             assert_eq!((&decided.features, &decided.decision), (&expected.features, &expected.decision));
@@ -164,9 +164,9 @@ fn a_user_with_a_long_line_does_not_wait_for_others_and_they_do_not_wait_for_its
 fn a_model_that_is_slow_has_everybody_take_turns() {
     actix::System::new().block_on(async {
         let mut payments = of_each(1, PAYMENTS);
-        payments.extend((1..=9).map(|number| (USERS, number)));
+        payments.extend((1..=21).map(|number| (USERS, number)));
         let (runs, _) = decide_by(Duration::from_millis(2), 64, &payments).await;
-        assert_eq!(runs.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 2, 1, 2, 1, 1, 1, 1]);
+        assert_eq!(runs.iter().map(Vec::len).collect::<Vec<_>>(), [vec![2, 1, 2, 1, 2], vec![1; 16]].concat());
     });
 }
 
