@@ -35,23 +35,28 @@ pub(super) struct Outbox {
     woken: Option<When>,
     /// How often it was emptied.
     emptied: u64,
+    /// Whether there is something in it that nobody waits for.
+    unwaited: bool,
 }
 
 impl Outbox {
     /// An empty one of a shard that has these permits.
     pub(super) const fn new(permits: Permits) -> Self {
-        Self { permits, records: Vec::new(), completions: Vec::new(), woken: None, emptied: 0 }
+        Self { permits, records: Vec::new(), completions: Vec::new(), woken: None, emptied: 0, unwaited: false }
     }
 
     /// Puts a record in, or what waits for those before it. Gives when the shard is to empty it, unless it was told so before:
     /// whatever a caller waits for takes along what could wait for longer. Where callers wait, half of what is in flight
-    /// is enough, so that the disk has one half while the shard's thread works on the other.
+    /// is enough, so that the disk has one half while the shard's thread works on the other; not beside topics, of whose events in
+    /// flight no caller waits for any.
     pub(super) fn push(&mut self, record: Option<Record>, completion: Completion) -> Option<When> {
         let (when, enough) = match record.as_ref().map(|record| &record.source) {
             Some(Source::Topic { .. }) => (When::Soon, ENOUGH),
             Some(Source::File { .. }) => (When::Idle, ENOUGH),
+            Some(Source::Http) | None if self.unwaited => (When::Idle, FEWEST),
             Some(Source::Http) | None => (When::Idle, (self.permits.in_flight_a_shard() / 2).clamp(FEWEST, ENOUGH)),
         };
+        self.unwaited |= when == When::Soon;
         self.records.extend(record);
         self.completions.push(completion);
         let when = if self.completions.len() < enough { when } else { When::Now };
@@ -66,6 +71,7 @@ impl Outbox {
     pub(super) fn take(&mut self) -> (Vec<Record>, Vec<Completion>) {
         self.woken = None;
         self.emptied += 1;
+        self.unwaited = false;
         let (records, completions) = (self.records.len(), self.completions.len());
         (replace(&mut self.records, records), replace(&mut self.completions, completions))
     }
@@ -141,5 +147,12 @@ mod tests {
         check(http, When::Idle, 64, FEWEST);
         check(http, When::Idle, 300, 150);
         check(http, When::Idle, 4_096, ENOUGH);
+
+        // Beside a topic half of what is in flight is not theirs.
+        let permits = Permits::new(4_096, 1);
+        let _taken: Vec<_> = (0..4_096).map(|_| permits.take().expect("a permit")).collect();
+        let mut outbox = Outbox::new(permits);
+        assert_eq!(woken(&mut outbox, 1, topic), [When::Soon]);
+        assert_eq!(woken(&mut outbox, FEWEST - 1, http), [When::Idle, When::Now]);
     }
 }

@@ -36,7 +36,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 use verdict_core::profile::Retention;
 
-/// Messages that a shard's mailbox takes beyond what permits let in: its own wake-ups and timers.
+/// Messages that a shard's mailbox takes beyond what permits let in: its own wake-ups and timers, and what ends or changes it.
 const MAILBOX_RESERVE: usize = 1_024;
 
 /// Time between two ticks of the users' idle time.
@@ -76,7 +76,7 @@ pub struct ShardSettings {
     pub begun: Begun,
     /// Where counts go.
     pub metrics: Metrics,
-    /// What the gateway takes for every message that it sends.
+    /// What the gateway takes for every event that it sends, and for looks at a user.
     pub permits: Permits,
 }
 

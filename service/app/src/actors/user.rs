@@ -28,8 +28,8 @@ use verdict_core::rules::DecideInput;
 /// Transactions that a view shows.
 const VIEW_RECENT: usize = 20;
 
-/// With so many behind it a transaction does not wait for rows of others to be scored with: a row costs three times as much then,
-/// and a run under load comes every millisecond.
+/// With so many behind it a transaction does not wait for rows of others to be scored with: a row costs more then, and under
+/// load a run comes every millisecond.
 const LONG_LINE: usize = 16;
 
 /// Most transactions that are decided in one go so; then others have their turn.

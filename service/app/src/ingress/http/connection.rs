@@ -47,7 +47,7 @@ pub(super) struct Gate(Rc<State>);
 #[derive(Debug)]
 struct State {
     turnstile: Turnstile,
-    /// How long what was read last waited before the turnstile.
+    /// How long what was handed over last waited before the turnstile.
     waited: Cell<Duration>,
     /// It waited too long.
     too_late: Cell<bool>,
@@ -85,7 +85,7 @@ impl Gate {
         self.0.too_late.get()
     }
 
-    /// How long the request waited before it was read.
+    /// How long the request waited before it was parsed.
     pub(super) fn waited(&self) -> Duration {
         self.0.waited.get()
     }
@@ -155,7 +155,7 @@ impl Drop for ReadingBody {
 pub(super) struct Connection {
     io: TcpStream,
     gate: Gate,
-    /// Where it waits to read a request that has come.
+    /// Where a request that has come waits.
     place: Option<Place>,
     /// Where bytes are read to, as the library's buffer has room for more than is to be read at once.
     piece: Box<[u8; READ_BYTES]>,
@@ -264,6 +264,7 @@ impl Connection {
             let mut piece = ReadBuf::new(&mut self.piece[..]);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut piece))?;
             self.unread = 0..piece.filled().len();
+            self.gate.0.active.set(true);
         }
         Poll::Ready(Ok(()))
     }
@@ -309,10 +310,9 @@ impl AsyncRead for Connection {
         if !handed.is_empty() {
             buffer.put_slice(handed);
             this.fresh = false;
-            this.paused = this.unread.end == READ_BYTES;
+            this.paused = this.unread.end == READ_BYTES && rest.is_empty();
             this.unread = this.unread.end - rest.len()..this.unread.end;
             this.gate.0.begun.set(!this.gate.0.running.get());
-            this.gate.0.active.set(true);
         }
         Poll::Ready(Ok(()))
     }
@@ -397,7 +397,8 @@ mod tests {
         client.write_all(&request).await.expect("sent");
         let mut read = vec![0; 1_000];
         let waits = poll_fn(|cx| Poll::Ready(pin!(connection.read(&mut read)).poll(cx).is_pending()));
-        assert!(waits.await, "there is no room");
+        assert!(waits.await && connection.place.is_some(), "there is no room");
+        assert_eq!(connection.unread, 0..READ_BYTES);
         drop(inside);
         let first = connection.read(&mut read).await.expect("called");
         connection.gate().start();

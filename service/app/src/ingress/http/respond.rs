@@ -48,7 +48,7 @@ pub(super) fn admit(
     state.keys.admit(request.headers().get(AUTHORIZATION), any_of, || state.clock.instant())
 }
 
-/// Checks that a request did not wait too long before it was read. Without a worker's turnstile nothing waits. To be asked
+/// Checks that a request did not wait too long before it was parsed. Without a worker's turnstile nothing waits. To be asked
 /// once the body of a single event is read: a connection with an unread body is closed, and another has to be set up.
 pub(super) fn in_time(request: &HttpRequest) -> Result<(), Problem> {
     match request.conn_data::<Gate>() {
