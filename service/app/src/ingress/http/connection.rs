@@ -360,6 +360,13 @@ mod tests {
         (client, Connection::new(io, turnstile))
     }
 
+    /// A turnstile without room, as long as its one event is inside.
+    fn full() -> (Turnstile, Inside) {
+        let turnstile = Turnstile::new(&Limits { max_in_flight: 1, ..Limits::default() }, Clock::System);
+        let inside = turnstile.enter(Clock::System.instant()).expect("room for one");
+        (turnstile, inside)
+    }
+
     /// How long it is until a connection ends, in seconds, and why.
     async fn end_of(connection: &mut Connection) -> (u64, String) {
         // A tick after now, then as after its end.
@@ -389,9 +396,7 @@ mod tests {
 
     #[actix_web::test]
     async fn what_was_read_before_its_turn_is_handed_over_whole() {
-        let limits = Limits { max_in_flight: 1, ..Limits::default() };
-        let turnstile = Turnstile::new(&limits, Clock::System);
-        let inside = turnstile.enter(Clock::System.instant()).expect("room for one");
+        let (turnstile, inside) = full();
         let (mut client, mut connection) = pair_at(turnstile).await;
         let request: Vec<u8> = b"POST ".iter().copied().chain((0..3 * READ_BYTES).map(|at| at as u8)).collect();
         client.write_all(&request).await.expect("sent");
@@ -414,9 +419,7 @@ mod tests {
 
     #[actix_web::test]
     async fn what_only_reads_does_not_wait() {
-        let limits = Limits { max_in_flight: 1, ..Limits::default() };
-        let turnstile = Turnstile::new(&limits, Clock::System);
-        let _inside = turnstile.enter(Clock::System.instant()).expect("room for one");
+        let (turnstile, _inside) = full();
         let (mut client, mut connection) = pair_at(turnstile).await;
         client.write_all(b"GET /healthz").await.expect("sent");
         let mut read = [0; 64];
