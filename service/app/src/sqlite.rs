@@ -5,11 +5,18 @@
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 /// How far the write-ahead log may stay on disk after a checkpoint of SQLite has emptied it, in bytes.
 const WAL_KEPT_BYTES: &str = "67108864";
+
+/// How much nicer a thread is whose work can wait: where a thread that decides wants the same core, that one gets 28 times as
+/// much of it (sched(7)).
+const NICER: i32 = 15;
 
 /// SQLite's primary result codes (sqlite.org/rescode.html).
 mod code {
@@ -45,6 +52,29 @@ impl Layout {
         let behind = found.parse().ok().and_then(|found: u32| self.format.checked_sub(found)).unwrap_or(0) as usize;
         self.upgrades.len().checked_sub(behind).map_or(&[], |from| &self.upgrades[from..])
     }
+}
+
+/// Opens connections whose work can wait while payments are decided. sqlx starts a thread for each, which inherits its
+/// priority from the one that it is started on.
+///
+/// # Errors
+/// No thread can be started to open them on, or opening panicked.
+pub(crate) async fn open_behind<T>(opening: impl Future<Output = T> + Send + 'static) -> io::Result<T>
+where
+    T: Send + 'static,
+{
+    let (runtime, (opened, told)) = (Handle::current(), oneshot::channel());
+    std::thread::Builder::new().name("sqlite-open".to_owned()).spawn(move || {
+        // Elsewhere a priority is the whole process's. Without it alerts only take more from decisions.
+        if cfg!(target_os = "linux")
+            && let Err(error) = rustix::process::nice(NICER)
+        {
+            tracing::debug!(%error, "SQLite's threads keep the priority of the others");
+        }
+        // Nobody waits any more if that fails.
+        let _ = opened.send(runtime.block_on(opening));
+    })?;
+    told.await.map_err(|_| io::Error::other("the thread that opens it panicked"))
 }
 
 /// Opens a file for writing; creates it, and its directory, where missing.
@@ -176,6 +206,18 @@ mod tests {
         let cache: i64 = sqlx::query_scalar("PRAGMA cache_size").fetch_one(&mut connection).await.expect("a size");
         assert_eq!((mode.as_str(), synchronous, kept.to_string().as_str()), ("wal", 2, WAL_KEPT_BYTES));
         assert_eq!(cache, -3_000);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn threads_that_are_started_behind_are_nicer_and_nobody_else_is() {
+        let priority = || rustix::process::getpriority_process(None).expect("a priority");
+        let before = priority();
+        let started = open_behind(async move { std::thread::spawn(priority).join().expect("ends") });
+        assert_eq!(started.await.expect("is opened"), (before + NICER).min(19));
+        assert_eq!(priority(), before);
+        let panics = open_behind(async { panic!("on purpose") }).await;
+        assert!(panics.expect_err("nothing was opened").to_string().contains("panicked"));
     }
 
     #[tokio::test]

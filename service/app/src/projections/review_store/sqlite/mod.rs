@@ -59,12 +59,18 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens `review.db` in the directory; creates both where missing.
+    /// Opens `review.db` in the directory; creates both where missing. What people read may be late, payments may not: all of
+    /// its work stands behind the decisions.
     ///
     /// # Errors
     /// When the file cannot be opened; the message names the remedy.
     pub async fn open(dir: &Path) -> Result<Self, ReviewError> {
-        let path = dir.join("review.db");
+        let opening = Self::open_here(dir.join("review.db"));
+        let opened = crate::sqlite::open_behind(opening).await;
+        opened.map_err(|error| ReviewError::Store(format!("no thread for review.db: {error}").into()))?
+    }
+
+    async fn open_here(path: PathBuf) -> Result<Self, ReviewError> {
         let writer = crate::sqlite::open(&path, &LAYOUT).await.map_err(ReviewError::Store)?;
         let reviews = crate::sqlite::open(&path, &REVIEWS).await.map_err(ReviewError::Store)?;
         let failed = |error| ReviewError::Store(crate::sqlite::explain(&path, &error));
