@@ -23,7 +23,7 @@ SAMPLE_S = 0.5
 
 
 def run(options, scratch):
-    """The closed-loop peaks, twice that of few connections, open loop, and the peaks again; gives (results, markdown, faults)."""
+    """A first run, the closed-loop peaks, twice that of few connections, open loop, and the peaks again; gives (results, markdown, faults)."""
     kind = machine.file_system(scratch)
     if kind in ("tmpfs", "ramfs"):
         return {}, "", [f"expected a scratch folder on a disk, found {scratch} on {kind}"]
@@ -32,14 +32,15 @@ def run(options, scratch):
     data = scratch / "data"
     command, environment, ready_path = decide.server_of("verdict", data)
     with Server(command, options.server_core, scratch / "verdict.log", environment, ready_path) as server:
-        peaks = [peak(options, server, connections, seed) for seed, connections in ((1, few), (2, many))]
+        first = peak(options, server, few, seed=1)
+        peaks = [peak(options, server, connections, seed) for seed, connections in ((2, few), (3, many))]
         rate = 2 * peaks[0]["decisions_per_s"]
         with Memory(server.process.pid) as memory:
-            overload = generate(options, server, many, seed=3, rate=rate)
-        peaks += [peak(options, server, connections, seed) for seed, connections in ((4, many), (5, few))]
+            overload = generate(options, server, many, seed=4, rate=rate)
+        peaks += [peak(options, server, connections, seed) for seed, connections in ((5, many), (6, few))]
     shutil.rmtree(data, ignore_errors=True)
     results = {
-        "few": few, "peaks_of_few": [peaks[0], peaks[3]], "connections": many, "peaks_of_as_many": peaks[1:3],
+        "few": few, "first": first, "peaks_of_few": [peaks[0], peaks[3]], "connections": many, "peaks_of_as_many": peaks[1:3],
         "rate": rate, "warmup": options.warmup, "overload": overload, "resident_mib": memory.samples,
     }  # fmt: skip
     return results, markdown(results), faults(results)
@@ -112,7 +113,7 @@ def faults(results):
     """What must not happen at any load."""
     found = []
     few, many = (f"a peak over {connections} connections" for connections in (results["few"], results["connections"]))
-    runs = [(few, one) for one in results["peaks_of_few"]] + [(many, one) for one in results["peaks_of_as_many"]]
+    runs = [(few, one) for one in [results["first"], *results["peaks_of_few"]]] + [(many, one) for one in results["peaks_of_as_many"]]
     runs.append(("overload", results["overload"]))
     for name, one in runs:
         counts = one["counts"]
@@ -144,7 +145,7 @@ def markdown(results):
     turned_away = ", ".join(f"{status}: {share:.1%}" for status, share in refused.items()) or "nobody"
     every = max(len(memory) // 8, 1)
     return "\n".join([
-        f"Peaks, closed loop: over {results['few']:,} connections {told(of_few)}; over {results['connections']:,} {told(of_as_many)}. Between them {results['rate']:,.0f}/s due, open loop, over {results['connections']:,} connections for {overload['seconds']:.0f} s: {sent:,.0f}/s were sent.",
+        f"Closed loop, the first {results['first']['seconds']:.0f} s of an empty service: {results['first']['decisions_per_s']:,.0f}/s. Peaks: over {results['few']:,} connections {told(of_few)}; over {results['connections']:,} {told(of_as_many)}. Between them {results['rate']:,.0f}/s due, open loop, over {results['connections']:,} connections for {overload['seconds']:.0f} s: {sent:,.0f}/s were sent.",
         "",
         f"- goodput (2xx within {DEADLINE_MS} ms of sending) / mean of the peaks over as many connections {goodput(of_as_many)}",
         f"- goodput / mean of the peaks over {results['few']:,} connections {goodput(of_few)}",

@@ -5,7 +5,7 @@
 //! are, the load is beyond the machine, somebody has to go without, and the last is called first: an answer in time for
 //! some instead of a late one for all.
 
-use super::limit::Limit;
+use super::limit::{Limit, Worked};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -132,9 +132,9 @@ impl<W> Line<W> {
         room
     }
 
-    /// An event that took so long is answered.
-    pub(super) fn leave(&mut self, took: Duration) {
-        self.limit.answered(self.lag + took, !self.is_open());
+    /// An event that took so long is answered; the thread has done so much by now.
+    pub(super) fn leave(&mut self, took: Duration, worked: Worked) {
+        self.limit.answered(self.lag + took, !self.is_open(), worked);
         self.inside -= 1;
         // With room that nobody in time can use, a refusal costs no answer, and brings back a caller.
         let spare = self.waiting.last_key_value().is_none_or(|(number, _)| *number < self.late_below);

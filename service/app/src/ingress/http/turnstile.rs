@@ -5,7 +5,7 @@
 //! Nothing here knows what a request asks: what must be answered at any load is let through by the connection.
 
 use super::Limits;
-use super::limit::Limit;
+use super::limit::{Limit, Worked};
 use super::line::{Line, Turn};
 use crate::telemetry::clock::Clock;
 use actix_web::rt::{spawn, time::sleep};
@@ -13,13 +13,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 /// How often those who wait are looked at while nothing is answered.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Parts of the default deadline: a quarter before the turnstile at most, an eighth behind it in the mean. The rest is for
+/// Parts of the default deadline: a half before the turnstile at most, an eighth behind it in the mean. The rest is for
 /// what neither sees, and for events that wait for others of their own user.
-const PATIENCE: u32 = 4;
+const PATIENCE: u32 = 2;
 /// See there.
 const TARGET: u32 = 8;
 
@@ -31,6 +32,8 @@ struct State {
     clock: Clock,
     line: RefCell<Line<Rc<Told>>>,
     ticking: Cell<bool>,
+    /// Of the thread that everything here lives on.
+    runtime: RuntimeMetrics,
 }
 
 impl std::fmt::Debug for State {
@@ -65,7 +68,8 @@ impl Turnstile {
     pub(super) fn new(limits: &Limits, clock: Clock) -> Self {
         let (patience, target) = (limits.decide_deadline / PATIENCE, limits.decide_deadline / TARGET);
         let line = Line::new(Limit::new(target, limits.max_in_flight), patience);
-        Self(Rc::new(State { clock, line: RefCell::new(line), ticking: Cell::new(false) }))
+        let runtime = Handle::current().metrics();
+        Self(Rc::new(State { clock, line: RefCell::new(line), ticking: Cell::new(false), runtime }))
     }
 
     /// The turn of whoever comes, if there is room.
@@ -148,7 +152,9 @@ impl Drop for Inside {
     fn drop(&mut self) {
         let now = self.turnstile.0.clock.instant();
         let mut line = self.turnstile.0.line.borrow_mut();
-        line.leave(now.saturating_duration_since(self.since));
+        // A worker's runtime has its one thread.
+        let worked = Worked { now, busy: self.turnstile.0.runtime.worker_total_busy_duration(0) };
+        line.leave(now.saturating_duration_since(self.since), worked);
         let somebody_waits = !line.is_empty();
         drop(line);
         if somebody_waits {
