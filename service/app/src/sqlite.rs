@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 /// How far the write-ahead log may stay on disk after a checkpoint of SQLite has emptied it, in bytes.
 const WAL_KEPT_BYTES: &str = "67108864";
 
-/// How much nicer a thread is whose work can wait: where a thread that decides wants the same core, that one gets 28 times as
-/// much of it (sched(7)).
-const NICER: i32 = 15;
+/// How much nicer a thread is whose work can wait: where one that decides wants the same core, that gets nine times as much of it
+/// (sched(7)).
+pub(crate) const NICER: i32 = 10;
 
 /// SQLite's primary result codes (sqlite.org/rescode.html).
 mod code {

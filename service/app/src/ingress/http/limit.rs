@@ -4,8 +4,8 @@
 //! A round is as many answers as the limit. After a round that took too long in the mean the limit is cut by as much as
 //! that was too long, as time in a queue is proportional to its length, but to a half at most. After one in time it grows by a
 //! sixteenth if there was use for more, which takes two things: that others wait, and that the thread did, for the disk or
-//! for another shard. Where the thread never rests, whatever is on its way beyond what it is at pushes that out of the
-//! processor's cache, and the limit falls slowly. It knows neither rates nor costs, so it follows whatever slows the answers: a slow
+//! for another shard. Where the thread hardly rests, more on its way only works on more
+//! memory, and the limit falls slowly. It knows neither rates nor costs, so it follows whatever slows the answers: a slow
 //! processor, a slow disk, batches. The mean, since a single event may wait for others of its own user. Reads no clock.
 
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const GROWTH: usize = 16;
 const DECLINE: usize = 32;
 
 /// Shares of its time that the thread rests: below the first more on the way is too much, from the second on it is of use.
-/// With a core to itself; what else runs on it has the thread rest less.
+/// By the runtime's books, in which looking for what the sockets have is rest.
 const REST: (f64, f64) = (0.07, 0.10);
 
 /// Rounds that a share of rest is the mean of, about: a round of few answers is as short as a write to the disk.

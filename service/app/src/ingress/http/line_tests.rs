@@ -1,13 +1,14 @@
 //! One thread that reads, decides and refuses, under more load than it can take; in made-up time.
 
 use super::*;
+use crate::ingress::http::turnstile;
 use crate::telemetry::clock;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
 const DEADLINE: Duration = Duration::from_millis(200);
-const PATIENCE: Duration = Duration::from_millis(100);
-const TARGET: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_micros(200_000 / turnstile::PATIENCE as u64);
+const TARGET: Duration = Duration::from_micros(200_000 / turnstile::TARGET as u64);
 const TICK: Duration = Duration::from_millis(10);
 const MAX_IN_FLIGHT: usize = 4_096;
 
@@ -238,7 +239,7 @@ fn what_is_worked_on_is_answered_in_its_part_of_the_deadline_on_a_slow_disk_too(
 #[test]
 fn nobody_is_refused_while_everybody_can_be_answered_in_time() {
     // Half the capacity, and closed loops that the line and what is inside hold together.
-    let cases = [(SPEEDS[0], 6_000, 0.5), (SPEEDS[0], 64, f64::INFINITY), (SPEEDS[0], 1_500, f64::INFINITY)];
+    let cases = [(SPEEDS[0], 6_000, 0.5), (SPEEDS[0], 64, f64::INFINITY), (SPEEDS[0], 2_200, f64::INFINITY)];
     let slow = [(SPEEDS[1], 6_000, 0.9), (SPEEDS[1], 64, f64::INFINITY), (SPEEDS[2], 20, f64::INFINITY)];
     for (decision, clients, load) in cases.into_iter().chain(slow) {
         let mut machine = Machine::new(decision, clients, load);
@@ -267,30 +268,30 @@ fn the_first_is_called_first_until_some_are_too_late() {
     let at = |ms: u64| start + Duration::from_millis(ms);
     let mut line = Line::new(Limit::new(TARGET, 2), PATIENCE);
     assert!(line.enter() && line.enter() && !line.is_open());
-    for (ms, who) in [(0, 'a'), (10, 'b'), (20, 'c'), (105, 'd'), (106, 'e')] {
+    for (ms, who) in [(0, 'a'), (10, 'b'), (20, 'c'), (71, 'd'), (72, 'e')] {
         assert_eq!(line.wait(at(ms), who), u64::from(who) - u64::from('a'));
     }
-    assert_eq!(line.call(at(99)), None);
+    assert_eq!(line.call(at(65)), None);
     line.leave(Duration::from_millis(1), rested());
-    let first = Turn::Enter(Duration::from_millis(99));
-    assert_eq!(line.call(at(99)), Some(('a', first)));
-    assert_eq!(line.call(at(99)), None, "one place, one call");
+    let first = Turn::Enter(Duration::from_millis(65));
+    assert_eq!(line.call(at(65)), Some(('a', first)));
+    assert_eq!(line.call(at(65)), None, "one place, one call");
     line.arrived(first);
     assert!(line.enter());
     // Too late are b and c by now, of whom b gave up; the others are called from the end.
     line.abandon(1);
     line.leave(Duration::from_millis(1), rested());
     let last = Turn::Enter(Duration::from_millis(15));
-    assert_eq!(line.call(at(121)), Some(('e', last)));
+    assert_eq!(line.call(at(87)), Some(('e', last)));
     line.arrived(last);
     assert!(line.enter());
-    assert_eq!(line.call(at(121)), None, "refusals have their price");
+    assert_eq!(line.call(at(87)), None, "refusals have their price");
     for _ in 0..2 {
         line.leave(Duration::from_millis(1), rested());
     }
-    assert_eq!(line.call(at(121)), Some(('d', Turn::Enter(Duration::from_millis(16)))));
-    assert_eq!(line.call(at(121)), Some(('c', Turn::TooLate)));
-    assert!(line.call(at(121)).is_none() && line.is_empty());
+    assert_eq!(line.call(at(87)), Some(('d', Turn::Enter(Duration::from_millis(16)))));
+    assert_eq!(line.call(at(87)), Some(('c', Turn::TooLate)));
+    assert!(line.call(at(87)).is_none() && line.is_empty());
 }
 
 #[test]

@@ -18,11 +18,11 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 /// How often those who wait are looked at while nothing is answered.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Parts of the default deadline: a half before the turnstile at most, an eighth behind it in the mean. The rest is for
+/// Parts of the default deadline: a third before the turnstile at most, an eighth behind it in the mean. The rest is for
 /// what neither sees, and for events that wait for others of their own user.
-const PATIENCE: u32 = 2;
+pub(super) const PATIENCE: u32 = 3;
 /// See there.
-const TARGET: u32 = 8;
+pub(super) const TARGET: u32 = 8;
 
 /// Cheap to clone; everything that holds one lives on its worker's thread.
 #[derive(Clone, Debug)]
@@ -97,6 +97,11 @@ impl Turnstile {
         entered.then(|| Inside { turnstile: self.clone(), since: now })
     }
 
+    /// What the thread has done: a worker's runtime has this one.
+    fn worked(&self, now: Instant) -> Worked {
+        Worked { now, busy: self.0.runtime.worker_total_busy_duration(0) }
+    }
+
     /// Tells everybody whose turn it is.
     fn call(&self, now: Instant) {
         let mut line = self.0.line.borrow_mut();
@@ -152,13 +157,32 @@ impl Drop for Inside {
     fn drop(&mut self) {
         let now = self.turnstile.0.clock.instant();
         let mut line = self.turnstile.0.line.borrow_mut();
-        // A worker's runtime has its one thread.
-        let worked = Worked { now, busy: self.turnstile.0.runtime.worker_total_busy_duration(0) };
-        line.leave(now.saturating_duration_since(self.since), worked);
+        line.leave(now.saturating_duration_since(self.since), self.turnstile.worked(now));
         let somebody_waits = !line.is_empty();
         drop(line);
         if somebody_waits {
             self.turnstile.call(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::clock::instant;
+
+    #[actix_web::test]
+    async fn the_books_tell_work_from_rest() {
+        let turnstile = Turnstile::new(&Limits::default(), Clock::System);
+        let spent = Duration::from_millis(100);
+        let began = turnstile.worked(instant());
+        sleep(spent).await;
+        let rested = turnstile.worked(instant());
+        while instant().saturating_duration_since(rested.now) < spent {}
+        // The books are made up when the thread next has nothing to do.
+        sleep(Duration::from_millis(1)).await;
+        let worked = turnstile.worked(instant());
+        assert!(rested.busy - began.busy < spent, "{began:?}, {rested:?}");
+        assert!(worked.busy - rested.busy >= spent, "{rested:?}, {worked:?}");
     }
 }

@@ -26,14 +26,14 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::MissedTickBehavior;
 
-/// Rows in one transaction: enough that its round trips do not matter, and some tens of milliseconds of work.
+/// Rows in one transaction: enough that its round trips do not matter, and some tens of milliseconds of processor time.
 const MAX_ROWS: usize = 1_024;
 /// Records without a row after which the position is stored all the same.
 const MAX_UNSAVED: u64 = 8_192;
 /// How often the store's positions are compared with the ones that were left there, whether or not anything is written.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Pause after each catch-up: a row shows this much later at most under load, and many records share a read and a
-/// write.
+/// Pause after each catch-up, so that many records share a read and a write. A row shows this much later where the store
+/// keeps up.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the projection does not advance.

@@ -13,12 +13,14 @@ pub(in crate::projections) mod tests;
 
 use super::{Move, Reached, ReviewError, Stretch, page_of};
 use crate::sqlite::Layout;
+use crate::telemetry::clock::instant;
 use crate::wire::alert::{Alert, Arrival};
 use crate::wire::alert_query::{AlertFilter, AlertPage, MAX_PAGE};
 use rows::{Position, alert_of};
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::{Mutex, Notify, watch};
 use uuid::Uuid;
 
@@ -40,6 +42,12 @@ const REVIEWS: Layout = Layout { synchronous: SqliteSynchronous::Full, cache_kib
 
 /// Alerts in one statement of 19 parameters each; SQLite allows 32,766.
 const ROWS_PER_STATEMENT: usize = 64;
+
+/// Part of the time that a write of alerts took in which the next lets others in, half a second at most. SQLite has one writer at
+/// a time, and a review that somebody writes meanwhile only asks again and again whether it may.
+const GAP: u32 = 4;
+/// See there.
+const LONGEST_GAP: Duration = Duration::from_millis(500);
 
 /// What makes alerts again that are damaged, or ahead of the journal.
 const REMEDY: &str = "with the service stopped, have SQLite execute \"DELETE FROM alerts; DELETE FROM positions\" on it: \
@@ -96,6 +104,7 @@ impl SqliteStore {
     /// Writes the alerts of a stretch; it has nothing else.
     async fn apply(&self, stretch: &Stretch) -> Result<(), ReviewError> {
         let mut writer = self.writer.lock().await;
+        let began = instant();
         let applied = async {
             // At once for writing: somebody else may do so between the look at the positions and their move.
             let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -114,7 +123,9 @@ impl SqliteStore {
             Ok(Ok(head))
         };
         let head = applied.await.map_err(|error: sqlx::Error| self.failed(&error))??;
+        drop(writer);
         self.head.send_if_modified(|known| known.replace(head) != Some(head));
+        tokio::time::sleep((instant().saturating_duration_since(began) / GAP).min(LONGEST_GAP)).await;
         Ok(())
     }
 

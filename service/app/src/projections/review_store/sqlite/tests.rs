@@ -126,3 +126,19 @@ async fn every_filter_is_found_in_an_index() {
         }
     }
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn its_threads_stand_behind() {
+    let own = rustix::process::getpriority_process(None).expect("a priority");
+    let (_dir, _store, _) = store_of(1).await;
+    let tasks = std::fs::read_dir("/proc/self/task").expect("threads");
+    let behind = tasks.flatten().filter(|task| {
+        // A thread may end before it is looked at; nice is the 17th field behind its name.
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let Some((name, fields)) = stat.rsplit_once(')') else { return false };
+        name.contains("(sqlx-sqlite")
+            && fields.split_whitespace().nth(16) == Some(&(own + crate::sqlite::NICER).min(19).to_string())
+    });
+    assert!(behind.count() >= 4, "the writer, reviews, pages and streams have one each");
+}
