@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_millis(10);
 const READY_POLLS: u32 = 3_000;
 /// Longest wait until the process has ended after a signal, in polls.
 const STOP_POLLS: u32 = 3_000;
+/// Of what a service wrote, the last lines that are shown when its test fails.
+const LINES_SHOWN: usize = 60;
 /// Attempts to find a port: another process may take a free one before the service does.
 const PORT_ATTEMPTS: u32 = 5;
 
@@ -348,7 +350,14 @@ impl Service {
 }
 
 impl Drop for Service {
+    #[expect(clippy::print_stderr, reason = "whoever reads why a test failed wants to know what the service said")]
     fn drop(&mut self) {
+        if std::thread::panicking() && self.folder.is_some() {
+            let text = self.stderr();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+            eprintln!("the service of the test that failed wrote last:\n{}", last.join("\n"));
+        }
         // Both fail only when the process has been waited for already.
         let _ = self.child.kill();
         let _ = self.child.wait();

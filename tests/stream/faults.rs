@@ -4,7 +4,8 @@
 //! `VERDICT_ROUNDS` sets how many rounds of all faults (`make chaos`: 20), `VERDICT_SEED` repeats their order.
 
 use super::{
-    PARTITIONS, assert_consumed_but, committed, consuming, decision, metric, replayed, settings, until_no_lag,
+    PARTITIONS, assert_consumed_but, committed, consuming, decision, metric, replayed, settings, until_consumed,
+    until_no_lag,
 };
 use fastrand::Rng;
 use redis::Commands;
@@ -231,6 +232,7 @@ impl Stack {
     /// Ends the service once all has caught up, and holds what is there against what was sent and answered.
     #[expect(clippy::print_stdout, reason = "whoever runs many rounds sees how they go")]
     fn settle(&self, service: Service, answers: &BTreeMap<String, Value>) -> TempDir {
+        until_consumed(&self.kafka, &self.topics, &service);
         until_no_lag(&service);
         until("every projection at the end", || {
             let ready = service.get("/readyz").json();

@@ -125,6 +125,21 @@ fn until_no_lag(service: &Service) {
     });
 }
 
+/// Waits until everything that is in the three topics now is in the journal, whoever has come back only just.
+#[track_caller]
+fn until_consumed(kafka: &Kafka, topics: &Topics, service: &Service) {
+    for topic in ["transactions", "logins", "fraud-labels"].map(|name| topics.name(name)) {
+        for (partition, end) in ends(kafka, &topic).into_iter().enumerate() {
+            let name = format!("verdict_source_offset{{topic=\"{topic}\",partition=\"{partition}\"}} ");
+            until(&format!("{topic}/{partition} to be consumed to {end}"), || {
+                let text = service.get("/metrics").body;
+                let next = text.lines().find_map(|line| line.strip_prefix(&*name)?.parse::<u64>().ok())?;
+                (next >= end).then_some(())
+            });
+        }
+    }
+}
+
 /// What `replay --verify` says of the journal in these topics, once the service has ended.
 #[track_caller]
 fn replayed(kafka: &Kafka, prefix: &str, ended: &Path) -> Value {

@@ -25,6 +25,8 @@ use verdict_core::time::{DAY_MS, HOUR_MS};
 
 /// Time between two rounds: what is deleted is days old.
 const ROUND_EVERY: Duration = Duration::from_secs(60);
+/// Time until the next, after a failure: brokers that were away are back soon.
+const AGAIN_AFTER: Duration = Duration::from_secs(15);
 
 /// How long records are kept, in milliseconds; `None` for ever. Beyond what the setting says, nothing goes that a duplicate
 /// may ask for, or that lies in a window of an event that may still come, which may be as far ahead as is accepted.
@@ -52,13 +54,14 @@ pub(super) fn start(
         let written = (Arc::clone(&kafka.scribes), Arc::clone(&kafka.profiles));
         let mut trimmer = Trimmer::new(kafka.settings.clone(), written, journal, Clock::System, keep_ms);
         loop {
-            if let Err(error) = round(&mut trimmer, &kafka, &*reviews, &metrics).await {
+            let done = round(&mut trimmer, &kafka, &*reviews, &metrics).await;
+            if let Err(error) = &done {
                 warn!(error = format!("{error:#}"), "the journal is not trimmed for now");
             }
             for partition in 0..kafka.journal.partitions() {
                 JournalStart { partition, first: kafka.journal.first(partition) }.emit(&metrics);
             }
-            actix::clock::sleep(ROUND_EVERY).await;
+            actix::clock::sleep(if done.is_ok() { ROUND_EVERY } else { AGAIN_AFTER }).await;
         }
     }))
 }

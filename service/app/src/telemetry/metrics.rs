@@ -73,7 +73,11 @@ const GAUGES: &[(&str, &str)] = &[
         "verdict_projection_age_seconds",
         "How long the oldest of them has waited since this start, by projection; 0 if none waits",
     ),
-    ("verdict_source_lag_records", "Records of a topic that are not in the journal yet, by topic and partition"),
+    (
+        "verdict_source_lag_records",
+        "Records of a topic that are not in the journal yet, by topic and partition, as the last fetch found them",
+    ),
+    ("verdict_source_offset", "Everything before this offset is in the journal, by topic and partition"),
     (
         "verdict_source_age_seconds",
         "Time since the newest event that was decided, in event time, by topic and partition",

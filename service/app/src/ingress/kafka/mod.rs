@@ -24,7 +24,7 @@ use crate::journal::Partition;
 use crate::kafka::{KafkaError, KafkaSettings, Topic, TopicFacts};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
-use crate::telemetry::events::{SourceAge, SourceLag, SourceRead};
+use crate::telemetry::events::{SourceAge, SourceLag, SourceOffset, SourceRead};
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use heartbeats::{Heart, Heartbeats};
@@ -262,6 +262,7 @@ impl Watched {
                 if let Some(records) = level.lag() {
                     SourceLag { topic, partition, records }.emit(&self.metrics);
                 }
+                SourceOffset { topic, partition, next: level.reached().max(0).cast_unsigned() }.emit(&self.metrics);
                 if let Some(ms) = level.age_ms(self.clock.now()) {
                     // Milliseconds of any age are exact in a float.
                     SourceAge { topic, partition, seconds: ms as f64 / 1e3 }.emit(&self.metrics);

@@ -114,10 +114,6 @@ fn producer(settings: &KafkaSettings, partitions: Partition) -> Result<JournalPr
     let mut config = settings.producer();
     // The tail reads what landed; only failures are of interest, and a report a record would cost as much as the record.
     config.set("delivery.report.only.error", "true");
-    // Appends wait until a broker is back, and then no longer than this.
-    if config.get("reconnect.backoff.max.ms").is_none() {
-        config.set("reconnect.backoff.max.ms", "1000");
-    }
     let reports = Reports { log: settings.log("journal"), partitions, given_up: Mutex::default() };
     let made = JournalProducer::from_config_and_context(&config, reports);
     made.map_err(|error| JournalError::Store(settings.explain(&error).to_string().into()))

@@ -33,6 +33,25 @@ impl SourceLag<'_> {
     }
 }
 
+/// Where a partition of a topic is consumed to, sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceOffset<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Its partition.
+    pub partition: i32,
+    /// Everything before this offset is in the journal.
+    pub next: u64,
+}
+
+impl SourceOffset<'_> {
+    /// Records the level.
+    pub fn emit(self, metrics: &Metrics) {
+        let labels = [("topic", self.topic.to_owned()), ("partition", self.partition.to_string())];
+        metrics.gauge_of("verdict_source_offset", labels).set(approximate(self.next));
+    }
+}
+
 /// How old the newest event of a partition of a topic is that was decided, sampled.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceAge<'a> {

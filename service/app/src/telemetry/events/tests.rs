@@ -31,6 +31,7 @@ fn levels(metrics: &Metrics) {
     ProjectionLag { projection: "review", records: 3, seconds: 2.5, reflected: 40 }.emit(metrics);
     let (topic, partition) = ("transactions", 3);
     SourceLag { topic, partition, records: 8 }.emit(metrics);
+    SourceOffset { topic, partition, next: 82 }.emit(metrics);
     SourceAge { topic, partition, seconds: 1.5 }.emit(metrics);
     SourceRead { topic, partition, records: 90 }.emit(metrics);
     HeartbeatSeen { stage: HeartbeatStage::Decided, seconds: 0.03 }.emit(metrics);
@@ -123,6 +124,7 @@ fn every_event_moves_its_metrics_and_no_other_registry() {
         "verdict_journal_trimmed_records_total 21",
         "verdict_journal_first_record{partition=\"3\"} 21",
         "verdict_source_lag_records{topic=\"transactions\",partition=\"3\"} 8",
+        "verdict_source_offset{topic=\"transactions\",partition=\"3\"} 82",
         "verdict_source_age_seconds{topic=\"transactions\",partition=\"3\"} 1.5",
         "verdict_source_records_total{topic=\"transactions\",partition=\"3\"} 90",
         "verdict_projection_lag_records{projection=\"review\"} 3",
