@@ -261,8 +261,9 @@ impl Watched {
                 let partition = *partition;
                 if let Some(records) = level.lag() {
                     SourceLag { topic, partition, records }.emit(&self.metrics);
+                    let next = level.reached().max(0).cast_unsigned();
+                    SourceOffset { topic, partition, next }.emit(&self.metrics);
                 }
-                SourceOffset { topic, partition, next: level.reached().max(0).cast_unsigned() }.emit(&self.metrics);
                 if let Some(ms) = level.age_ms(self.clock.now()) {
                     // Milliseconds of any age are exact in a float.
                     SourceAge { topic, partition, seconds: ms as f64 / 1e3 }.emit(&self.metrics);
