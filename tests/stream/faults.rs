@@ -232,7 +232,7 @@ impl Stack {
     /// Ends the service once all has caught up, and holds what is there against what was sent and answered.
     #[expect(clippy::print_stdout, reason = "whoever runs many rounds sees how they go")]
     fn settle(&self, service: Service, answers: &BTreeMap<String, Value>) -> TempDir {
-        until_consumed(&self.kafka, &self.topics, &service);
+        until_consumed(&self.kafka, self.topics.prefix(), &service);
         until_no_lag(&service);
         until("every projection at the end", || {
             let ready = service.get("/readyz").json();
@@ -246,6 +246,7 @@ impl Stack {
             let [shown, mirrored] = self.entries(&service);
             (!shown.is_empty() && shown == mirrored).then_some(())
         });
+        until("an empty spill", || (metric(&service, "verdict_spill_entries") == 0.0).then_some(()));
         for (payment, answer) in answers {
             let again = self.ask("POST", "/v1/decide", payment).json();
             assert_eq!((&again["duplicate"], &again["durable"]), (&json!(true), &json!(true)), "{again}");

@@ -127,8 +127,8 @@ fn until_no_lag(service: &Service) {
 
 /// Waits until everything that is in the three topics now is in the journal, whoever has come back only just.
 #[track_caller]
-fn until_consumed(kafka: &Kafka, topics: &Topics, service: &Service) {
-    for topic in ["transactions", "logins", "fraud-labels"].map(|name| topics.name(name)) {
+fn until_consumed(kafka: &Kafka, prefix: &str, service: &Service) {
+    for topic in ["transactions", "logins", "fraud-labels"].map(|name| format!("{prefix}{name}")) {
         for (partition, end) in ends(kafka, &topic).into_iter().enumerate() {
             let name = format!("verdict_source_offset{{topic=\"{topic}\",partition=\"{partition}\"}} ");
             until(&format!("{topic}/{partition} to be consumed to {end}"), || {

@@ -1,7 +1,7 @@
 //! Brokers that speak TLS and want a password (SCRAM): all that the service has of Kafka works, set up by the
 //! configuration alone, and nothing that it says holds the password.
 
-use super::{PARTITIONS, committed, listed_alerts, until_no_lag};
+use super::{PARTITIONS, committed, listed_alerts, until_consumed};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ fn all_of_it_works_over_tls_with_a_password() {
     }
     let mut simulate = command(["simulate", "--target", "kafka", "--count", "500", "--config"]);
     let sent = finish(simulate.arg(&config)).success();
-    until_no_lag(&service);
+    until_consumed(&kafka, "", &service);
     until("every alert on its topic", || {
         let (mut listed, mut published) = (listed_alerts(&service), published(&kafka));
         listed.sort_unstable();

@@ -6,9 +6,10 @@ use super::{listed_alerts, until_no_lag};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 use verdict_tests::servers::{Kafka, Postgres, Topics};
-use verdict_tests::{Builder, Payment, Service, finish, now_ms, until};
+use verdict_tests::{Builder, Payment, Service, finish, now_ms, until, within};
 
 /// A service of a group of its own.
 fn watched(kafka: &Kafka, topics: &Topics, folder: TempDir, heartbeat_secs: &str) -> Builder {
@@ -17,8 +18,20 @@ fn watched(kafka: &Kafka, topics: &Topics, folder: TempDir, heartbeat_secs: &str
     builder.env("VERDICT__KAFKA__HEARTBEAT_SECS", heartbeat_secs)
 }
 
-/// Offsets that the group has committed and where the partitions end, by topic and partition, as Kafka's own tool has it.
-fn group(kafka: &Kafka, topics: &Topics) -> BTreeMap<(String, u32), (u64, u64)> {
+/// Offsets that the group has committed and where the partitions end, by topic and partition.
+type Offsets = BTreeMap<(String, u32), (u64, u64)>;
+
+/// How long the group may not know them: what it did not hear the first time it is told within a minute.
+const TOLD_AGAIN: Duration = Duration::from_secs(150);
+
+/// What Kafka's own tool says of the group, once it has been told.
+#[track_caller]
+fn told_to_group(kafka: &Kafka, topics: &Topics, is_told: impl Fn(&Offsets) -> bool) -> Offsets {
+    let found = within(TOLD_AGAIN, || Some(group(kafka, topics)).filter(&is_told));
+    found.unwrap_or_else(|| panic!("the group was not told in {TOLD_AGAIN:?}: {:?}", group(kafka, topics)))
+}
+
+fn group(kafka: &Kafka, topics: &Topics) -> Offsets {
     let mut java = tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand");
     let group = topics.prefix().trim_end_matches('.');
     java.args(["--bootstrap-server", kafka.bootstrap_servers(), "--describe", "--group", group]);
@@ -123,10 +136,8 @@ fn heartbeats_come_back_and_leave_no_trace() {
         !text.contains("verdict_heartbeat_seconds_count") && !text.contains("verdict_heartbeat_age_seconds{"),
         "{text}"
     );
-    let committed_offsets = until("the group to be told", || {
-        let found = group(kafka, &topics);
-        let all = (0..PARTITIONS).all(|at| found.get(&(name.clone(), at)).is_some_and(|(at, end)| at == end));
-        all.then_some(found)
+    let committed_offsets = told_to_group(kafka, &topics, |found| {
+        (0..PARTITIONS).all(|at| found.get(&(name.clone(), at)).is_some_and(|(at, end)| at == end))
     });
     let folder = service.terminate().folder;
     let verified = replayed(kafka, topics.prefix(), folder.path());
@@ -164,10 +175,9 @@ fn control_records_at_an_end_are_no_lag() {
     // However many were moved: each of these is one more record, and none of them a control record.
     until_no_lag(&service);
     assert!(super::ends(kafka, &name).iter().sum::<u64>() >= ended);
-    until("the group to be told", || {
-        let found = group(kafka, &topics);
+    let _ = told_to_group(kafka, &topics, |found| {
         let behind = found.iter().filter(|((topic, _), (at, end))| *topic == name && at != end).count();
-        (behind == 0 && found.keys().any(|(topic, _)| *topic == name)).then_some(())
+        behind == 0 && found.keys().any(|(topic, _)| *topic == name)
     });
     assert_eq!(service.get("/readyz").json()["ready"], json!(true));
 }
