@@ -12,9 +12,7 @@ mod trims;
 use super::metrics::Metrics;
 pub use levels::{ProjectionLag, Ready};
 pub use reloads::{ReloadOutcome, Reloaded};
-pub use sources::{
-    HeartbeatAge, HeartbeatSeen, HeartbeatStage, RecordSkipped, SourceAge, SourceLag, SourceOffset, SourceRead,
-};
+pub use sources::{HeartbeatAge, HeartbeatSeen, HeartbeatStage, RecordSkipped, SourceAge, SourceLag, SourceRead};
 pub use spill::{AnswerConflicted, AnswerSpilled, SpillLevel, SpillRefused};
 pub use trims::{JournalStart, JournalTrimmed};
 use verdict_core::decision::{DecisionMode, Outcome};

@@ -24,7 +24,7 @@ use crate::journal::Partition;
 use crate::kafka::{KafkaError, KafkaSettings, Topic, TopicFacts};
 use crate::telemetry::Metrics;
 use crate::telemetry::clock::Clock;
-use crate::telemetry::events::{SourceAge, SourceLag, SourceOffset, SourceRead};
+use crate::telemetry::events::{SourceAge, SourceLag, SourceRead};
 use crate::telemetry::health::Readiness;
 use crate::wire::AgeBounds;
 use heartbeats::{Heart, Heartbeats};
@@ -260,9 +260,8 @@ impl Watched {
             for (Place { topic, partition }, level) in &self.levels {
                 let partition = *partition;
                 if let Some(records) = level.lag() {
-                    SourceLag { topic, partition, records }.emit(&self.metrics);
                     let next = level.reached().max(0).cast_unsigned();
-                    SourceOffset { topic, partition, next }.emit(&self.metrics);
+                    SourceLag { topic, partition, records, next }.emit(&self.metrics);
                 }
                 if let Some(ms) = level.age_ms(self.clock.now()) {
                     // Milliseconds of any age are exact in a float.

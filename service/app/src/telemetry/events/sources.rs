@@ -23,31 +23,15 @@ pub struct SourceLag<'a> {
     pub partition: i32,
     /// Records that are there and not in the journal.
     pub records: u64,
-}
-
-impl SourceLag<'_> {
-    /// Records the level.
-    pub fn emit(self, metrics: &Metrics) {
-        let labels = [("topic", self.topic.to_owned()), ("partition", self.partition.to_string())];
-        metrics.gauge_of("verdict_source_lag_records", labels).set(approximate(self.records));
-    }
-}
-
-/// Where a partition of a topic is consumed to, sampled.
-#[derive(Clone, Copy, Debug)]
-pub struct SourceOffset<'a> {
-    /// The topic.
-    pub topic: &'a str,
-    /// Its partition.
-    pub partition: i32,
     /// Everything before this offset is in the journal.
     pub next: u64,
 }
 
-impl SourceOffset<'_> {
-    /// Records the level.
+impl SourceLag<'_> {
+    /// Records the levels.
     pub fn emit(self, metrics: &Metrics) {
         let labels = [("topic", self.topic.to_owned()), ("partition", self.partition.to_string())];
+        metrics.gauge_of("verdict_source_lag_records", labels.clone()).set(approximate(self.records));
         metrics.gauge_of("verdict_source_offset", labels).set(approximate(self.next));
     }
 }

@@ -30,8 +30,7 @@ fn every_outcome_and_mode_has_a_series_from_the_start() {
 fn levels(metrics: &Metrics) {
     ProjectionLag { projection: "review", records: 3, seconds: 2.5, reflected: 40 }.emit(metrics);
     let (topic, partition) = ("transactions", 3);
-    SourceLag { topic, partition, records: 8 }.emit(metrics);
-    SourceOffset { topic, partition, next: 82 }.emit(metrics);
+    SourceLag { topic, partition, records: 8, next: 82 }.emit(metrics);
     SourceAge { topic, partition, seconds: 1.5 }.emit(metrics);
     SourceRead { topic, partition, records: 90 }.emit(metrics);
     HeartbeatSeen { stage: HeartbeatStage::Decided, seconds: 0.03 }.emit(metrics);
